@@ -1,0 +1,1 @@
+"""Clusters that the pipeline computes on, one module each."""

@@ -1,0 +1,1 @@
+"""The recipe: select gridcells, index scenes, prepare scenes, composite cells, write manifests."""

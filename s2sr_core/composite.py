@@ -1,0 +1,213 @@
+"""Phase 2: one gridcell and its scenes → a composite for each band, clipped to the cell's polygon, and its record."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from s2sr_core.clip import owned_pixels
+from s2sr_core.engines import ENGINES
+from s2sr_core.engines.stack import CellStack
+from s2sr_core.gdal_runtime import gdal
+from s2sr_core.gridcells import Gridcell
+from s2sr_core.lattice import Lattice, Window
+from s2sr_core.parameters import RunParameters
+from s2sr_core.pixel_functions import COMPOSITE_NODATA
+from s2sr_core.records import ingredients, key_of, read_record, write_record
+from s2sr_core.scene import Scene, SceneBand
+from s2sr_core.workspace import Workspace, written_beside
+
+logger = logging.getLogger(__name__)
+
+Status = Literal["written", "kept", "no scene", "failed"]
+_CREATION = {"COMPRESS": "DEFLATE", "PREDICTOR": "YES", "BLOCKSIZE": "512", "BIGTIFF": "IF_SAFER", "STATISTICS": "YES"}
+#: Nodata of counts: outside the cell; inside, 0 says that no value is valid.
+COUNT_NODATA = 65535
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one composite.
+
+    Attributes
+    ----------
+    status: ``written`` now, ``kept`` because it was up to date, ``no scene`` covers the cell, or ``failed``.
+    scenes: how many scenes meet the cell.
+    owned, valid: pixels of the cell, and those of them with a value.
+    step, reason: what failed, and why.
+    """
+
+    cell_id: str
+    band: str
+    status: Status
+    path: Path | None = None
+    scenes: int = 0
+    owned: int = 0
+    valid: int = 0
+    step: str = ""
+    reason: str = ""
+
+
+def composite_cell(
+    cell: Gridcell,
+    bands: Sequence[str],
+    scenes: Sequence[Scene],
+    parameters: RunParameters,
+    workspace: Workspace,
+    rank: int,
+) -> list[Outcome]:
+    """Composite ``bands`` of ``cell`` from those of ``scenes`` that meet it; a band that fails leaves the others."""
+    outcomes = []
+    for band in bands:
+        job = _Job(cell, band, scenes, parameters, workspace, rank)
+        try:
+            outcome = job.run()
+        except Exception as error:  # recorded with its reason; the next band is another matter
+            logger.exception("cell %s %s failed in step %s", cell.cell_id, band, job.step)
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            outcome = Outcome(cell.cell_id, band, "failed", scenes=len(job.inputs), step=job.step, reason=reason)
+        logger.info("cell %s %s: %s from %d scenes", cell.cell_id, band, outcome.status, outcome.scenes)
+        outcomes.append(outcome)
+    return outcomes
+
+
+class _Job:
+    """One composite on its way; ``step`` says how far it came."""
+
+    def __init__(
+        self,
+        cell: Gridcell,
+        band: str,
+        scenes: Sequence[Scene],
+        parameters: RunParameters,
+        workspace: Workspace,
+        rank: int,
+    ) -> None:
+        self.step = "select"
+        self.cell, self.band = cell, band
+        self.parameters, self.workspace, self.rank = parameters, workspace, rank
+        self.lattice: Lattice = parameters.lattice_of(cell)
+        self.window: Window = self.lattice.owned(cell.bounds)
+        self.inputs: list[tuple[Scene, SceneBand]] = []
+        for scene in sorted(scenes, key=lambda scene: scene.product.name):
+            scene_band = scene.band(band)
+            if cell.cell_id in scene.cells and scene_band and scene_band.piece_for(self.lattice, self.window):
+                self.inputs.append((scene, scene_band))
+
+    def run(self) -> Outcome:
+        cell_id, band = self.cell.cell_id, self.band
+        if not self.window:
+            raise ValueError("the cell holds no pixel centre; choose a smaller pixel size (tr)")
+        if not self.inputs:
+            return self._no_scene()
+        made_of = ingredients(self.cell, band, self.inputs, self.parameters)
+        key = key_of(made_of)
+        record = self._up_to_date(key)
+        if record is None:
+            record = {
+                "key": key,
+                "made_of": made_of,
+                "pixels": self._compute(),
+                "engine": self.parameters.engine,
+                "gdal": gdal.__version__,
+                "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            }
+            self.step = "record"
+            write_record(self.workspace.record(cell_id, band), record)
+            status: Status = "written"
+        else:
+            status = "kept"
+        pixels = record["pixels"]
+        path = self.workspace.composite(cell_id, band)
+        return Outcome(cell_id, band, status, path, len(self.inputs), pixels["owned"], pixels["valid"])
+
+    def _up_to_date(self, key: str) -> dict[str, Any] | None:
+        """The record of what is there, where that is what would be computed."""
+        if self.parameters.overwrite:
+            return None
+        record = read_record(self.workspace.record(self.cell.cell_id, self.band))
+        wanted = [self.workspace.composite(self.cell.cell_id, self.band)]
+        if self.parameters.count:
+            wanted.append(self.workspace.count(self.cell.cell_id, self.band))
+        same = record is not None and record.get("key") == key and all(path.exists() for path in wanted)
+        return record if same else None
+
+    def _no_scene(self) -> Outcome:
+        """No file; one that an earlier run left is of other scenes and would be a seam."""
+        removed = self.workspace.composite(self.cell.cell_id, self.band).exists()
+        self._remove_old()
+        reason = "no scene covers the cell" + ("; the composite of an earlier run was removed" if removed else "")
+        return Outcome(self.cell.cell_id, self.band, "no scene", reason=reason)
+
+    def _remove_old(self) -> None:
+        """Take away what is there, its record first: without one it counts as incomplete."""
+        for path in (self.workspace.record, self.workspace.composite, self.workspace.count):
+            path(self.cell.cell_id, self.band).unlink(missing_ok=True)
+
+    def _compute(self) -> dict[str, int]:
+        """Compute, clip and write the rasters; returns the pixel counts of the record."""
+        cell_id, band = self.cell.cell_id, self.band
+        folder = self.workspace.vrts(self.rank)
+        for leftover in self.workspace.cell_folder(cell_id).glob(f".cell_{cell_id}_{band}_*.part*"):
+            leftover.unlink()  # of a process that was killed while writing
+        pieces = [scene_band.piece_for(self.lattice, self.window) for _, scene_band in self.inputs]
+        stack = CellStack(
+            f"{cell_id}_{band}", self.lattice, self.window, tuple(piece for piece in pieces if piece), folder
+        )
+        medians = _Raster(folder / f"{stack.name}_median.tif", self, gdal.GDT_Float32, COMPOSITE_NODATA)
+        counts = None
+        if self.parameters.count:
+            counts = _Raster(folder / f"{stack.name}_count.tif", self, gdal.GDT_UInt16, COUNT_NODATA)
+        owned = valid = 0
+        self.step = "median"
+        for part in ENGINES[self.parameters.engine](stack, with_counts=counts is not None):
+            inside = owned_pixels(self.cell.polygon, self.lattice, part.window)
+            median = np.where(inside, part.median, np.float32(COMPOSITE_NODATA))
+            medians.write(part.window, median)
+            if counts is not None and part.count is not None:
+                counts.write(part.window, np.where(inside, part.count, np.uint16(COUNT_NODATA)))
+            owned += int(np.count_nonzero(inside))
+            valid += int(np.count_nonzero(median != COMPOSITE_NODATA))
+        self.step = "write"
+        with contextlib.ExitStack() as targets:
+            medians.finish(targets.enter_context(written_beside(self.workspace.composite(cell_id, band))))
+            if counts is not None:
+                counts.finish(targets.enter_context(written_beside(self.workspace.count(cell_id, band))))
+            self._remove_old()
+        return {"owned": owned, "valid": valid}
+
+
+class _Raster:
+    """A raster of a job's window, written window by window into a plain GeoTIFF and finished as a COG."""
+
+    def __init__(self, scratch: Path, job: _Job, data_type: int, nodata: float) -> None:
+        self._scratch, self._window = scratch, job.window
+        rows, columns = job.window.shape
+        options = ["TILED=YES", "BIGTIFF=IF_SAFER"]
+        dataset = gdal.GetDriverByName("GTiff").Create(str(scratch), columns, rows, 1, data_type, options=options)
+        dataset.SetProjection("EPSG:4326")
+        dataset.SetGeoTransform(job.lattice.geotransform(job.window))
+        band = dataset.GetRasterBand(1)
+        band.SetNoDataValue(nodata)
+        is_count = data_type == gdal.GDT_UInt16
+        band.SetDescription(f"{job.band} count of values" if is_count else job.band)
+        self._dataset = dataset
+        self._overviews = "NEAREST" if is_count else "AVERAGE"
+
+    def write(self, window: Window, pixels: np.ndarray[Any, Any]) -> None:
+        self._dataset.GetRasterBand(1).WriteArray(pixels, *window.offset_in(self._window))
+
+    def finish(self, target: Path) -> None:
+        """Write the COG to ``target`` and drop the scratch file."""
+        self._dataset.FlushCache()
+        options = [*(f"{key}={value}" for key, value in _CREATION.items()), f"OVERVIEW_RESAMPLING={self._overviews}"]
+        gdal.GetDriverByName("COG").CreateCopy(str(target), self._dataset, options=options).Close()
+        self._dataset.Close()
+        self._scratch.unlink()

@@ -1,0 +1,130 @@
+"""Is this installation fit to run? Each check tries the real thing and says what to do where it fails."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from s2sr_core import footprint, vrt
+from s2sr_core.gdal_runtime import gdal, overridden_python_setting
+from s2sr_core.pixel_functions import SCENE_NODATA
+from s2sr_core.prepare import IMAGE_DRIVERS
+
+_PACKAGES = ("prefect", "prefect-dask", "dask", "distributed", "dask-jobqueue", "numpy", "pandas", "shapely", "pydantic")
+_LOW_DISK = 10 * 1024**3
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found; ``remedy`` is empty where all is well."""
+
+    name: str
+    detail: str
+    remedy: str = ""
+
+
+def examine(folder: Path) -> Iterator[Finding]:
+    """Run every check; ``folder`` is where a run would write."""
+    for name, check, remedy in _CHECKS:
+        try:
+            yield Finding(name, check())
+        except Exception as error:  # noqa: BLE001  # whatever breaks is the finding
+            yield Finding(name, " ".join(f"{type(error).__name__}: {error}".split()), remedy)
+    for package in _PACKAGES:
+        try:
+            yield Finding(package, version(package))
+        except PackageNotFoundError:
+            yield Finding(package, "is not installed", "run 'uv sync' in the checkout, or 'pip install s2sr'")
+    yield _free_disk(folder)
+
+
+def _gdal_version() -> str:
+    if int(gdal.VersionInfo()) < 3_09_00_00:
+        raise RuntimeError(f"{gdal.__version__} is older than 3.9")
+    return str(gdal.__version__)
+
+
+def _jp2_driver() -> str:
+    """Which of the JPEG 2000 drivers there are; JP2OpenJPEG also writes, so it is tried on a small image."""
+    drivers = [name for name in IMAGE_DRIVERS if name.startswith("JP2") and gdal.GetDriverByName(name) is not None]
+    if not drivers:
+        raise RuntimeError("this GDAL reads no JPEG 2000")
+    if "JP2OpenJPEG" in drivers:
+        pixels = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / "image.jp2"
+            gdal.GetDriverByName("JP2OpenJPEG").CreateCopy(
+                str(path), _in_memory(pixels), options=["QUALITY=100", "REVERSIBLE=YES"]
+            ).Close()
+            if not np.array_equal(gdal.Open(str(path)).ReadAsArray(), pixels):
+                raise RuntimeError("JP2OpenJPEG gave other pixels than were written")
+    return " ".join(drivers)
+
+
+def _numpy_bindings() -> str:
+    pixels = np.arange(6, dtype=np.uint16).reshape(2, 3)
+    if not np.array_equal(_in_memory(pixels).ReadAsArray(), pixels):
+        raise RuntimeError("arrays do not come back as they were written")
+    return f"numpy {np.__version__}"
+
+
+def _pixel_function() -> str:
+    """Mask and harmonise four pixels by a VRT: DN 0, masked by SCL, dark under the offset, clear."""
+    with TemporaryDirectory() as folder:
+        here = Path(folder)
+        for name, pixels in (("band", np.array([[0, 1500, 400, 1500]], np.uint16)), ("scl", np.array([[4, 9, 4, 4]], np.uint8))):
+            gdal.GetDriverByName("GTiff").CreateCopy(str(here / f"{name}.tif"), _in_memory(pixels)).Close()
+        path = vrt.masked(
+            here / "masked.vrt",
+            band=here / "band.tif",
+            scl=here / "scl.tif",
+            shape=(1, 4),
+            crs=footprint.spatial_reference("EPSG:32606").ExportToWkt(),
+            geotransform=(0.0, 20.0, 0.0, 0.0, 0.0, -20.0),
+            offset=-1000,
+            classes=(9,),
+            dilation={},
+        )
+        found = gdal.Open(str(path)).ReadAsArray().tolist()
+    if found != [[SCENE_NODATA, SCENE_NODATA, 0, 500]]:
+        raise RuntimeError(f"it gave {found}")
+    asked = overridden_python_setting()
+    return "executed" + (f" (GDAL_VRT_ENABLE_PYTHON={asked} in the environment is overridden)" if asked else "")
+
+
+def _proj_data() -> str:
+    """The central meridian of UTM zone 6 is 147° W."""
+    longitude, latitude, _ = footprint.to_wgs84("EPSG:32606").TransformPoint(500_000.0, 7_600_000.0)
+    if abs(longitude + 147.0) > 1e-9 or not 68 < latitude < 69:
+        raise RuntimeError(f"EPSG:32606 500000 7600000 became {longitude} {latitude}")
+    return "EPSG:32606 to EPSG:4326"
+
+
+def _free_disk(folder: Path) -> Finding:
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    detail = f"{free / 1e9:.0f} GB free at {existing}"
+    return Finding("disk", detail, "make room, or give another --work-dir" if free < _LOW_DISK else "")
+
+
+def _in_memory(pixels: np.ndarray) -> gdal.Dataset:
+    types = {"uint8": gdal.GDT_Byte, "uint16": gdal.GDT_UInt16}
+    rows, columns = pixels.shape
+    dataset = gdal.GetDriverByName("MEM").Create("", columns, rows, 1, types[pixels.dtype.name])
+    dataset.GetRasterBand(1).WriteArray(pixels)
+    return dataset
+
+
+_CHECKS: tuple[tuple[str, Callable[[], str], str], ...] = (
+    ("GDAL", _gdal_version, "install GDAL 3.9 or newer with its Python bindings"),
+    ("JPEG 2000", _jp2_driver, "install a GDAL built with OpenJPEG (conda-forge: libgdal-jp2openjpeg)"),
+    ("GDAL with numpy", _numpy_bindings, "reinstall GDAL's bindings after numpy: 'pip install --no-build-isolation gdal'"),
+    ("pixel function", _pixel_function, "install s2sr into the same environment as GDAL, whose Python must be this one"),
+    ("PROJ data", _proj_data, "set PROJ_DATA to the folder that holds proj.db"),
+)

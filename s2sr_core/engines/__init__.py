@@ -1,0 +1,19 @@
+"""Engines: a cell, its scenes and a band → windows of pixels. Every engine gives the same pixels, bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Protocol
+
+from s2sr_core.engines import reference
+from s2sr_core.engines.stack import CellStack, PixelWindow
+from s2sr_core.parameters import EngineName
+
+
+class Engine(Protocol):
+    """The seam: reads the composite of ``stack`` window by window, in an order of its own, each pixel once."""
+
+    def __call__(self, stack: CellStack, *, with_counts: bool) -> Iterator[PixelWindow]: ...
+
+
+ENGINES: Mapping[EngineName, Engine] = {"reference": reference.read_windows}

@@ -1,0 +1,49 @@
+"""The reference engine: the VRT graph, taken literally. Small, obvious and slow; the truth that others are held to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from s2sr_core import vrt
+from s2sr_core.engines.stack import CellStack, PixelWindow
+from s2sr_core.gdal_runtime import gdal
+
+#: Bytes that one read may hold: a pixel function gets its whole window of all scenes at once, as UInt16, and works on
+#: it in Float32 with copies; about 24 bytes a value were seen in all.
+_MEMORY = 512 * 1024**2
+_BYTES_A_VALUE = 24
+#: Rows of a read: the height of a warped VRT's blocks, so that none is warped for half of its rows.
+_ROWS = 128
+
+
+def read_windows(stack: CellStack, *, with_counts: bool) -> Iterator[PixelWindow]:
+    """Write the stack VRT and the median VRT (and the count VRT) of ``stack`` and read them in bounded windows."""
+    lattice, window, folder = stack.lattice, stack.window, stack.folder
+    sources = [(piece.path, piece.window) for piece in stack.pieces]
+    stacked = vrt.stack(folder / f"{stack.name}_stack.vrt", sources=sources, lattice=lattice, window=window)
+    functions = ("median", "count") if with_counts else ("median",)
+    paths = [
+        vrt.derived(
+            folder / f"{stack.name}_{function}.vrt",
+            stack=stacked,
+            count=len(sources),
+            lattice=lattice,
+            window=window,
+            function=function,
+        )
+        for function in functions
+    ]
+    # VRTs keep this many sources open; a scene takes a warped, a masked and two image files.
+    with gdal.config_option("GDAL_MAX_DATASET_POOL_SIZE", str(min(max(5 * len(sources), 100), 900))):
+        datasets = [gdal.Open(str(path)) for path in paths]
+        for part in window.tiles(*_read_shape(len(sources), window.width)):
+            arrays = [dataset.ReadAsArray(*part.offset_in(window), part.width, part.height) for dataset in datasets]
+            yield PixelWindow(part, arrays[0], arrays[1] if with_counts else None)
+
+
+def _read_shape(scenes: int, width: int) -> tuple[int, int]:
+    """Rows and columns of one read, so that it stays within :data:`_MEMORY`."""
+    values = _MEMORY // (_BYTES_A_VALUE * scenes)
+    columns = min(width, max(values // _ROWS, 256))
+    rows = max(values // columns, 1)
+    return (rows - rows % _ROWS if rows > _ROWS else rows), columns

@@ -1,0 +1,40 @@
+"""What engines are given and what they give."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from s2sr_core.lattice import Lattice, Window
+from s2sr_core.scene import WarpedPiece
+
+
+@dataclass(frozen=True, slots=True)
+class CellStack:
+    """One band of one cell, to be composited.
+
+    Attributes
+    ----------
+    name: ``<cell_id>_<band>``, for files.
+    lattice, window: the pixels asked for.
+    pieces: the warped scenes that meet them, at least one.
+    folder: where VRTs may be written.
+    """
+
+    name: str
+    lattice: Lattice
+    window: Window
+    pieces: tuple[WarpedPiece, ...]
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class PixelWindow:
+    """Pixels of a composite: ``median`` Float32 with nodata −9999, ``count`` UInt16 or None; both of window.shape."""
+
+    window: Window
+    median: npt.NDArray[np.float32]
+    count: npt.NDArray[np.uint16] | None

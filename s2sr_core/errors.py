@@ -1,0 +1,71 @@
+"""The errors of a run: what the user can mend, what is wrong with one product, what is wrong with one composite."""
+
+from __future__ import annotations
+
+
+class S2SRError(Exception):
+    """Base of every error raised on purpose."""
+
+
+class InputError(S2SRError):
+    """Bad input, found before any work started; the command lines exit with code 2 on it.
+
+    Parameters
+    ----------
+    field:
+        The parameter at fault, as the user wrote it (``bbox``, ``grid_csv`` …).
+    value:
+        What was given.
+    problem:
+        What is wrong with it.
+    remedy:
+        What to do about it.
+    """
+
+    def __init__(self, field: str, value: object, problem: str, remedy: str) -> None:
+        super().__init__(field, value, problem, remedy)
+        self.field = field
+        self.value = value
+        self.problem = problem
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.field} = {_shown(self.value)}: {self.problem}; {self.remedy}."
+
+
+class ProductError(S2SRError):
+    """One product cannot be used; the run goes on without it.
+
+    ``band`` is empty where the fault is the whole product's; ``step`` is the work that met it.
+    """
+
+    def __init__(self, product: str, reason: str, *, step: str = "read", band: str = "") -> None:
+        super().__init__(product, reason, step, band)
+        self.product = product
+        self.reason = reason
+        self.step = step
+        self.band = band
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_product_error, (self.product, self.reason, self.step, self.band))
+
+    def __str__(self) -> str:
+        band = f" {self.band}" if self.band else ""
+        return f"{self.product}{band}: {self.reason}"
+
+
+def _product_error(product: str, reason: str, step: str, band: str) -> ProductError:
+    return ProductError(product, reason, step=step, band=band)
+
+
+def _shown(value: object) -> str:
+    """``value`` for a sentence: short, on one line."""
+    text = (
+        value
+        if isinstance(value, str)
+        else " ".join(map(str, value))
+        if isinstance(value, list | tuple)
+        else str(value)
+    )
+    text = " ".join(text.split())
+    return f"'{text[:77]}…'" if len(text) > 78 else f"'{text}'"

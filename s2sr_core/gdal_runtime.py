@@ -1,0 +1,43 @@
+"""GDAL as every process of a run must have it: import ``gdal``, ``ogr`` and ``osr`` from here.
+
+* Errors are exceptions.
+* A VRT may call functions of :mod:`s2sr_core.pixel_functions` and no other Python code: VRT is XML that anybody can
+  write, and ``GDAL_VRT_ENABLE_PYTHON=YES`` would run whatever it holds. The setting overrides the environment's.
+* One thread for each process: the workers fill the cores.
+"""
+
+from __future__ import annotations
+
+import os
+
+from osgeo import gdal, ogr, osr
+
+__all__ = ["gdal", "ogr", "osr", "overridden_python_setting"]
+
+PIXEL_FUNCTION_MODULE = "s2sr_core.pixel_functions"
+
+_SETTINGS = {
+    "GDAL_VRT_ENABLE_PYTHON": "TRUSTED_MODULES",
+    "GDAL_VRT_PYTHON_TRUSTED_MODULES": PIXEL_FUNCTION_MODULE,
+    "GDAL_NUM_THREADS": "1",
+    # Sidecar files beside inputs are neither looked for (thousands of stat calls on a shared filesystem) nor written.
+    "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE",
+    "GDAL_PAM_ENABLED": "NO",
+}
+
+
+def _configure() -> None:
+    gdal.UseExceptions()
+    ogr.UseExceptions()
+    osr.UseExceptions()
+    for key, value in _SETTINGS.items():
+        gdal.SetConfigOption(key, value)
+
+
+def overridden_python_setting() -> str | None:
+    """What the environment says of ``GDAL_VRT_ENABLE_PYTHON`` where this program overrides it; else None."""
+    asked = os.environ.get("GDAL_VRT_ENABLE_PYTHON")
+    return asked if asked not in (None, _SETTINGS["GDAL_VRT_ENABLE_PYTHON"]) else None
+
+
+_configure()

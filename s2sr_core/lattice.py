@@ -1,0 +1,129 @@
+"""The lattice: which pixel is which.
+
+A pixel is named by two integers, column and row, and its edges and centre are computed from them, never accumulated,
+so that two cells, two windows or two runs speak of the same pixel by the same numbers.
+Axis order is x (longitude), y (latitude); columns count eastward, rows southward; units are degrees (EPSG:4326).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+Bounds = tuple[float, float, float, float]
+"""xmin, ymin, xmax, ymax in degrees (EPSG:4326)."""
+
+Geotransform = tuple[float, float, float, float, float, float]
+"""GDAL's: x of the upper left corner, pixel width, row rotation, y of that corner, column rotation, −pixel height."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A rectangle of pixels on a lattice, half-open: columns x0 … x1 − 1, rows y0 … y1 − 1."""
+
+    x0: int
+    y0: int
+    x1: int
+    y1: int
+
+    @property
+    def width(self) -> int:
+        return max(self.x1 - self.x0, 0)
+
+    @property
+    def height(self) -> int:
+        return max(self.y1 - self.y0, 0)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows, columns: numpy's order."""
+        return self.height, self.width
+
+    def __bool__(self) -> bool:
+        """Whether it holds a pixel."""
+        return self.width > 0 and self.height > 0
+
+    def __and__(self, other: Window) -> Window:
+        """The pixels of both."""
+        return Window(max(self.x0, other.x0), max(self.y0, other.y0), min(self.x1, other.x1), min(self.y1, other.y1))
+
+    def offset_in(self, outer: Window) -> tuple[int, int]:
+        """Column and row of its upper left pixel, counted from that of ``outer``."""
+        return self.x0 - outer.x0, self.y0 - outer.y0
+
+    def tiles(self, height: int, width: int | None = None) -> Iterator[Window]:
+        """Cut it into windows of at most ``height`` rows and ``width`` columns (all of them by default), row-wise."""
+        width = width or self.width
+        for y in range(self.y0, self.y1, height):
+            for x in range(self.x0, self.x1, width):
+                yield Window(x, y, min(x + width, self.x1), min(y + height, self.y1))
+
+
+@dataclass(frozen=True, slots=True)
+class Lattice:
+    """A regular grid of pixels in EPSG:4326.
+
+    Attributes
+    ----------
+    dx, dy: pixel size in degrees, both positive.
+    x_anchor, y_anchor: a corner of pixels, degrees; 0/0 is gdalwarp's ``-tap``.
+    """
+
+    dx: float
+    dy: float
+    x_anchor: float = 0.0
+    y_anchor: float = 0.0
+
+    def x_edge(self, column: int) -> float:
+        """Longitude of the west edge of ``column``."""
+        return self.x_anchor + column * self.dx
+
+    def y_edge(self, row: int) -> float:
+        """Latitude of the north edge of ``row``."""
+        return self.y_anchor - row * self.dy
+
+    def x_centre(self, column: int) -> float:
+        """Longitude of the centres of ``column``."""
+        return self.x_anchor + (column + 0.5) * self.dx
+
+    def y_centre(self, row: int) -> float:
+        """Latitude of the centres of ``row``."""
+        return self.y_anchor - (row + 0.5) * self.dy
+
+    def geotransform(self, window: Window) -> Geotransform:
+        """Of a raster that holds just ``window``."""
+        return (self.x_edge(window.x0), self.dx, 0.0, self.y_edge(window.y0), 0.0, -self.dy)
+
+    def owned(self, bounds: Bounds) -> Window:
+        """The pixels whose centres lie in ``bounds``: west and south edges in, east and north edges out."""
+        xmin, ymin, xmax, ymax = bounds
+        return Window(self._first_column(xmin), self._first_row(ymax), self._first_column(xmax), self._first_row(ymin))
+
+    def covering(self, bounds: Bounds) -> Window:
+        """The pixels that together cover ``bounds``."""
+        xmin, ymin, xmax, ymax = bounds
+        return Window(
+            math.floor((xmin - self.x_anchor) / self.dx),
+            math.floor((self.y_anchor - ymax) / self.dy),
+            math.ceil((xmax - self.x_anchor) / self.dx),
+            math.ceil((self.y_anchor - ymin) / self.dy),
+        )
+
+    def _first_column(self, x: float) -> int:
+        """The first column whose centre is not west of ``x``; exact, because it is compared by the centre itself."""
+        column = math.ceil((x - self.x_anchor) / self.dx - 0.5)
+        while self.x_centre(column - 1) >= x:
+            column -= 1
+        while self.x_centre(column) < x:
+            column += 1
+        return column
+
+    def _first_row(self, y: float) -> int:
+        """The first row whose centre lies south of ``y``."""
+        row = math.floor((self.y_anchor - y) / self.dy + 0.5)
+        while self.y_centre(row - 1) < y:
+            row -= 1
+        while self.y_centre(row) >= y:
+            row += 1
+        return row

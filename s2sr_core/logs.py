@@ -1,0 +1,41 @@
+"""One log file a rank: ``logs/pipeline_rank<R>.log``; rank 0 is the flow, the workers count from 1."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+from s2sr_core.gdal_runtime import overridden_python_setting
+
+_FORMAT = "%(asctime)s %(levelname)-7s %(message)s"
+_logger = logging.getLogger("s2sr_core")
+
+
+@contextlib.contextmanager
+def logged_to(path: Path) -> Iterator[None]:
+    """Append what ``s2sr_core`` logs from INFO on to ``path``, and nowhere else, while the block runs."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path, encoding="utf-8", delay=True)
+    handler.setFormatter(logging.Formatter(_FORMAT))
+    level, propagate = _logger.level, _logger.propagate
+    _logger.addHandler(handler)
+    _logger.setLevel(logging.INFO)
+    _logger.propagate = False
+    try:
+        yield
+    finally:
+        _logger.removeHandler(handler)
+        _logger.setLevel(level)
+        _logger.propagate = propagate
+        handler.close()
+
+
+def log_environment() -> None:
+    """Say in the log what of the environment is not followed."""
+    if (setting := overridden_python_setting()) is not None:
+        _logger.warning(
+            "GDAL_VRT_ENABLE_PYTHON=%s is overridden by TRUSTED_MODULES: a VRT may call this program's functions only",
+            setting,
+        )

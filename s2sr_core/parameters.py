@@ -1,0 +1,218 @@
+"""Every parameter of a run: type, bounds, default, unit and description, checked before any work.
+
+:class:`RunParameters` is the single source for the command line, the flow's signature, Prefect's form and the API.
+The types carry their checks, so whatever is built from the fields alone (a JSON schema, a function's signature)
+refuses what the model refuses; only rules between fields are the model's own.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from s2sr_core.errors import InputError
+from s2sr_core.gridcells import Gridcell
+from s2sr_core.lattice import Bounds, Lattice
+from s2sr_core.pixel_functions import SCL_CLASSES
+from s2sr_core.product_name import is_tile
+
+#: 20 m of latitude at 69° N in degrees of the grid used for pan-Arctic mapping.
+DEFAULT_TR = 0.000179663056824
+
+Band = Literal["B02", "B03", "B04", "B05", "B06", "B07", "B8A", "B11", "B12"]
+Resampling = Literal["bilinear", "nearest", "cubic"]
+EngineName = Literal["reference"]
+
+
+def _check_bbox(bbox: Bounds) -> Bounds:
+    xmin, ymin, xmax, ymax = bbox
+    if not (-180 <= xmin <= 180 and -180 <= xmax <= 180):
+        raise ValueError("longitudes must be −180 … 180; write xmin ymin xmax ymax in degrees")
+    if not (-90 <= ymin <= 90 and -90 <= ymax <= 90):
+        raise ValueError("latitudes must be −90 … 90; write xmin ymin xmax ymax in degrees")
+    if xmin == xmax or ymin >= ymax:
+        raise ValueError("holds no area; write xmin ymin xmax ymax (only xmin > xmax is meant: across ±180)")
+    return bbox
+
+
+def _parse_time(value: Any) -> Any:
+    """A date means its midnight; digits alone are no time."""
+    if isinstance(value, date) and not isinstance(value, datetime):
+        return datetime(value.year, value.month, value.day, tzinfo=UTC)
+    if isinstance(value, str):
+        try:
+            return datetime.fromisoformat(value.strip())
+        except ValueError as error:
+            raise ValueError("is no ISO time; write 2019-06-01 or 2019-06-01T00:00:00Z") from error
+    if isinstance(value, datetime):
+        return value
+    raise ValueError("is no ISO time; write 2019-06-01 or 2019-06-01T00:00:00Z")
+
+
+def _to_utc(value: datetime) -> datetime:
+    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+def _parse_months(value: Any) -> Any:
+    """``6-8``, ``11-2`` or ``6 7 8`` as a sorted list of months."""
+    if value is None:
+        return None
+    items = value.replace(",", " ").split() if isinstance(value, str) else list(value)
+    months: set[int] = set()
+    for item in items:
+        first, _, last = str(item).partition("-")
+        try:
+            low, high = int(first), int(last or first)
+        except ValueError as error:
+            raise ValueError("are no months; write 6-8, or 6 7 8") from error
+        if not (1 <= low <= 12 and 1 <= high <= 12):
+            raise ValueError("months are 1 to 12; write 6-8, or 6 7 8")
+        months.update(range(low, high + 1) if low <= high else [*range(low, 13), *range(1, high + 1)])
+    if not months:
+        raise ValueError("name no month; write 6-8, or leave it out")
+    return sorted(months)
+
+
+def _check_tiles(tiles: list[str] | None) -> list[str] | None:
+    if tiles is None:
+        return None
+    cleaned = sorted({tile.upper().removeprefix("T") for tile in tiles})
+    for tile in cleaned:
+        if not is_tile(tile):
+            raise ValueError(f"{tile!r} is no MGRS tile; write one like 05WPM")
+    return cleaned
+
+
+def _check_dilation(dilation: dict[int, float]) -> dict[int, float]:
+    for value, metres in dilation.items():
+        if value not in SCL_CLASSES:
+            raise ValueError(f"{value} is no SCL class; classes are 0 to 11")
+        if not 0 < metres <= 5000:
+            raise ValueError(f"{metres} metres for class {value} is not above 0 and at most 5000")
+    return dilation
+
+
+def _unique(values: list[Any]) -> list[Any]:
+    return list(dict.fromkeys(values))
+
+
+def _expand(path: Path) -> Path:
+    return path.expanduser().absolute()
+
+
+def _check_source(path: Path) -> Path:
+    if not path.is_dir():
+        raise ValueError("is no folder; give the folder that holds .SAFE products")
+    return path
+
+
+Bbox = Annotated[tuple[float, float, float, float], AfterValidator(_check_bbox)]
+Time = Annotated[datetime, BeforeValidator(_parse_time), AfterValidator(_to_utc)]
+PixelSize = Annotated[float, Field(ge=1e-6, le=10.0)]
+ExpandedPath = Annotated[Path, AfterValidator(_expand)]
+
+
+class RunParameters(BaseModel):
+    """Parameters of one run, in the order a form shows them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    bbox: Annotated[
+        Bbox, Field(description="Area of interest: xmin ymin xmax ymax, degrees (WGS84); xmin > xmax crosses ±180.")
+    ]
+    grid_csv: Annotated[
+        ExpandedPath,
+        Field(description="CSV of gridcells: cell_id (or id) and geometry (or wkt), or xmin, ymin, xmax, ymax; WGS84."),
+    ]
+    start: Annotated[Time, Field(description="First sensing time, inclusive; ISO, UTC unless it says otherwise.")]
+    end: Annotated[Time, Field(description="Sensing time before which to stop, exclusive; ISO, UTC.")]
+    source: Annotated[
+        ExpandedPath,
+        AfterValidator(_check_source),
+        Field(description="Folder of .SAFE products, searched recursively and only read."),
+    ]
+    work_dir: Annotated[ExpandedPath, Field(description="Folder of the run: indices, logs, tmp and composites.")]
+    bands: Annotated[
+        list[Band],
+        AfterValidator(_unique),
+        Field(min_length=1, description="20 m bands to composite; SCL is always read."),
+    ] = ["B02", "B03", "B04"]
+    tr: Annotated[
+        tuple[PixelSize, PixelSize],
+        Field(description="Output pixel size: longitude latitude, degrees (1e-6 to 10)."),
+    ] = (DEFAULT_TR, DEFAULT_TR)
+    tap: Annotated[
+        bool,
+        Field(
+            description="Align pixels to multiples of the pixel size from 0/0, so that neighbouring cells fit; without "
+            "it each cell's pixels start at its own north-west corner."
+        ),
+    ] = False
+    resampling: Annotated[Resampling, Field(description="Kernel of the warp to WGS84.")] = "bilinear"
+    max_cloud_cover: Annotated[
+        float | None, Field(ge=0, le=100, description="Leave out products with more cloud cover, percent.")
+    ] = None
+    months: Annotated[
+        list[int] | None,
+        BeforeValidator(_parse_months),
+        Field(description="Months of the window that count, e.g. 6-8; all by default."),
+    ] = None
+    tiles: Annotated[
+        list[str] | None, AfterValidator(_check_tiles), Field(description="Only these MGRS tiles, e.g. 05WPM.")
+    ] = None
+    min_baseline: Annotated[
+        str | None,
+        Field(pattern=r"^\d\d\.\d\d$", description="Leave out products of an older processing baseline, e.g. 05.00."),
+    ] = None
+    keep_duplicates: Annotated[
+        bool, Field(description="Count every product, also those that repeat a sensing time and tile.")
+    ] = False
+    scl_mask: Annotated[
+        list[Annotated[int, Field(ge=0, le=11)]],
+        AfterValidator(lambda values: sorted(set(values))),
+        Field(description="SCL classes to mask (0 to 11); an unknown class is masked always."),
+    ] = [0, 1, 2, 3, 7, 8, 9, 10, 11]
+    scl_dilation: Annotated[
+        dict[int, float],
+        AfterValidator(_check_dilation),
+        Field(description="Widen the mask of SCL classes: metres by class, e.g. 9=100 3=60; none by default."),
+    ] = {}
+    count: Annotated[
+        bool, Field(description="Write the number of values behind each pixel beside each composite (UInt16).")
+    ] = False
+    quicklook: Annotated[bool, Field(description="Draw a PNG of each cell beside its composites.")] = False
+    overwrite: Annotated[bool, Field(description="Compute every composite anew, also those that are up to date.")] = (
+        False
+    )
+    keep_tmp: Annotated[bool, Field(description="Keep tmp/ (VRTs and intermediates) when the run ends.")] = False
+    engine: Annotated[EngineName, Field(description="How pixels are computed; every engine gives the same.")] = (
+        "reference"
+    )
+    workers: Annotated[
+        int | None, Field(ge=1, le=1024, description="Dask workers on this machine; one a core by default.")
+    ] = None
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        if self.start >= self.end:
+            raise InputError(
+                "start", self.start.isoformat(), f"is not before end ({self.end.isoformat()})", "swap them"
+            )
+        if set(self.scl_mask) >= set(SCL_CLASSES):
+            raise InputError("scl_mask", self.scl_mask, "masks every class", "leave out the clear ones, 4 5 6")
+        return self
+
+    @property
+    def lattice(self) -> Lattice:
+        """The lattice all cells share under ``tap``; without it, its pixel size alone means something."""
+        return Lattice(*self.tr)
+
+    def lattice_of(self, cell: Gridcell) -> Lattice:
+        """The lattice of a cell: the common one, or one anchored at its xmin/ymax."""
+        if self.tap:
+            return self.lattice
+        xmin, _, _, ymax = cell.bounds
+        return Lattice(*self.tr, x_anchor=xmin, y_anchor=ymax)

@@ -1,0 +1,132 @@
+"""What a run would do: its cells, its products, and the units of work they are cut into."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
+
+from s2sr_core import footprint
+from s2sr_core.errors import InputError
+from s2sr_core.gridcells import Gridcell, read_gridcells, select_gridcells
+from s2sr_core.parameters import RunParameters
+from s2sr_core.safe import SCL, BandFile, Product, band_files
+from s2sr_core.scene import Scene
+from s2sr_core.selection import CellsNear, select_products
+
+#: Units of each phase, unless there are more workers: a unit is a Prefect task run, which costs some 0.13 s, and the
+#: server keeps up with about a thousand of them a flow run.
+_UNITS_A_PHASE = 300
+_MOST_UNITS = 450
+
+
+class SceneUnit:
+    """What one task of phase 1 prepares: products, each with the cells near its footprint; ``title`` says which.
+
+    Units are plain classes: Prefect would walk through all that a dataclass, a list or a tuple holds, for each task.
+    """
+
+    __slots__ = ("products", "title")
+
+    def __init__(self, title: str, products: tuple[tuple[Product, tuple[Gridcell, ...]], ...]) -> None:
+        self.title = title
+        self.products = products
+
+
+class CompositeUnit:
+    """What one task of phase 2 composites: cells, each with its scenes, and bands; ``title`` says which."""
+
+    __slots__ = ("bands", "cells", "title")
+
+    def __init__(
+        self, title: str, cells: tuple[tuple[Gridcell, tuple[Scene, ...]], ...], bands: tuple[str, ...]
+    ) -> None:
+        self.title = title
+        self.cells = cells
+        self.bands = bands
+
+
+def choose_gridcells(parameters: RunParameters) -> list[Gridcell]:
+    """The cells of ``grid_csv`` that share area with ``bbox``.
+
+    Raises
+    ------
+    InputError
+        Where the file is bad, or no cell meets the box.
+    """
+    cells = select_gridcells(read_gridcells(parameters.grid_csv), footprint.box(parameters.bbox))
+    if not cells:
+        raise InputError("bbox", parameters.bbox, f"meets no gridcell of {parameters.grid_csv}", "check both")
+    return cells
+
+
+def scene_units(products: Sequence[Product], cells: Sequence[Gridcell], workers: int) -> list[SceneUnit]:
+    """Phase 1: one unit a product, or as few more products a unit as keep within the number of task runs."""
+    near = CellsNear(cells)
+    return [
+        SceneUnit(
+            _title("scene", [str(product.name) for product in chunk], first, len(products)),
+            tuple((product, tuple(near.footprint(product.footprint))) for product in chunk),
+        )
+        for first, chunk in _chunks(products, _limit(workers))
+    ]
+
+
+def composite_units(
+    cells: Sequence[Gridcell], scenes: Sequence[Scene], bands: Sequence[str], workers: int
+) -> list[CompositeUnit]:
+    """Phase 2: neighbouring cells with all bands, or, where cells alone leave workers idle, groups of bands."""
+    scenes_of: dict[str, list[Scene]] = {cell.cell_id: [] for cell in cells}
+    for scene in scenes:
+        for cell_id in scene.cells:
+            scenes_of[cell_id].append(scene)
+    groups = min(len(bands), -(-2 * workers // len(cells)))
+    units = []
+    for first, chunk in _chunks(cells, max(_limit(workers) // groups, 1)):
+        title = _title("cell", [cell.cell_id for cell in chunk], first, len(cells))
+        work = tuple((cell, tuple(scenes_of[cell.cell_id])) for cell in chunk)
+        for _, group in _chunks(bands, groups):
+            units.append(CompositeUnit(f"{title} {' '.join(group)}", work, tuple(group)))
+    return units
+
+
+def bytes_to_read(products: Sequence[Product], bands: Sequence[str]) -> int:
+    """Size of the images of ``bands`` and SCL that are there."""
+    files = (file for product in products for file in band_files(product, (SCL, *bands)).values())
+    return sum(file.size for file in files if isinstance(file, BandFile))
+
+
+def _limit(workers: int) -> int:
+    return min(max(_UNITS_A_PHASE, 2 * workers), _MOST_UNITS)
+
+
+def _chunks[T](items: Sequence[T], count: int) -> list[tuple[int, Sequence[T]]]:
+    """``items`` cut into at most ``count`` runs of nearly the same length, each with the index of its first item."""
+    count = min(count, len(items))
+    starts = [index * len(items) // count for index in range(count + 1)] if count else [0]
+    return [(start, items[start:stop]) for start, stop in pairwise(starts)]
+
+
+def _title(noun: str, names: Sequence[str], first: int, total: int) -> str:
+    if len(names) == 1:
+        return f"{noun} {names[0]}"
+    return f"{noun}s {first + 1}-{first + len(names)} of {total} ({names[0]} … {names[-1]})"
+
+
+def describe(parameters: RunParameters, workers: int) -> str:
+    """What a run would do, as text: cells, products by status, bytes, units of work. Nothing is written."""
+    cells = choose_gridcells(parameters)
+    candidates = select_products(parameters, cells)
+    products = [c.product for c in candidates if c.status == "selected" and c.product is not None]
+    statuses = Counter(candidate.status for candidate in candidates)
+    left_out = ", ".join(f"{count} {status}" for status, count in sorted(statuses.items()) if status != "selected")
+    bands = parameters.bands
+    lines = [
+        f"gridcells   {len(cells)}",
+        f"products    {len(products)} of {len(candidates)} found" + (f" ({left_out})" if left_out else ""),
+        f"to read     {bytes_to_read(products, bands) / 1e6:.1f} MB of {' '.join(bands)} and SCL",
+        f"composites  {len(cells) * len(bands)}",
+        f"units       {len(scene_units(products, cells, workers))} of phase 1, "
+        f"{len(composite_units(cells, [], bands, workers))} of phase 2, on {workers} workers",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,99 @@
+"""The name of a Sentinel-2 L2A product, taken apart.
+
+Naming convention: Sentinel-2 Products Specification Document (S2-PDGS-TAS-DI-PSD), "Compact naming convention":
+``MMM_MSIL2A_YYYYMMDDHHMMSS_Nxxyy_ROOO_Txxxxx_<discriminator>.SAFE``.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Self
+
+from s2sr_core.errors import ProductError
+
+_PATTERN = re.compile(
+    r"(?P<mission>S2[A-Z])_MSI(?P<level>L1C|L2A)_(?P<sensing>\d{8}T\d{6})_N(?P<baseline>\d{4})"
+    r"_R(?P<orbit>\d{3})_T(?P<tile>\d{2}[A-Z]{3})_(?P<discriminator>\d{8}T\d{6})"
+)
+_TIME = "%Y%m%dT%H%M%S"
+_TILE = re.compile(r"(0[1-9]|[1-5]\d|60)[C-HJ-NP-X][A-HJ-NP-Z][A-HJ-NP-V]")
+
+#: Baselines of products made by a user's own Sen2Cor: the name says nothing of the processing.
+USER_MADE_BASELINES = frozenset({"00.01", "99.99"})
+
+
+def is_tile(text: str) -> bool:
+    """Whether ``text`` is an MGRS tile as Sentinel-2 writes it without the T (``05WPM``)."""
+    return _TILE.fullmatch(text) is not None
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ProductName:
+    """One product's name; ``str()`` gives it back without ``.SAFE``.
+
+    Attributes
+    ----------
+    mission: ``S2A``, ``S2B``, ``S2C`` …
+    sensing_time: start of sensing, UTC, to the second.
+    baseline: processing baseline as ``05.09``.
+    relative_orbit: 1 … 143.
+    tile: MGRS tile without the T, ``05WPM``.
+    discriminator: product discriminator, UTC; newer is later processing.
+    """
+
+    mission: str
+    sensing_time: datetime
+    baseline: str
+    relative_orbit: int
+    tile: str
+    discriminator: datetime
+
+    @classmethod
+    def parse(cls, name: str) -> Self:
+        """Take ``name`` (with or without ``.SAFE``) apart.
+
+        Raises
+        ------
+        ProductError
+            Where the name is not that of a Level-2A product.
+        """
+        match = _PATTERN.fullmatch(name.removesuffix(".SAFE"))
+        if match is None:
+            raise ProductError(name, "is not named like a Sentinel-2 Level-2A product", step="name")
+        if match["level"] != "L2A":
+            raise ProductError(name, "is Level-1C; only Level-2A has SCL", step="name")
+        if not is_tile(match["tile"]):
+            raise ProductError(name, f"T{match['tile']} is not an MGRS tile", step="name")
+        if not 1 <= int(match["orbit"]) <= 143:
+            raise ProductError(name, f"R{match['orbit']} is not a relative orbit (001 to 143)", step="name")
+        try:
+            sensing, discriminator = (
+                datetime.strptime(match[key], _TIME).replace(tzinfo=UTC) for key in ("sensing", "discriminator")
+            )
+        except ValueError as error:
+            raise ProductError(name, f"holds no valid time ({error})", step="name") from error
+        baseline = f"{match['baseline'][:2]}.{match['baseline'][2:]}"
+        return cls(match["mission"], sensing, baseline, int(match["orbit"]), match["tile"], discriminator)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.mission}_MSIL2A_{self.sensing_time:{_TIME}}_N{self.baseline.replace('.', '')}"
+            f"_R{self.relative_orbit:03d}_T{self.tile}_{self.discriminator:{_TIME}}"
+        )
+
+    @property
+    def folder(self) -> str:
+        """The name of the product's folder, ``….SAFE``."""
+        return f"{self}.SAFE"
+
+    @property
+    def is_user_made(self) -> bool:
+        """Whether a user's own Sen2Cor made it, so that the baseline tells nothing."""
+        return self.baseline in USER_MADE_BASELINES
+
+    @property
+    def has_offset(self) -> bool | None:
+        """Whether the baseline's DN carry +1000 (from 04.00 on); None where the name cannot tell."""
+        return None if self.is_user_made else self.baseline >= "04.00"

@@ -1,0 +1,154 @@
+"""The folder of a run: every path in it, and how files get their final names."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from s2sr_core.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """Paths below ``work_dir``."""
+
+    work_dir: Path
+
+    @property
+    def indices(self) -> Path:
+        return self.work_dir / "indices"
+
+    @property
+    def logs(self) -> Path:
+        return self.work_dir / "logs"
+
+    @property
+    def tmp(self) -> Path:
+        return self.work_dir / "tmp"
+
+    @property
+    def composites(self) -> Path:
+        return self.work_dir / "composites"
+
+    @property
+    def selected_gridcells(self) -> Path:
+        return self.indices / "selected_gridcells.csv"
+
+    @property
+    def scene_index(self) -> Path:
+        return self.indices / "scene_index.csv"
+
+    @property
+    def composite_index(self) -> Path:
+        return self.indices / "composite_index.csv"
+
+    @property
+    def phase1_errors(self) -> Path:
+        return self.indices / "phase1_errors.csv"
+
+    @property
+    def phase2_errors(self) -> Path:
+        return self.logs / "phase2_errors.csv"
+
+    @property
+    def run_record(self) -> Path:
+        """Parameters, lattice and outcome of the last run."""
+        return self.indices / "run.json"
+
+    def log(self, rank: int) -> Path:
+        return self.logs / f"pipeline_rank{rank}.log"
+
+    def scratch(self, rank: int) -> Path:
+        return self.tmp / f"rank_{rank}"
+
+    def vrts(self, rank: int) -> Path:
+        """Where a worker writes its VRTs; made on demand."""
+        folder = self.scratch(rank) / "wgs84_vrt"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def cell_folder(self, cell_id: str) -> Path:
+        return self.composites / cell_id
+
+    def composite(self, cell_id: str, band: str) -> Path:
+        return self.cell_folder(cell_id) / f"cell_{cell_id}_{band}_median_clip.tif"
+
+    def count(self, cell_id: str, band: str) -> Path:
+        return self.cell_folder(cell_id) / f"cell_{cell_id}_{band}_count_clip.tif"
+
+    def record(self, cell_id: str, band: str) -> Path:
+        return self.cell_folder(cell_id) / f"cell_{cell_id}_{band}_median_clip.json"
+
+    def quicklook(self, cell_id: str) -> Path:
+        return self.cell_folder(cell_id) / f"cell_{cell_id}_quicklook.png"
+
+    def clear_tmp(self) -> None:
+        shutil.rmtree(self.tmp, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[None]:
+        """Make the folders and hold them for one run; the lock goes with the process, however that ends.
+
+        VRTs that an earlier run left in tmp/ are removed: they are always written anew.
+
+        Raises
+        ------
+        InputError
+            Where ``work_dir`` cannot be written, or another run holds it.
+        """
+        try:
+            for folder in (self.indices, self.logs, self.tmp, self.composites):
+                folder.mkdir(parents=True, exist_ok=True)
+            lock = (self.work_dir / ".lock").open("a+")
+        except OSError as error:
+            raise InputError(
+                "work_dir",
+                self.work_dir,
+                f"cannot be written ({error.strerror})",
+                "give a folder that is yours to write",
+            ) from error
+        with lock:
+            self._hold(lock)
+            for folder in self.tmp.glob("rank_*/wgs84_vrt"):
+                shutil.rmtree(folder)
+            yield
+
+    def _hold(self, lock: IO[str]) -> None:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.seek(0)
+            holder = lock.read().strip() or "unknown"
+            raise InputError(
+                "work_dir", self.work_dir, f"is in use by another run ({holder})", "wait for it or take another folder"
+            ) from error
+        except OSError:
+            return  # a filesystem without locks: nothing can be promised, and nothing is gained by stopping
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {socket.gethostname()}")
+        lock.flush()
+
+
+@contextlib.contextmanager
+def written_beside(final: Path) -> Iterator[Path]:
+    """A temporary path in ``final``'s folder that gets ``final``'s name when the block ends well, else goes."""
+    final.parent.mkdir(parents=True, exist_ok=True)
+    temporary = final.with_name(f".{final.name}.{socket.gethostname()}.{os.getpid()}.part")
+    try:
+        yield temporary
+        temporary.replace(final)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(final: Path, text: str) -> None:
+    """Write ``text`` so that ``final`` is never seen half-written."""
+    with written_beside(final) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -1,0 +1,85 @@
+"""The command line of the pipeline: ``python s2sr_pipeline.py --help``, installed as ``s2sr-pipeline``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from s2sr_core import __version__
+from s2sr_core.command_line import EXIT_DONE, EXIT_FAILURES, Parser, add_fields, build, run
+from s2sr_core.errors import InputError
+from s2sr_core.parameters import RunParameters
+from s2sr_core.summary import Summary
+
+PROG = "s2sr-pipeline"
+
+
+def main() -> int:
+    """Run the command line; returns the exit code: 0 all done, 1 finished with failures or failed, 2 bad input."""
+    return run(_main, PROG)
+
+
+def _main(argv: list[str]) -> int:
+    parser = Parser(
+        prog=PROG,
+        allow_abbrev=False,
+        description="Composite Sentinel-2 L2A scenes: one cloud-free median GeoTIFF for each gridcell and band.",
+        epilog="Exit codes: 0 all done; 1 finished with failures, or failed; 2 bad input.",
+    )
+    add_fields(parser.add_argument_group("parameters of the run"), RunParameters)
+    parser.add_argument("--plan", action="store_true", help="Print what would be done, and stop.")
+    parser.add_argument("--doctor", action="store_true", help="Check this installation, and stop.")
+    parser.add_argument("--version", action="version", version=f"{PROG} {__version__}")
+    arguments = parser.parse_args(argv)
+    if arguments.doctor:
+        return _doctor(Path(arguments.work_dir or "."))
+    parameters = build(RunParameters, arguments)
+    return _plan(parameters) if arguments.plan else _run(parameters)
+
+
+def _doctor(folder: Path) -> int:
+    from s2sr_core.doctor import examine
+
+    findings = list(examine(folder.absolute()))
+    for finding in findings:
+        print(f"{'wrong' if finding.remedy else 'ok':<6}{finding.name:<18}{finding.detail}")
+        if finding.remedy:
+            print(f"{'':24}-> {finding.remedy}")
+    return EXIT_FAILURES if any(finding.remedy for finding in findings) else EXIT_DONE
+
+
+def _plan(parameters: RunParameters) -> int:
+    from deployments.clusters.local import worker_count
+    from s2sr_core.plan import describe
+
+    print(describe(parameters, worker_count(parameters.workers)))
+    return EXIT_DONE
+
+
+def _run(parameters: RunParameters) -> int:
+    """Check what can be checked at once, then run the flow in this process."""
+    from s2sr_core.plan import choose_gridcells
+
+    choose_gridcells(parameters)
+    for variable, value in {
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_LOGGING_LEVEL": "CRITICAL",
+        "DO_NOT_TRACK": "1",
+    }.items():
+        os.environ.setdefault(variable, value)
+
+    from flows.pipeline import pipeline
+
+    state = pipeline(**dict(parameters), return_state=True)
+    result = state.result(raise_on_failure=False)
+    if isinstance(result, InputError):
+        raise result
+    print(state.message or state.name, file=sys.stdout if state.is_completed() else sys.stderr)
+    done = isinstance(result, Summary) and state.is_completed() and not result.failures
+    return EXIT_DONE if done else EXIT_FAILURES
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,45 @@
+"""Phase 2: compositing gridcells."""
+
+from __future__ import annotations
+
+from prefect import task
+
+from s2sr_core.composite import Outcome, composite_cell
+from s2sr_core.logs import logged_to
+from s2sr_core.parameters import RunParameters
+from s2sr_core.plan import CompositeUnit
+from s2sr_core.workspace import Workspace
+from tasks.partly_failed import PartlyFailedError
+from tasks.rank import rank
+from tasks.settings import COMMON, RETRIES, UNIT_TIMEOUT
+
+
+@task(
+    name="composite-cell",
+    tags={"s2sr", "phase-2"},
+    **COMMON,
+    **RETRIES,
+    **UNIT_TIMEOUT,
+)
+def composite_cells(unit: CompositeUnit, parameters: RunParameters) -> list[Outcome]:
+    """Composite the bands of the cells of ``unit``.
+
+    Raises
+    ------
+    PartlyFailedError
+        Where a composite failed; the others are written.
+    """
+    workspace = Workspace(parameters.work_dir)
+    with logged_to(workspace.log(rank())):
+        outcomes = [
+            outcome
+            for cell, scenes in unit.cells
+            for outcome in composite_cell(cell, unit.bands, scenes, parameters, workspace, rank())
+        ]
+    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
+    if failed:
+        first = failed[0]
+        raise PartlyFailedError(
+            f"{len(failed)} composites failed, first: {first.cell_id} {first.band}: {first.reason}", outcomes
+        )
+    return outcomes

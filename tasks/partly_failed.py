@@ -1,0 +1,19 @@
+"""How a unit of work says that some of it failed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class PartlyFailedError[T](Exception):
+    """Some items of a unit failed: the task run fails, is tried again, and in the end hands over what there is.
+
+    ``results`` holds an entry for every item of the unit, good or bad.
+    """
+
+    def __init__(self, message: str, results: Sequence[T]) -> None:
+        super().__init__(message, results)
+        self.results = list(results)
+
+    def __str__(self) -> str:
+        return str(self.args[0])

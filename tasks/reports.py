@@ -1,0 +1,41 @@
+"""Writing the tables of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from prefect import task
+
+from s2sr_core import indices
+from s2sr_core.composite import Outcome
+from s2sr_core.parameters import RunParameters
+from s2sr_core.scene import Preparation
+from s2sr_core.selection import Candidate
+from s2sr_core.summary import Summary
+from s2sr_core.workspace import Workspace
+from tasks.settings import COMMON, INDEX_TIMEOUT
+
+
+@task(name="write-scene-index", tags={"s2sr", "publish"}, **COMMON, **INDEX_TIMEOUT)
+def write_scene_index(
+    parameters: RunParameters, candidates: Sequence[Candidate], preparations: Sequence[Preparation]
+) -> None:
+    """``indices/scene_index.csv`` and, where there is one to tell, ``indices/phase1_errors.csv``."""
+    workspace = Workspace(parameters.work_dir)
+    by_name = {preparation.product: preparation for preparation in preparations}
+    indices.write_scene_index(workspace.scene_index, candidates, by_name, parameters.bands)
+    indices.write_phase1_errors(workspace.phase1_errors, candidates, preparations)
+
+
+@task(name="write-manifests", tags={"s2sr", "publish"}, **COMMON, **INDEX_TIMEOUT)
+def write_manifests(parameters: RunParameters, outcomes: Sequence[Outcome], summary: Summary) -> Summary:
+    """``indices/composite_index.csv``, ``logs/phase2_errors.csv`` and the run's record, written last.
+
+    Returns ``summary`` with what was found of another lattice.
+    """
+    workspace = Workspace(parameters.work_dir)
+    indices.write_phase2_errors(workspace.phase2_errors, outcomes)
+    others = indices.update_composite_index(workspace, outcomes, parameters)
+    summary = summary.with_other_lattice(len(others))
+    indices.write_run_record(workspace, parameters, summary.as_record(), others)
+    return summary

@@ -1,0 +1,52 @@
+"""Phase 1: finding products and preparing scenes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from prefect import task
+
+from s2sr_core.gridcells import Gridcell
+from s2sr_core.logs import logged_to
+from s2sr_core.parameters import RunParameters
+from s2sr_core.plan import SceneUnit
+from s2sr_core.prepare import prepare_product
+from s2sr_core.progress import progress
+from s2sr_core.scene import Preparation
+from s2sr_core.selection import Candidate, select_products
+from s2sr_core.workspace import Workspace
+from tasks.partly_failed import PartlyFailedError
+from tasks.rank import rank
+from tasks.settings import COMMON, INDEX_TIMEOUT, RETRIES, UNIT_TIMEOUT
+
+
+@task(name="index-scenes", tags={"s2sr", "index"}, **COMMON, **INDEX_TIMEOUT)
+def index_scenes(parameters: RunParameters, cells: Sequence[Gridcell]) -> list[Candidate]:
+    """Every product of the source, judged by its name and metadata."""
+    with progress("products found", None) as advance:
+        return select_products(parameters, cells, advance)
+
+
+@task(
+    name="prepare-scene",
+    tags={"s2sr", "phase-1"},
+    **COMMON,
+    **RETRIES,
+    **UNIT_TIMEOUT,
+)
+def prepare_scene(unit: SceneUnit, parameters: RunParameters) -> list[Preparation]:
+    """Mask, harmonise and warp one product (a few where there are very many), as VRTs.
+
+    Raises
+    ------
+    PartlyFailedError
+        Where a product, or a band of one, cannot be used.
+    """
+    workspace = Workspace(parameters.work_dir)
+    with logged_to(workspace.log(rank())):
+        folder = workspace.vrts(rank())
+        results = [prepare_product(product, cells, parameters, folder) for product, cells in unit.products]
+    errors = [error for result in results for error in result.errors]
+    if errors:
+        raise PartlyFailedError(f"{len(errors)} errors, first: {errors[0]}", results)
+    return results
