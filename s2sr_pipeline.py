@@ -11,8 +11,11 @@ from s2sr_core.command_line import EXIT_DONE, EXIT_FAILURES, Parser, add_fields,
 from s2sr_core.errors import InputError
 from s2sr_core.parameters import RunParameters
 from s2sr_core.summary import Summary
+from s2sr_core.workspace import Workspace
 
 PROG = "s2sr-pipeline"
+#: Files named at the end of a run, at most.
+_LISTED = 12
 
 
 def main() -> int:
@@ -76,9 +79,28 @@ def _run(parameters: RunParameters) -> int:
     result = state.result(raise_on_failure=False)
     if isinstance(result, InputError):
         raise result
-    print(state.message or state.name, file=sys.stdout if state.is_completed() else sys.stderr)
-    done = isinstance(result, Summary) and state.is_completed() and not result.failures
-    return EXIT_DONE if done else EXIT_FAILURES
+    if not isinstance(result, Summary):
+        print(f"{PROG}: {state.name}: {state.message}", file=sys.stderr)
+        return EXIT_FAILURES
+    _report(parameters, result)
+    return EXIT_FAILURES if result.failures else EXIT_DONE
+
+
+def _report(parameters: RunParameters, summary: Summary) -> None:
+    """Where to look: what was written, its picture, and what went wrong."""
+    workspace = Workspace(parameters.work_dir)
+    print(summary.sentence())
+    print(f"index       {workspace.composite_index}")
+    for path in sorted(workspace.composites.glob("*/*_median_clip.tif"))[:_LISTED]:
+        print(f"composite   {path}")
+    if summary.written + summary.kept > _LISTED:
+        print(f"            … {summary.written + summary.kept} in all")
+    if parameters.quicklook:
+        for path in sorted(workspace.composites.glob("*/*_quicklook.png"))[:_LISTED]:
+            print(f"quicklook   {path}")
+    for path in (workspace.phase1_errors, workspace.phase2_errors):
+        if path.exists():
+            print(f"errors      {path}", file=sys.stderr)
 
 
 if __name__ == "__main__":

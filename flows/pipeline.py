@@ -29,7 +29,7 @@ from s2sr_core.workspace import Workspace
 from tasks.composites import composite_cells
 from tasks.gridcells import select_gridcells
 from tasks.partly_failed import PartlyFailedError
-from tasks.reports import write_manifests, write_scene_index
+from tasks.reports import draw_quicklooks, write_manifests, write_scene_index
 from tasks.scenes import index_scenes, prepare_scene
 
 logger = logging.getLogger("s2sr_core.flow")
@@ -62,6 +62,8 @@ def _run(parameters: RunParameters) -> Summary:
         write_scene_index(parameters, quote(candidates), quote(preparations))
         scenes = [preparation.scene for preparation in preparations if preparation.scene is not None]
         outcomes = _composite(runner, parameters, cells, scenes, workers)
+    if parameters.quicklook:
+        draw_quicklooks(parameters, sorted({outcome.cell_id for outcome in outcomes if outcome.path}))
     summary = Summary.of(len(cells), candidates, preparations, outcomes)
     return write_manifests(parameters, quote(outcomes), summary)
 

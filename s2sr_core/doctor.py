@@ -16,7 +16,17 @@ from s2sr_core.gdal_runtime import gdal, overridden_python_setting
 from s2sr_core.pixel_functions import SCENE_NODATA
 from s2sr_core.prepare import IMAGE_DRIVERS
 
-_PACKAGES = ("prefect", "prefect-dask", "dask", "distributed", "dask-jobqueue", "numpy", "pandas", "shapely", "pydantic")
+_PACKAGES = (
+    "prefect",
+    "prefect-dask",
+    "dask",
+    "distributed",
+    "dask-jobqueue",
+    "numpy",
+    "pandas",
+    "shapely",
+    "pydantic",
+)
 _LOW_DISK = 10 * 1024**3
 
 
@@ -78,7 +88,10 @@ def _pixel_function() -> str:
     """Mask and harmonise four pixels by a VRT: DN 0, masked by SCL, dark under the offset, clear."""
     with TemporaryDirectory() as folder:
         here = Path(folder)
-        for name, pixels in (("band", np.array([[0, 1500, 400, 1500]], np.uint16)), ("scl", np.array([[4, 9, 4, 4]], np.uint8))):
+        for name, pixels in (
+            ("band", np.array([[0, 1500, 400, 1500]], np.uint16)),
+            ("scl", np.array([[4, 9, 4, 4]], np.uint8)),
+        ):
             gdal.GetDriverByName("GTiff").CreateCopy(str(here / f"{name}.tif"), _in_memory(pixels)).Close()
         path = vrt.masked(
             here / "masked.vrt",
@@ -124,7 +137,15 @@ def _in_memory(pixels: np.ndarray) -> gdal.Dataset:
 _CHECKS: tuple[tuple[str, Callable[[], str], str], ...] = (
     ("GDAL", _gdal_version, "install GDAL 3.9 or newer with its Python bindings"),
     ("JPEG 2000", _jp2_driver, "install a GDAL built with OpenJPEG (conda-forge: libgdal-jp2openjpeg)"),
-    ("GDAL with numpy", _numpy_bindings, "reinstall GDAL's bindings after numpy: 'pip install --no-build-isolation gdal'"),
-    ("pixel function", _pixel_function, "install s2sr into the same environment as GDAL, whose Python must be this one"),
+    (
+        "GDAL with numpy",
+        _numpy_bindings,
+        "reinstall GDAL's bindings after numpy: 'pip install --no-build-isolation gdal'",
+    ),
+    (
+        "pixel function",
+        _pixel_function,
+        "install s2sr into the same environment as GDAL, whose Python must be this one",
+    ),
     ("PROJ data", _proj_data, "set PROJ_DATA to the folder that holds proj.db"),
 )

@@ -20,8 +20,10 @@ _STRETCH = (2.0, 98.0)
 
 
 def draw_cell(workspace: Workspace, cell_id: str, bands: Sequence[str]) -> Path | None:
-    """Draw the composites of a cell as ``cell_<id>_quicklook.png``: true colour where B04, B03 and B02 are there, else
-    the first band in grey; transparent where there is no value. Returns None where there is nothing to draw."""
+    """Draw the composites of a cell as ``cell_<id>_quicklook.png``; None where there is nothing to draw.
+
+    True colour where B04, B03 and B02 are there, else the first band in grey; transparent where there is no value.
+    """
     available = [band for band in bands if workspace.composite(cell_id, band).exists()]
     if not available:
         return None
@@ -50,10 +52,13 @@ def write_png(pixels: npt.NDArray[np.float32], valid: npt.NDArray[np.bool_], pat
 
 
 def _read(path: Path) -> npt.NDArray[np.float32]:
-    """A composite, thinned to at most :data:`_SIDE` pixels a side; EPSG:4326 is shown as stored."""
+    """A composite with square pixels on the ground, thinned to at most :data:`_SIDE` pixels a side."""
     dataset = gdal.Open(str(path))
-    factor = max(dataset.RasterXSize, dataset.RasterYSize) / _SIDE
-    shape = (dataset.RasterXSize, dataset.RasterYSize) if factor <= 1 else None
-    columns, rows = shape or (round(dataset.RasterXSize / factor), round(dataset.RasterYSize / factor))
-    pixels: npt.NDArray[np.float32] = dataset.ReadAsArray(buf_xsize=max(columns, 1), buf_ysize=max(rows, 1))
+    _, dx, _, top, _, dy = dataset.GetGeoTransform()
+    latitude = top + dy * dataset.RasterYSize / 2
+    width = dataset.RasterXSize * np.cos(np.radians(latitude)) * dx / -dy
+    factor = max(width / _SIDE, dataset.RasterYSize / _SIDE, 1.0)
+    pixels: npt.NDArray[np.float32] = dataset.ReadAsArray(
+        buf_xsize=max(round(width / factor), 1), buf_ysize=max(round(dataset.RasterYSize / factor), 1)
+    )
     return pixels

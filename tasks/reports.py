@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from prefect import task
 
 from s2sr_core import indices
 from s2sr_core.composite import Outcome
 from s2sr_core.parameters import RunParameters
+from s2sr_core.progress import progress
+from s2sr_core.quicklook import draw_cell
 from s2sr_core.scene import Preparation
 from s2sr_core.selection import Candidate
 from s2sr_core.summary import Summary
@@ -25,6 +28,18 @@ def write_scene_index(
     by_name = {preparation.product: preparation for preparation in preparations}
     indices.write_scene_index(workspace.scene_index, candidates, by_name, parameters.bands)
     indices.write_phase1_errors(workspace.phase1_errors, candidates, preparations)
+
+
+@task(name="draw-quicklooks", tags={"s2sr", "publish"}, **COMMON, **INDEX_TIMEOUT)
+def draw_quicklooks(parameters: RunParameters, cell_ids: Sequence[str]) -> list[Path]:
+    """A PNG of each cell that has a composite."""
+    workspace = Workspace(parameters.work_dir)
+    with progress("quicklooks", len(cell_ids)) as advance:
+        drawn = []
+        for cell_id in cell_ids:
+            drawn.append(draw_cell(workspace, cell_id, parameters.bands))
+            advance()
+    return [path for path in drawn if path is not None]
 
 
 @task(name="write-manifests", tags={"s2sr", "publish"}, **COMMON, **INDEX_TIMEOUT)
