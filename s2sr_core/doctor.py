@@ -140,12 +140,12 @@ _CHECKS: tuple[tuple[str, Callable[[], str], str], ...] = (
     (
         "GDAL with numpy",
         _numpy_bindings,
-        "reinstall GDAL's bindings after numpy: 'pip install --no-build-isolation gdal'",
+        "reinstall GDAL's Python bindings after numpy",
     ),
     (
         "pixel function",
         _pixel_function,
-        "install s2sr into the same environment as GDAL, whose Python must be this one",
+        "install s2sr and GDAL's bindings into one environment",
     ),
     ("PROJ data", _proj_data, "set PROJ_DATA to the folder that holds proj.db"),
 )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-import warnings
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,9 @@ _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _ID_COLUMNS = ("cell_id", "id")
 _WKT_COLUMNS = ("geometry", "wkt")
 _BOUNDS_COLUMNS = ("xmin", "ymin", "xmax", "ymax")
+_DELIMITERS = ((";", "semicolons"), ("\t", "tabs"), ("|", "bars"))
+#: Cells of a grid, at most: some 5 GB of memory. The whole globe has 6.5 million of 0.1°.
+_MOST_CELLS = 10_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,7 @@ def make_gridcells(bbox: Bounds, cell_size: float, within: Polygon | MultiPolygo
     Raises
     ------
     InputError
-        Where ``cell_size`` does not divide 180°.
+        Where ``cell_size`` does not divide 180°, or makes more cells than fit into memory.
     """
     count = round(180.0 / cell_size)
     if count < 1 or abs(180.0 / cell_size - count) > 1e-6:
@@ -57,25 +60,31 @@ def make_gridcells(bbox: Bounds, cell_size: float, within: Polygon | MultiPolygo
             "cell_size", cell_size, "does not divide 180° into whole cells", "take one like 0.1, 0.25 or 0.5"
         )
     # Numbered once from whole fractions, so that neighbours share their edges to the bit; 10 decimals are 0.01 mm.
-    edges = [round(180.0 * index / count, 10) for index in range(2 * count + 1)]
-    area = footprint.box(bbox)
-    cells = []
-    for xmin, ymin, xmax, ymax in (part.bounds for part in shapely.get_parts(area)):
-        for row in _indices(ymin + 90.0, ymax + 90.0, edges[: count + 1]):
-            for column in _indices(xmin + 180.0, xmax + 180.0, edges):
-                west, east = edges[column] - 180.0, edges[column + 1] - 180.0
-                south, north = edges[row] - 90.0, edges[row + 1] - 90.0
-                west, south, east, north = (round(value, 10) for value in (west, south, east, north))
-                cells.append(Gridcell(f"r{row:04d}c{column:04d}", shapely.box(west, south, east, north)))
-    cells = list({cell.cell_id: cell for cell in cells}.values())
-    return cells if within is None else select_gridcells(cells, within)
+    xs = [round(180.0 * index / count - 180.0, 10) for index in range(2 * count + 1)]
+    ys = [round(180.0 * index / count - 90.0, 10) for index in range(count + 1)]
+    boxes = [part.bounds for part in shapely.get_parts(footprint.box(bbox))]
+    blocks = [(_intervals(ymin, ymax, ys), _intervals(xmin, xmax, xs)) for xmin, ymin, xmax, ymax in boxes]
+    total = sum(len(rows) * len(columns) for rows, columns in blocks)
+    if total > _MOST_CELLS:
+        raise InputError(
+            "cell_size",
+            cell_size,
+            f"makes {total} cells of this bbox, more than {_MOST_CELLS}",
+            "take larger cells, or cover the area in several files",
+        )
+    cells = {
+        f"r{row:04d}c{column:04d}": shapely.box(xs[column], ys[row], xs[column + 1], ys[row + 1])
+        for rows, columns in blocks
+        for row in rows
+        for column in columns
+    }
+    made = [Gridcell(cell_id, polygon) for cell_id, polygon in cells.items()]
+    return made if within is None else select_gridcells(made, within)
 
 
-def _indices(low: float, high: float, edges: Sequence[float]) -> Iterator[int]:
+def _intervals(low: float, high: float, edges: Sequence[float]) -> range:
     """The intervals of ``edges`` that share more than a point with low … high."""
-    first = int(np.searchsorted(edges, low, side="right")) - 1
-    last = int(np.searchsorted(edges, high, side="left"))
-    yield from range(max(first, 0), min(last, len(edges) - 1))
+    return range(bisect_right(edges, low, hi=len(edges) - 1) - 1, bisect_left(edges, high))
 
 
 def write_gridcells(cells: Sequence[Gridcell], path: Path) -> None:
@@ -103,10 +112,13 @@ def read_gridcells(path: Path) -> list[Gridcell]:
     id_column = _find_column(table, _ID_COLUMNS)
     wkt_column = _find_column(table, _WKT_COLUMNS)
     if id_column is None:
-        raise _bad_table(path, table, "has no id column", "name one 'cell_id' or 'id'")
+        raise InputError("grid_csv", path, "has no id column", "name one 'cell_id' or 'id'")
     if wkt_column is None and not set(_BOUNDS_COLUMNS) <= set(table.columns):
-        raise _bad_table(
-            path, table, "has neither polygons nor bounds", "add a WKT column 'geometry', or xmin, ymin, xmax and ymax"
+        raise InputError(
+            "grid_csv",
+            path,
+            "has neither polygons nor bounds",
+            "add a WKT column 'geometry', or the columns xmin, ymin, xmax and ymax",
         )
     if table.empty:
         raise InputError("grid_csv", path, "holds no cell", "give a CSV with a row for each gridcell")
@@ -115,7 +127,7 @@ def read_gridcells(path: Path) -> list[Gridcell]:
         polygons, problems = _polygons_from_wkt(table[wkt_column])
     else:
         polygons, problems = _polygons_from_bounds(table)
-    ids = table[id_column].str.strip()
+    ids = table[id_column]
     problems = _check_ids(ids) | problems
     if problems:
         listed = [f"row {row}: {problem}" for row, problem in sorted(problems.items())]
@@ -136,41 +148,57 @@ def select_gridcells(cells: Sequence[Gridcell], area: Polygon | MultiPolygon) ->
 
 
 def _read_table(path: Path) -> pd.DataFrame:
+    """The cells of the CSV as text, stripped, by column (small letters) and row number; blank rows are left out."""
     try:
-        with warnings.catch_warnings():
-            # Rows longer than the header: pandas would cut them and go on.
-            warnings.simplefilter("error", pd.errors.ParserWarning)
-            table = pd.read_csv(
-                path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skip_blank_lines=False, index_col=False
-            )
+        with path.open(encoding="utf-8-sig") as file:
+            header = file.readline()
+        delimiter = None if "," in header else next((name for mark, name in _DELIMITERS if mark in header), None)
+        if delimiter is not None:
+            raise InputError("grid_csv", path, f"is separated by {delimiter}", "save it with commas")
+        # The header is read as a row, so that every row longer than it is an error and none is cut.
+        table = pd.read_csv(
+            path, header=None, dtype=str, keep_default_na=False, encoding="utf-8-sig", skip_blank_lines=False
+        )
     except FileNotFoundError as error:
         raise InputError("grid_csv", path, "does not exist", "give the path of a CSV of gridcells") from error
-    except (IsADirectoryError, PermissionError) as error:
+    except OSError as error:
         raise InputError("grid_csv", path, f"cannot be read ({error.strerror})", "give a readable CSV file") from error
     except pd.errors.EmptyDataError as error:
-        raise InputError(
-            "grid_csv", path, "is empty", "give a CSV with a header and a row for each gridcell"
-        ) from error
-    except (pd.errors.ParserError, pd.errors.ParserWarning, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(
-            "grid_csv", path, f"is no comma-separated text ({reason})", "save it as CSV in UTF-8"
-        ) from error
-    table.columns = table.columns.str.strip().str.lower()
-    table.index += 2  # as a spreadsheet numbers the rows: the header is row 1
-    return table[(table != "").any(axis=1)]
+        raise _empty(path) from error
+    except (pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise _not_a_table(path, error) from error
+    table.index += 1  # as a spreadsheet numbers the rows
+    table = table.fillna("").apply(lambda column: column.str.strip())
+    table = table[(table != "").any(axis=1)]
+    if table.empty:
+        raise _empty(path)
+    table.columns = pd.Index(table.iloc[0].str.lower())
+    repeated = set(table.columns[table.columns.duplicated()]) & {*_ID_COLUMNS, *_WKT_COLUMNS, *_BOUNDS_COLUMNS}
+    if repeated:
+        raise InputError("grid_csv", path, f"has two columns {min(repeated)!r}", "rename or remove one of them")
+    return table.iloc[1:]
+
+
+def _empty(path: Path) -> InputError:
+    return InputError("grid_csv", path, "is empty", "give a CSV with a header and a row for each gridcell")
+
+
+def _not_a_table(path: Path, error: Exception) -> InputError:
+    if isinstance(error, UnicodeDecodeError):
+        return InputError("grid_csv", path, "is not text in UTF-8", "save it as CSV in UTF-8")
+    if match := re.search(r"Expected (\d+) fields in line (\d+), saw (\d+)", str(error)):
+        return InputError(
+            "grid_csv",
+            path,
+            f"row {match[2]} holds {match[3]} values, the rows above it hold {match[1]}",
+            "put values that hold a comma, as WKT does, into double quotes",
+        )
+    reason = " ".join(str(error).split())
+    return InputError("grid_csv", path, f"is no comma-separated text ({reason})", "save it as CSV in UTF-8")
 
 
 def _find_column(table: pd.DataFrame, names: Sequence[str]) -> str | None:
     return next((name for name in names if name in table.columns), None)
-
-
-def _bad_table(path: Path, table: pd.DataFrame, problem: str, remedy: str) -> InputError:
-    header = " ".join(table.columns)
-    for character, name in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")):
-        if character in header:
-            return InputError("grid_csv", path, f"is separated by {name}", "save it with commas")
-    return InputError("grid_csv", path, problem, remedy)
 
 
 def _check_ids(ids: pd.Series[str]) -> dict[int, str]:
@@ -190,10 +218,11 @@ def _check_ids(ids: pd.Series[str]) -> dict[int, str]:
 
 
 def _polygons_from_wkt(column: pd.Series[str]) -> tuple[list[Polygon | MultiPolygon], dict[int, str]]:
-    geometries = shapely.force_2d(shapely.from_wkt(column.to_numpy(object), on_invalid="ignore"))
+    with np.errstate(invalid="ignore"):  # NaN among the coordinates: found below
+        geometries = shapely.force_2d(shapely.from_wkt(column.to_numpy(object), on_invalid="ignore"))
     problems = {
-        row: problem
-        for row, geometry in zip(column.index, geometries, strict=True)
+        row: problem if text else "has no geometry"
+        for row, text, geometry in zip(column.index, column, geometries, strict=True)
         if (problem := _geometry_problem(geometry)) is not None
     }
     return list(geometries), problems
@@ -222,10 +251,12 @@ def _geometry_problem(geometry: BaseGeometry | None) -> str | None:
         return "geometry is no valid WKT"
     if not isinstance(geometry, Polygon | MultiPolygon):
         return f"geometry is a {geometry.geom_type}, not a polygon"
-    if geometry.is_empty or geometry.area == 0:
+    if geometry.is_empty:
         return "polygon is empty"
     if not geometry.is_valid:
         return f"polygon is invalid ({shapely.is_valid_reason(geometry)})"
+    if geometry.area == 0:
+        return "polygon holds no area"
     xmin, ymin, xmax, ymax = geometry.bounds
     if ymin < -90 or ymax > 90:
         return f"latitude {ymin if ymin < -90 else ymax} is outside −90 … 90 (is the order longitude latitude?)"

@@ -103,7 +103,8 @@ def _dilated(seeds: BoolArray, columns: float, rows: float) -> BoolArray:
     np.cumsum(seeds, axis=1, out=sums[:, 1:])
     result = seeds.copy()
     column = np.arange(width)
-    for dy in range(-int(rows), int(rows) + 1):
+    highest = min(int(rows), height - 1)
+    for dy in range(-highest, highest + 1):
         reach = int(columns * np.sqrt(1.0 - (dy / rows) ** 2) + 1e-9) if rows > 0 else int(columns)
         run = sums[:, np.minimum(column + reach + 1, width)] > sums[:, np.maximum(column - reach, 0)]
         source = slice(max(-dy, 0), height - max(dy, 0))

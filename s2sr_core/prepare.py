@@ -191,7 +191,7 @@ def _valid_share(name: str, scl: BandFile, classes: Sequence[int]) -> float:
         for window in Window(0, 0, width, height).tiles(_BLOCK_ROWS):
             scl_rows = dataset.ReadAsArray(0, window.y0, width, window.height)
             valid += int(np.count_nonzero(~scl_masked(scl_rows, classes)))
-    return valid / (width * height)
+    return valid / float(width * height)
 
 
 def _dilation_in_pixels(grid: SceneGrid, metres: dict[int, float]) -> Dilation:
