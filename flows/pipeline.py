@@ -24,7 +24,7 @@ from s2sr_core.progress import progress
 from s2sr_core.scene import Preparation, Scene
 from s2sr_core.selection import Candidate
 from s2sr_core.signature import takes_fields_of
-from s2sr_core.summary import Summary
+from s2sr_core.summary import Summary, counted
 from s2sr_core.workspace import Workspace
 from tasks.composites import composite_cells
 from tasks.gridcells import select_gridcells
@@ -139,5 +139,7 @@ def _final_state(summary: Summary) -> State:
     if summary.nothing_worked:
         return Failed(message=summary.sentence(), data=summary)
     if summary.failures:
-        return Completed(name=f"Completed with {summary.failures} failures", message=summary.sentence(), data=summary)
+        return Completed(
+            name=f"Completed with {counted(summary.failures, 'failure')}", message=summary.sentence(), data=summary
+        )
     return Completed(message=summary.sentence(), data=summary)

@@ -29,7 +29,7 @@ _POINTS_A_SIDE = 65
 def from_positions(text: str) -> Polygon | MultiPolygon | None:
     """A footprint from a list ``lat lon lat lon …``, as ``EXT_POS_LIST`` and ``gml:coordinates`` hold it.
 
-    Returns None where the text is no ring: fewer than three positions, or numbers that are not on the globe.
+    Returns None where the text is no ring: fewer than three positions, numbers that are not on the globe, no area.
     """
     try:
         values = np.array(text.replace(",", " ").split(), float)
@@ -40,7 +40,8 @@ def from_positions(text: str) -> Polygon | MultiPolygon | None:
     ring = values.reshape(-1, 2)[:, ::-1]
     if (np.abs(ring[:, 0]) > 180).any() or (np.abs(ring[:, 1]) > 90).any():
         return None
-    return cut_at_antimeridian(ring)
+    outline = cut_at_antimeridian(ring)
+    return None if outline.is_empty else outline
 
 
 def of_raster(crs: str, geotransform: Geotransform, shape: tuple[int, int]) -> Polygon | MultiPolygon:
@@ -96,18 +97,27 @@ def union(parts: Sequence[Polygon | MultiPolygon]) -> Polygon | MultiPolygon:
 
 
 def box(bounds: Bounds) -> Polygon | MultiPolygon:
-    """The box of ``bounds``; with xmin > xmax the one that crosses the antimeridian, as its two parts."""
+    """The box of ``bounds``; with xmin > xmax the one that crosses the antimeridian, as its parts on either side."""
     xmin, ymin, xmax, ymax = bounds
     if xmin <= xmax:
         return shapely.box(xmin, ymin, xmax, ymax)
-    return MultiPolygon([shapely.box(xmin, ymin, 180.0, ymax), shapely.box(-180.0, ymin, xmax, ymax)])
+    sides = [(west, east) for west, east in ((xmin, 180.0), (-180.0, xmax)) if west < east]
+    return polygonal(MultiPolygon([shapely.box(west, ymin, east, ymax) for west, east in sides]))
 
 
 def covers(cover: Polygon | MultiPolygon, footprint: Polygon | MultiPolygon) -> bool:
     """Whether ``cover`` holds all of ``footprint``, but for slivers narrower than :data:`COVER_TOLERANCE_M`."""
+    west, _, east, _ = shapely.total_bounds([cover, footprint])
+    if east - west > 180.0:
+        cover, footprint = _joined(cover), _joined(footprint)
     latitude = footprint.centroid.y
     flat = [
         scale(part, xfact=_METRES_A_DEGREE * np.cos(np.radians(latitude)), yfact=_METRES_A_DEGREE, origin=(0, 0))
         for part in (cover, footprint)
     ]
     return bool(flat[0].buffer(COVER_TOLERANCE_M).covers(flat[1]))
+
+
+def _joined(outline: Polygon | MultiPolygon) -> Polygon | MultiPolygon:
+    """The parts of an outline that is cut at ±180 put together, at longitudes of 0 … 360."""
+    return union([translate(part, xoff=360.0 if part.bounds[0] < 0 else 0.0) for part in shapely.get_parts(outline)])

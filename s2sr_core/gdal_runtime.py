@@ -4,6 +4,8 @@
 * A VRT may call functions of :mod:`s2sr_core.pixel_functions` and no other Python code: VRT is XML that anybody can
   write, and ``GDAL_VRT_ENABLE_PYTHON=YES`` would run whatever it holds. The setting overrides the environment's.
 * One thread for each process: the workers fill the cores.
+* A block cache of 512 MB for each process, unless ``GDAL_CACHEMAX`` says otherwise: GDAL's own 5 % of the memory is
+  meant for one process, not for one a core.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ _SETTINGS = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE",
     "GDAL_PAM_ENABLED": "NO",
 }
+_CACHE = 512 * 1024**2
 
 
 def _configure() -> None:
@@ -32,6 +35,8 @@ def _configure() -> None:
     osr.UseExceptions()
     for key, value in _SETTINGS.items():
         gdal.SetConfigOption(key, value)
+    if gdal.GetConfigOption("GDAL_CACHEMAX") is None:
+        gdal.SetCacheMax(_CACHE)
 
 
 def overridden_python_setting() -> str | None:

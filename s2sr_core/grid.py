@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -56,29 +57,48 @@ def make_grid(parameters: GridParameters) -> int:
 
 
 def read_polygons(path: Path) -> Polygon | MultiPolygon:
-    """All polygons of all layers of a vector file as one, in EPSG:4326."""
+    """All polygons of all layers of a vector file as one, in EPSG:4326.
+
+    Raises
+    ------
+    InputError
+        Where GDAL cannot read the file, or it holds no polygon on the globe.
+    """
     try:
         # No VRT among the drivers: it could name other files to read.
         names = [gdal.GetDriver(index).ShortName for index in range(gdal.GetDriverCount())]
         drivers = [name for name in names if name not in ("OGR_VRT", "VRT")]
         dataset = gdal.OpenEx(str(path), gdal.OF_VECTOR | gdal.OF_READONLY, allowed_drivers=drivers)
+        layers = [dataset.GetLayer(index) for index in range(dataset.GetLayerCount())]
+        polygons = [polygon for layer in layers for polygon in _polygons(layer)]
     except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise InputError("within", path, f"is no vector file that GDAL can read ({reason})", "give polygons") from error
-    polygons = []
-    for layer in (dataset.GetLayer(index) for index in range(dataset.GetLayerCount())):
-        reference = layer.GetSpatialRef()
-        to_wgs84 = None if reference is None else footprint.to_wgs84(reference.ExportToWkt())
-        for feature in layer:
-            geometry = feature.GetGeometryRef()
-            if geometry is None or ogr.GT_Flatten(geometry.GetGeometryType()) not in (
-                ogr.wkbPolygon,
-                ogr.wkbMultiPolygon,
-            ):
-                continue
-            if to_wgs84 is not None:
-                geometry.Transform(to_wgs84)
-            polygons.append(footprint.polygonal(shapely.make_valid(shapely.from_wkb(bytes(geometry.ExportToWkb())))))
-    if not polygons:
+        reason = " ".join(str(error).split()) or "it does not say why"
+        raise InputError(
+            "within", path, f"is no vector file that GDAL can read ({reason})", "give a vector file of polygons"
+        ) from error
+    union = footprint.union(polygons)
+    if union.is_empty:
         raise InputError("within", path, "holds no polygon", "give a vector file of polygons")
-    return footprint.union(polygons)
+    xmin, ymin, xmax, ymax = union.bounds
+    if xmin < -180 or ymin < -90 or xmax > 180 or ymax > 90:
+        raise InputError(
+            "within",
+            path,
+            f"reaches {xmin:g} {ymin:g} {xmax:g} {ymax:g}, beyond the globe in degrees",
+            "give a file that states its CRS",
+        )
+    return union
+
+
+def _polygons(layer: ogr.Layer) -> Iterator[Polygon | MultiPolygon]:
+    """The polygons of each feature of ``layer`` in EPSG:4326, cut at ±180 where they cross it."""
+    reference = layer.GetSpatialRef()
+    # Knows of ±180 and of the poles; Geometry.Transform moves vertices only.
+    to_wgs84 = ogr.GeomTransformer(
+        None if reference is None else footprint.to_wgs84(reference.ExportToWkt()), ["WRAPDATELINE=YES"]
+    )
+    for feature in layer:
+        geometry = feature.GetGeometryRef()
+        if geometry is not None:
+            linear = to_wgs84.Transform(geometry.GetLinearGeometry())
+            yield footprint.polygonal(shapely.make_valid(shapely.from_wkb(bytes(linear.ExportToWkb()))))

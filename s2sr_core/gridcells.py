@@ -193,6 +193,10 @@ def _not_a_table(path: Path, error: Exception) -> InputError:
             f"row {match[2]} holds {match[3]} values, the rows above it hold {match[1]}",
             "put values that hold a comma, as WKT does, into double quotes",
         )
+    if match := re.search(r"EOF inside string starting at row (\d+)", str(error)):
+        return InputError(
+            "grid_csv", path, f"row {int(match[1]) + 1} opens a double quote and never closes it", "close or remove it"
+        )
     reason = " ".join(str(error).split())
     return InputError("grid_csv", path, f"is no comma-separated text ({reason})", "save it as CSV in UTF-8")
 

@@ -110,7 +110,7 @@ def _crs_name(crs: str) -> str:
 def write_phase1_errors(path: Path, candidates: Sequence[Candidate], preparations: Sequence[Preparation]) -> int:
     """Every error of phase 1: product, band, step, reason. Returns how many products have one."""
     rows: list[dict[str, Any]] = [
-        {"product": candidate.title, "step": "metadata", "reason": candidate.reason}
+        {"product": candidate.title, "step": candidate.step, "reason": candidate.reason}
         for candidate in candidates
         if candidate.status == "failed"
     ]
@@ -198,7 +198,7 @@ def _read_composite_index(path: Path) -> list[Row]:
 
 def _write_table(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
     with written_beside(path) as temporary:
-        pd.DataFrame(rows, columns=list(columns)).to_csv(temporary, index=False)
+        pd.DataFrame(rows, columns=list(columns), dtype=object).to_csv(temporary, index=False)
 
 
 # ------------------------------------------------------------------------------------------------ record of the run

@@ -156,7 +156,7 @@ class RunParameters(BaseModel):
         float | None, Field(ge=0, le=100, description="Leave out products with more cloud cover, percent.")
     ] = None
     months: Annotated[
-        list[int] | None,
+        list[Annotated[int, Field(ge=1, le=12)]] | None,
         BeforeValidator(_parse_months),
         Field(description="Months of the window that count, e.g. 6-8; all by default."),
     ] = None

@@ -14,11 +14,12 @@ from typing import Self
 from s2sr_core.errors import ProductError
 
 _PATTERN = re.compile(
-    r"(?P<mission>S2[A-Z])_MSI(?P<level>L1C|L2A)_(?P<sensing>\d{8}T\d{6})_N(?P<baseline>\d{4})"
-    r"_R(?P<orbit>\d{3})_T(?P<tile>\d{2}[A-Z]{3})_(?P<discriminator>\d{8}T\d{6})"
+    r"(?P<mission>S2[A-Z])_MSI(?P<level>L1C|L2A)_(?P<sensing>2\d{7}T\d{6})_N(?P<baseline>\d{4})"
+    r"_R(?P<orbit>\d{3})_T(?P<tile>\d{2}[A-Z]{3})_(?P<discriminator>2\d{7}T\d{6})",
+    re.ASCII,
 )
 _TIME = "%Y%m%dT%H%M%S"
-_TILE = re.compile(r"(0[1-9]|[1-5]\d|60)[C-HJ-NP-X][A-HJ-NP-Z][A-HJ-NP-V]")
+_TILE = re.compile(r"(0[1-9]|[1-5]\d|60)[C-HJ-NP-X][A-HJ-NP-Z][A-HJ-NP-V]", re.ASCII)
 
 #: Baselines of products made by a user's own Sen2Cor: the name says nothing of the processing.
 USER_MADE_BASELINES = frozenset({"00.01", "99.99"})

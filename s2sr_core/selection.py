@@ -30,7 +30,8 @@ _NEAR = 0.1
 class Candidate:
     """A product found, whether it counts, and why not.
 
-    ``product`` is None where its files were not read: its name was enough to leave it out, or it could not be read.
+    ``step`` is what failed, where that is its status. ``product`` is None where its files were not read: its name was
+    enough to leave it out, or it could not be read.
     """
 
     path: Path
@@ -38,6 +39,7 @@ class Candidate:
     product: Product | None
     status: Status
     reason: str = ""
+    step: str = ""
 
     @property
     def title(self) -> str:
@@ -86,9 +88,9 @@ def _judge(path: Path, parameters: RunParameters, near: CellsNear) -> Candidate:
         if not near.footprint(product.footprint):
             return Candidate(path, name, product, "no cell", "its footprint touches no selected gridcell")
     except ProductError as error:
-        return Candidate(path, name, None, "failed", error.reason)
+        return Candidate(path, name, None, "failed", error.reason, error.step)
     except OSError as error:
-        return Candidate(path, name, None, "failed", f"cannot be read: {error}")
+        return Candidate(path, name, None, "failed", f"cannot be read: {error}", "read")
     return Candidate(path, name, product, "selected")
 
 

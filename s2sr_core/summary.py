@@ -81,18 +81,24 @@ class Summary:
         return {**asdict(self), "valid_share": round(self.valid_share, 6)}
 
     def sentence(self) -> str:
-        """``12 composites of 4 cells from 7 scenes: 8 written, 4 kept; 81.2 % valid pixels; 1 product failed.``"""
+        """``12 composites of 4 cells from 7 scenes: 8 written, 4 kept; 81.2 % valid pixels; 1 product failed``."""
         parts = [f"{self.written} written", f"{self.kept} kept"]
         if self.no_scene:
             parts.append(f"{self.no_scene} without a scene")
         if self.failed:
             parts.append(f"{self.failed} failed")
-        total = self.written + self.kept + self.no_scene + self.failed
-        text = f"{total} composites of {self.cells} cells from {self.scenes} scenes: {', '.join(parts)}"
+        total = counted(self.written + self.kept + self.no_scene + self.failed, "composite")
+        of = f"{counted(self.cells, 'cell')} from {counted(self.scenes, 'scene')}"
+        text = f"{total} of {of}: {', '.join(parts)}"
         if self.owned:
             text += f"; {100 * self.valid_share:.1f} % of their pixels are valid"
         if self.failed_products:
-            text += f"; {self.failed_products} products failed"
+            text += f"; {counted(self.failed_products, 'product')} failed"
         if self.other_lattice:
-            text += f"; {self.other_lattice} composites of another lattice remain in the folder"
+            text += f"; of another lattice, {counted(self.other_lattice, 'composite')} in the folder"
         return text
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 cell``, ``2 cells``."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

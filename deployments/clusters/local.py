@@ -31,7 +31,7 @@ def local_runner(workers: int | None) -> Iterator[DaskTaskRunner]:
             "threads_per_worker": 1,
             "processes": True,
             "memory_limit": 0,
-            "dashboard_address": None,
+            "dashboard_address": "127.0.0.1:0",
         },
     )
     with runner:

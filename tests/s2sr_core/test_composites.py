@@ -60,7 +60,7 @@ def test_composites_agree_with_numpy_and_proj(tmp_path: Path, place: str, tap: b
     parameters = parameters_for(tmp_path, archive, [Gridcell("c", polygon)], tap=tap, count=True)
     outcome = run(parameters)["c", "B04"]
 
-    xmin, ymin, xmax, ymax = polygon.bounds
+    xmin, _, _, ymax = polygon.bounds
     anchor = (0.0, 0.0) if tap else (xmin, ymax)
     lattice = Lattice(TR, TR, *anchor)
     window = lattice.owned(polygon.bounds)
@@ -116,7 +116,9 @@ def test_the_windows_that_are_read_do_not_matter(
     cell = [Gridcell("c", shapely.box(*BOX))]
     found = []
     for number, shape in enumerate([(10_000, 10_000), (5, 10_000), (13, 17)]):
-        monkeypatch.setattr(reference, "_read_shape", lambda scenes, width, shape=shape: (shape[0], min(shape[1], width)))
+        monkeypatch.setattr(
+            reference, "_read_shape", lambda scenes, width, shape=shape: (shape[0], min(shape[1], width))
+        )
         parameters = parameters_for(tmp_path, noise, cell, tr=(tr, tr), work_dir=tmp_path / str(number))
         found.append(pixels(run(parameters)["c", "B04"].path))
     assert (found[0] != -9999).any()
@@ -131,7 +133,8 @@ def test_a_mosaic_of_cells_is_the_one_big_cell(tmp_path: Path, noise: Path, tr: 
     middle = (lattice.x_centre(round(-149.59 / tr)), lattice.y_centre(round(-68.63 / tr)))
     xs, ys = (BOX[0], middle[0], BOX[2]), (BOX[1], middle[1], BOX[3])
     cells = [
-        Gridcell(f"c{i}{j}", shapely.box(xs[i], ys[j], xs[i + 1], ys[j + 1])) for i, j in itertools.product((0, 1), (0, 1))
+        Gridcell(f"c{i}{j}", shapely.box(xs[i], ys[j], xs[i + 1], ys[j + 1]))
+        for i, j in itertools.product((0, 1), (0, 1))
     ]
     parts = run(parameters_for(tmp_path, noise, cells, tr=(tr, tr)))
     whole = Gridcell("whole", shapely.box(*BOX))

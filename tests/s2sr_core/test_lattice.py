@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from fractions import Fraction
 
 import numpy as np
@@ -47,8 +48,8 @@ def test_owned_pixels_are_those_whose_centre_is_inside_half_open(
 @given(sizes, st.lists(longitudes, min_size=3, max_size=6, unique=True))
 def test_neighbouring_intervals_share_no_column_and_leave_none_out(size: float, cuts: list[float]) -> None:
     lattice, cuts = Lattice(size, size), sorted(cuts)
-    windows = [lattice.owned((west, 0.0, east, 1.0)) for west, east in zip(cuts, cuts[1:], strict=False)]
-    for left, right in zip(windows, windows[1:], strict=False):
+    windows = [lattice.owned((west, 0.0, east, 1.0)) for west, east in itertools.pairwise(cuts)]
+    for left, right in itertools.pairwise(windows):
         assert left.x1 == right.x0
 
 

@@ -83,7 +83,9 @@ def test_a_median_without_any_value_is_nodata_and_warns_of_nothing() -> None:
     assert (rules.median_of_valid(np.full((3, 2, 2), NODATA, np.uint16)) == -9999).all()
 
 
-@pytest.mark.parametrize(("columns", "rows"), [(1.0, 1.0), (2.5, 2.5), (5.0, 5.0), (3.0, 1.5), (0.4, 0.4), (20.0, 20.0)])
+@pytest.mark.parametrize(
+    ("columns", "rows"), [(1.0, 1.0), (2.5, 2.5), (5.0, 5.0), (3.0, 1.5), (0.4, 0.4), (20.0, 20.0)]
+)
 def test_dilation_masks_all_within_reach_of_the_class(columns: float, rows: float) -> None:
     """Against the definition: some pixel of the class within the ellipse around the pixel's centre."""
     rng = np.random.default_rng(5)

@@ -16,6 +16,7 @@ from s2sr_core.sandbox.grid import Grid
 from s2sr_core.scene import Preparation, SceneGrid
 
 GRID = Grid.utm(-149.6, 68.63, 100, zone=5)
+OTHER_ZONE = Grid.utm(-149.6, 68.63, 100, zone=6)
 CELL = Gridcell("c", shapely.box(-149.61, 68.625, -149.59, 68.635))
 
 
@@ -72,7 +73,9 @@ def test_a_jp2_that_is_a_vrt_is_not_opened(tmp_path: Path, archive: Path) -> Non
     secret = tmp_path / "secret.tif"
     image(archive, "B04").rename(secret)
     path = secret.parent / "archive" / "x"
-    path = next((archive / product_name().folder).glob("GRANULE/*/IMG_DATA/R20m")) / "T05WPM_20190701T214529_B04_20m.jp2"
+    path = (
+        next((archive / product_name().folder).glob("GRANULE/*/IMG_DATA/R20m")) / "T05WPM_20190701T214529_B04_20m.jp2"
+    )
     gdal.Translate(str(path), str(secret), format="VRT").Close()
     preparation = prepared(tmp_path, archive)
     (error,) = preparation.errors
@@ -87,7 +90,11 @@ def test_a_jp2_that_is_a_vrt_is_not_opened(tmp_path: Path, archive: Path) -> Non
     [
         ("B04", lambda path: path.write_bytes(b"\x00\x00\x00\x0cjP  \r\n\x87\n" + b"rubbish" * 99), "no JPEG 2000"),
         ("B04", lambda path: write_image(path, np.ones((50, 100), np.uint16)), "not that of SCL"),
-        ("B04", lambda path: write_image(path, np.ones((100, 100), np.uint16), Grid.utm(-149.6, 68.63, 100, zone=6)), "SCL"),
+        (
+            "B04",
+            lambda path: write_image(path, np.ones((100, 100), np.uint16), Grid.utm(-149.6, 68.63, 100, zone=6)),
+            "SCL",
+        ),
         ("B04", lambda path: write_image(path, np.ones((100, 100), np.uint16), kind=gdal.GDT_Float32), "unsigned"),
         ("B04", lambda path: write_image(path, np.ones((100, 100), np.uint16), bands=3), "one band"),
         ("B04", lambda path: path.unlink(), "no 20 m image"),
@@ -129,7 +136,10 @@ def test_a_truncated_jp2_fails_by_its_size(tmp_path: Path, archive: Path) -> Non
 def test_a_scene_across_the_antimeridian_is_warped_on_each_side(tmp_path: Path) -> None:
     grid = Grid.utm(180.0, 69.3, 100, zone=1)
     write_scene(tmp_path / "archive", product_name(tile="01WCT"), grid, np.random.default_rng(0))
-    cells = [Gridcell("e", shapely.box(179.99, 69.29, 180, 69.31)), Gridcell("w", shapely.box(-180, 69.29, -179.99, 69.31))]
+    cells = [
+        Gridcell("e", shapely.box(179.99, 69.29, 180, 69.31)),
+        Gridcell("w", shapely.box(-180, 69.29, -179.99, 69.31)),
+    ]
     parameters = parameters_for(tmp_path, tmp_path / "archive", cells, bbox=(179.9, 69.2, -179.9, 69.4))
     (preparation,) = prepare(parameters)
     assert preparation.scene is not None

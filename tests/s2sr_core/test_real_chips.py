@@ -31,7 +31,9 @@ def chips(shared_data: Path) -> dict[str, tuple[Grid, dict[str, np.ndarray]]]:
     for path in sorted((shared_data / "exeter_chips").glob("*.tif")):
         raster = gdal.Open(str(path))
         names = [raster.GetRasterBand(number).GetDescription() for number in range(1, raster.RasterCount + 1)]
-        grid = Grid(raster.GetSpatialRef().ExportToWkt(), raster.GetGeoTransform(), (raster.RasterYSize, raster.RasterXSize))
+        grid = Grid(
+            raster.GetSpatialRef().ExportToWkt(), raster.GetGeoTransform(), (raster.RasterYSize, raster.RasterXSize)
+        )
         found[path.stem] = (grid, dict(zip(names, raster.ReadAsArray(), strict=True)))
     assert len(found) == 5
     return found

@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 import shapely
-from scenes import parameters_for, pixels, product_name, run, write_scene
+from scenes import noisy_dn, parameters_for, patchy_scl, pixels, product_name, run, write_scene
 
 import s2sr_core
 from s2sr_core import records
 from s2sr_core.gridcells import Gridcell
 from s2sr_core.parameters import RunParameters
 from s2sr_core.sandbox.grid import Grid
+from s2sr_core.sandbox.products import write_product
 from s2sr_core.workspace import Workspace
 
 WEST = Gridcell("west", shapely.box(-149.615, 68.625, -149.60, 68.635))
@@ -60,9 +61,6 @@ def test_a_new_scene_recomputes_the_cells_it_touches(tmp_path: Path, archive: Pa
 def test_a_changed_band_recomputes_that_band_alone(tmp_path: Path, archive: Path) -> None:
     """The product is made anew with another B11; its B04 and SCL are the same to the byte."""
     go(tmp_path, archive)
-    from s2sr_core.sandbox.products import write_product
-    from scenes import noisy_dn, patchy_scl
-
     rng = np.random.default_rng(2)
     scl = patchy_scl(rng, GRID.shape)
     arrays = {band: noisy_dn(rng, GRID.shape) for band in ("B04", "B11")}

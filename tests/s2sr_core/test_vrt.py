@@ -142,9 +142,7 @@ def test_python_code_in_somebody_elses_vrt_does_not_run(tmp_path: Path) -> None:
         "<PixelFunctionType>f</PixelFunctionType><PixelFunctionLanguage>Python</PixelFunctionLanguage>"
         f"<PixelFunctionCode><![CDATA[open({str(marker)!r}, 'w')\ndef f(*a, **k): pass]]></PixelFunctionCode>"
     )
-    foreign = (
-        "<PixelFunctionType>os.system</PixelFunctionType><PixelFunctionLanguage>Python</PixelFunctionLanguage>"
-    )
+    foreign = "<PixelFunctionType>os.system</PixelFunctionType><PixelFunctionLanguage>Python</PixelFunctionLanguage>"
     for number, body in enumerate((inline, foreign)):
         path = tmp_path / f"{number}.vrt"
         path.write_text(f'<VRTDataset rasterXSize="2" rasterYSize="2">{band.format(body)}</VRTDataset>')
