@@ -1,0 +1,51 @@
+"""At most so many byte connections an account, over all threads and processes of this machine.
+
+A slot is a lock on a file in the user's cache folder; it goes with the process, however that ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+_PAUSE = 0.05
+
+
+@dataclass(frozen=True)
+class Slots:
+    """``count`` slots of an account at a service.
+
+    ``folder`` holds the lock files; it must be one for all processes that share the account.
+    """
+
+    folder: Path
+    count: int
+
+    @classmethod
+    def of_account(cls, username: str, download_url: str, count: int) -> Slots:
+        """The slots of ``username`` at ``download_url``, below ``$XDG_CACHE_HOME`` (or ``~/.cache``)."""
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        account = hashlib.sha256(f"{username}\0{download_url}".encode()).hexdigest()[:16]
+        return cls(cache / "s2sr" / "connections" / account, count)
+
+    @contextlib.contextmanager
+    def taken(self) -> Iterator[None]:
+        """Hold one slot; waits for one to come free."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        while True:
+            for number in range(self.count):
+                with (self.folder / f"slot-{number}").open("a") as file:
+                    try:
+                        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    except BlockingIOError:
+                        continue
+                    yield
+                    return
+            time.sleep(_PAUSE * (1 + random.random()))  # noqa: S311

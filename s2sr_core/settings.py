@@ -1,0 +1,97 @@
+"""Where CDSE is and who asks: endpoints and credentials, from the environment.
+
+The password is never a setting: :meth:`Credentials.password` reads it from its file or variable when a login needs it,
+and nothing keeps it.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from s2sr_core.errors import InputError
+
+
+class Endpoints(BaseSettings):
+    """Base URLs of the three services; ``S2SR_CATALOGUE_URL``, ``S2SR_IDENTITY_URL``, ``S2SR_DOWNLOAD_URL``."""
+
+    model_config = SettingsConfigDict(env_prefix="S2SR_", frozen=True)
+
+    catalogue_url: str = Field("https://catalogue.dataspace.copernicus.eu", description="OData catalogue.")
+    identity_url: str = Field("https://identity.dataspace.copernicus.eu", description="Keycloak of the realm CDSE.")
+    download_url: str = Field("https://download.dataspace.copernicus.eu", description="Nodes and bytes.")
+
+    @field_validator("*")
+    @classmethod
+    def _check_url(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError("is no base URL; write one like https://catalogue.dataspace.copernicus.eu")
+        if parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "localhost", "::1"):
+            raise ValueError("would send the password unencrypted; write https (http only to this machine)")
+        return url.rstrip("/")
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """An account: its name, and where its password can be read."""
+
+    username: str
+    password_file: Path | None
+
+    @classmethod
+    def from_environment(cls) -> Credentials:
+        """``CDSE_USERNAME``, and ``CDSE_PASSWORD_FILE`` or ``CDSE_PASSWORD``.
+
+        Raises
+        ------
+        InputError
+            Where one is missing, or the file is not for its owner's eyes only.
+        """
+        username = os.environ.get("CDSE_USERNAME", "").strip()
+        if not username:
+            raise InputError("CDSE_USERNAME", "", "is not set", "export the name of your CDSE account")
+        file = os.environ.get("CDSE_PASSWORD_FILE", "").strip()
+        if not file and not os.environ.get("CDSE_PASSWORD"):
+            raise InputError(
+                "CDSE_PASSWORD_FILE", "", "is not set", "export the path of a file of mode 0600 that holds the password"
+            )
+        credentials = cls(username, Path(file).expanduser() if file else None)
+        credentials.password()
+        return credentials
+
+    def password(self) -> str:
+        """The password, read now.
+
+        Raises
+        ------
+        InputError
+            Where it cannot be read, is empty, or its file can be read by others.
+        """
+        if self.password_file is None:
+            return os.environ["CDSE_PASSWORD"]
+        try:
+            with self.password_file.open(encoding="utf-8") as file:
+                mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+                if mode & 0o177:
+                    raise InputError(
+                        "CDSE_PASSWORD_FILE",
+                        self.password_file,
+                        f"can be read or changed by others (mode {mode:04o})",
+                        f"type: chmod 600 {self.password_file}",
+                    )
+                password = file.readline().rstrip("\r\n")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "is no text"
+            raise InputError(
+                "CDSE_PASSWORD_FILE", self.password_file, f"cannot be read ({reason})", "give a file of mode 0600"
+            ) from error
+        if not password:
+            raise InputError("CDSE_PASSWORD_FILE", self.password_file, "is empty", "put the password on its first line")
+        return password
