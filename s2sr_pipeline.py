@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from s2sr_core import __version__
+from s2sr_core.cdse.http import CdseError
 from s2sr_core.command_line import EXIT_DONE, EXIT_FAILURES, Parser, add_fields, build, run
 from s2sr_core.errors import InputError
 from s2sr_core.parameters import RunParameters
@@ -36,7 +37,7 @@ def _main(argv: list[str]) -> int:
     parser.add_argument("--version", action="version", version=f"{PROG} {__version__}")
     arguments = parser.parse_args(argv)
     if arguments.doctor:
-        return _doctor(Path(arguments.work_dir or "."))
+        return _doctor(Path(arguments.work_dir or ".").expanduser())
     parameters = build(RunParameters, arguments)
     return _plan(parameters) if arguments.plan else _run(parameters)
 
@@ -56,15 +57,19 @@ def _plan(parameters: RunParameters) -> int:
     from deployments.clusters.local import worker_count
     from s2sr_core.plan import describe
 
-    print(describe(parameters, worker_count(parameters.workers)))
+    try:
+        print(describe(parameters, worker_count(parameters.workers)))
+    except CdseError as error:
+        print(f"{PROG}: {error}", file=sys.stderr)
+        return EXIT_FAILURES
     return EXIT_DONE
 
 
 def _run(parameters: RunParameters) -> int:
     """Check what can be checked at once, then run the flow in this process."""
-    from s2sr_core.plan import choose_gridcells
+    from s2sr_core.preflight import check
 
-    choose_gridcells(parameters)
+    check(parameters)
     for variable, value in {
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -90,6 +95,10 @@ def _report(parameters: RunParameters, summary: Summary) -> None:
     """Where to look: what was written, its picture, and what went wrong."""
     workspace = Workspace(parameters.work_dir)
     print(summary.sentence())
+    if parameters.source is None and parameters.stage != "composite":
+        print(f"manifest    {workspace.query_manifest}")
+    if not summary.composites:
+        return
     print(f"index       {workspace.composite_index}")
     for path in sorted(workspace.composites.glob("*/*_median_clip.tif"))[:_LISTED]:
         print(f"composite   {path}")

@@ -1,34 +1,47 @@
-"""The pipeline: from a box, a CSV of gridcells and a folder of products to one median composite a cell and band."""
+"""The pipeline: from a box, a CSV of gridcells and a time window to one median composite a cell and band."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any
 
-from prefect import Task, flow
+from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.futures import PrefectFuture, as_completed
 from prefect.states import Completed, Failed
-from prefect.task_runners import TaskRunner
+from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect.utilities.annotations import quote
 
 from deployments.clusters.local import local_runner, worker_count
+from flows.units import Units
+from s2sr_core.cdse.catalogue import CatalogueProduct
+from s2sr_core.cdse.http import CdseError
+from s2sr_core.cdse.query import read_manifest
 from s2sr_core.composite import Outcome
 from s2sr_core.errors import InputError, ProductError
 from s2sr_core.gridcells import Gridcell
 from s2sr_core.logs import log_environment, logged_to
 from s2sr_core.parameters import RunParameters
-from s2sr_core.plan import CompositeUnit, SceneUnit, composite_units, scene_units
-from s2sr_core.progress import progress
-from s2sr_core.scene import Preparation, Scene
-from s2sr_core.selection import Candidate
+from s2sr_core.plan import (
+    CompositeUnit,
+    DownloadUnit,
+    SceneUnit,
+    composite_units,
+    download_units,
+    scene_unit,
+    scene_units,
+)
+from s2sr_core.preflight import check
+from s2sr_core.safe import Product
+from s2sr_core.scene import Preparation
+from s2sr_core.selection import Candidate, CellsNear, Download
 from s2sr_core.signature import takes_fields_of
 from s2sr_core.summary import Summary, counted
 from s2sr_core.workspace import Workspace
 from tasks.composites import composite_cells
 from tasks.gridcells import select_gridcells
-from tasks.partly_failed import PartlyFailedError
+from tasks.products import download_products, query_products
 from tasks.reports import draw_quicklooks, write_manifests, write_scene_index
 from tasks.scenes import index_scenes, prepare_scene
 
@@ -41,6 +54,7 @@ def pipeline(**fields: Any) -> State:
     """Composite Sentinel-2 L2A scenes: one cloud-free median GeoTIFF for each gridcell and band."""
     try:
         parameters = RunParameters(**fields)
+        check(parameters)
         workspace = Workspace(parameters.work_dir)
         with workspace.opened(), logged_to(workspace.log(0)):
             log_environment()
@@ -48,90 +62,134 @@ def pipeline(**fields: Any) -> State:
             logger.info(summary.sentence())
             if not parameters.keep_tmp:
                 workspace.clear_tmp()
-    except InputError as error:
+    except (InputError, CdseError) as error:
         return Failed(message=str(error), data=error)
     return _final_state(summary)
 
 
 def _run(parameters: RunParameters) -> Summary:
+    """The stages asked for, one after the other."""
     cells = select_gridcells(parameters)
-    candidates = index_scenes(parameters, quote(cells))
+    is_offline = parameters.source is not None or parameters.stage == "composite"
+    manifest = [] if is_offline else _manifest(parameters, cells)
+    if parameters.stage == "query":
+        return Summary.of(len(cells), manifest)
+    if parameters.stage == "download":
+        with _threads(parameters) as threads:
+            downloads = list(chain(*_downloads(threads, parameters, manifest)))
+        return Summary.of(len(cells), manifest, downloads=downloads)
+
     with local_runner(parameters.workers) as runner:
-        workers = worker_count(parameters.workers)
-        preparations = _prepare(runner, parameters, cells, candidates, workers)
+        if is_offline:
+            candidates, downloads = index_scenes(parameters, quote(cells)), []
+            preparations = _prepare(runner, parameters, cells, candidates)
+        else:
+            downloads, preparations = _download_and_prepare(runner, parameters, cells, manifest)
+            candidates = [download.candidate for download in downloads]
         write_scene_index(parameters, quote(candidates), quote(preparations))
-        scenes = [preparation.scene for preparation in preparations if preparation.scene is not None]
-        outcomes = _composite(runner, parameters, cells, scenes, workers)
+        outcomes = _composite(runner, parameters, cells, preparations)
     if parameters.quicklook:
         draw_quicklooks(parameters, sorted({outcome.cell_id for outcome in outcomes if outcome.path}))
-    summary = Summary.of(len(cells), candidates, preparations, outcomes)
+    summary = Summary.of(len(cells), candidates if is_offline else manifest, preparations, outcomes, downloads)
     return write_manifests(parameters, quote(outcomes), summary)
+
+
+def _threads(parameters: RunParameters) -> ThreadPoolTaskRunner[Any]:
+    """For downloads, which stay in this process: compute nodes often have no way out."""
+    return ThreadPoolTaskRunner(max_workers=parameters.download_connections)
+
+
+def _manifest(parameters: RunParameters, cells: Sequence[Gridcell]) -> list[Candidate[CatalogueProduct]]:
+    """What the catalogue holds; for the download stage, what it held when it was queried."""
+    if parameters.stage == "download":
+        return read_manifest(Workspace(parameters.work_dir).query_manifest)
+    return query_products(parameters, quote(cells))
+
+
+def _downloads(
+    threads: TaskRunner[Any], parameters: RunParameters, manifest: Sequence[Candidate[CatalogueProduct]]
+) -> Iterator[list[Download]]:
+    """Download the products of the manifest that count, in this process; a result for each, as they come."""
+    imagery = Workspace(parameters.work_dir).imagery_raw
+
+    def failed(unit: DownloadUnit, reason: str) -> list[Download]:
+        return [
+            Download(
+                Candidate(str(p.name), None, "failed", reason, "download", p.name, imagery / p.name.folder), size=0
+            )
+            for p in unit.products
+        ]
+
+    products = [c.product for c in manifest if c.status == "selected" and c.product is not None]
+    downloads = Units(threads, download_products, parameters, failed)
+    downloads.submit(download_units(products, worker_count(parameters.workers)))
+    yield from downloads.results("downloads")
+
+
+def _download_and_prepare(
+    runner: TaskRunner[Any],
+    parameters: RunParameters,
+    cells: Sequence[Gridcell],
+    manifest: Sequence[Candidate[CatalogueProduct]],
+) -> tuple[list[Download], list[Preparation]]:
+    """Download on threads, and prepare each product on the workers as soon as it is there."""
+    near, downloads, scenes = CellsNear(cells), [], _scenes(runner, parameters)
+    with _threads(parameters) as threads:
+        for results in _downloads(threads, parameters, manifest):
+            downloads += results
+            if products := _products([download.candidate for download in results]):
+                scenes.submit([scene_unit(products, near, f"scene {' '.join(str(p.name) for p in products[:3])}")])
+    downloads.sort(key=lambda download: download.candidate.title)
+    return downloads, _by_name(scenes)
 
 
 def _prepare(
     runner: TaskRunner[Any],
     parameters: RunParameters,
     cells: Sequence[Gridcell],
-    candidates: Sequence[Candidate],
-    workers: int,
+    candidates: Sequence[Candidate[Product]],
 ) -> list[Preparation]:
-    """Phase 1 on the workers: a result for each selected product, ordered by name."""
-    products = [c.product for c in candidates if c.status == "selected" and c.product is not None]
+    """Phase 1 of an archive on the workers."""
+    scenes = _scenes(runner, parameters)
+    scenes.submit(scene_units(_products(candidates), cells, worker_count(parameters.workers)))
+    return _by_name(scenes)
 
+
+def _scenes(runner: TaskRunner[Any], parameters: RunParameters) -> Units[SceneUnit, Preparation]:
     def failed(unit: SceneUnit, reason: str) -> list[Preparation]:
         names = [str(product.name) for product, _ in unit.products]
         return [Preparation(name, None, (ProductError(name, reason, step="prepare"),)) for name in names]
 
-    units = scene_units(products, cells, workers)
-    preparations = _run_units(runner, prepare_scene, units, parameters, "scenes", failed)
-    return sorted(preparations, key=lambda preparation: preparation.product)
+    return Units(runner, prepare_scene, parameters, failed)
+
+
+def _by_name(scenes: Units[SceneUnit, Preparation]) -> list[Preparation]:
+    return sorted(chain(*scenes.results("scenes")), key=lambda preparation: preparation.product)
+
+
+def _products(candidates: Sequence[Candidate[Product]]) -> list[Product]:
+    return [c.product for c in candidates if c.status == "selected" and c.product is not None]
 
 
 def _composite(
     runner: TaskRunner[Any],
     parameters: RunParameters,
     cells: Sequence[Gridcell],
-    scenes: Sequence[Scene],
-    workers: int,
+    preparations: Sequence[Preparation],
 ) -> list[Outcome]:
     """Phase 2 on the workers: an outcome for each cell and band, ordered by both."""
 
     def failed(unit: CompositeUnit, reason: str) -> list[Outcome]:
         return [
-            Outcome(cell.cell_id, band, "failed", scenes=len(scenes_of_cell), step="task", reason=reason)
-            for cell, scenes_of_cell in unit.cells
+            Outcome(cell.cell_id, band, "failed", scenes=len(scenes), step="task", reason=reason)
+            for cell, scenes in unit.cells
             for band in unit.bands
         ]
 
-    units = composite_units(cells, scenes, parameters.bands, workers)
-    outcomes = _run_units(runner, composite_cells, units, parameters, "composites", failed)
-    return sorted(outcomes, key=lambda outcome: (outcome.cell_id, outcome.band))
-
-
-def _run_units[U: (SceneUnit, CompositeUnit), R](
-    runner: TaskRunner[Any],
-    task: Task[..., list[R]],
-    units: Sequence[U],
-    parameters: RunParameters,
-    title: str,
-    failed: Callable[[U, str], list[R]],
-) -> list[R]:
-    """Run ``task`` for each unit; ``failed`` makes the results of a unit whose task was lost altogether."""
-    futures: dict[PrefectFuture[list[R]], U] = {}
-    for unit in units:
-        named = task.with_options(task_run_name=f"{task.name} {unit.title}")
-        futures[runner.submit(named, {"unit": unit, "parameters": parameters})] = unit
-    results: list[R] = []
-    with progress(title, len(units)) as advance:
-        for future in as_completed(list(futures)):
-            try:
-                results += future.result()
-            except PartlyFailedError as error:
-                results += error.results
-            except Exception as error:  # noqa: BLE001  # the task crashed or its worker died: recorded, the rest goes on
-                results += failed(futures[future], " ".join(f"{type(error).__name__}: {error}".split()))
-            advance()
-    return results
+    scenes = [preparation.scene for preparation in preparations if preparation.scene is not None]
+    composites = Units(runner, composite_cells, parameters, failed)
+    composites.submit(composite_units(cells, scenes, parameters.bands, worker_count(parameters.workers)))
+    return sorted(chain(*composites.results("composites")), key=lambda outcome: (outcome.cell_id, outcome.band))
 
 
 def _final_state(summary: Summary) -> State:
@@ -139,7 +197,6 @@ def _final_state(summary: Summary) -> State:
     if summary.nothing_worked:
         return Failed(message=summary.sentence(), data=summary)
     if summary.failures:
-        return Completed(
-            name=f"Completed with {counted(summary.failures, 'failure')}", message=summary.sentence(), data=summary
-        )
+        name = f"Completed with {counted(summary.failures, 'failure')}"
+        return Completed(name=name, message=summary.sentence(), data=summary)
     return Completed(message=summary.sentence(), data=summary)

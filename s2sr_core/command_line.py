@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import types
 from collections.abc import Callable, Sequence
+from decimal import Decimal
 from typing import Annotated, Any, Literal, NoReturn, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from s2sr_core.errors import InputError
+
+_NEGATIVE = re.compile(r"-([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]{1,3})?", re.IGNORECASE)
 
 EXIT_DONE, EXIT_FAILURES, EXIT_BAD_INPUT = 0, 1, 2
 
@@ -50,7 +54,9 @@ def input_error(model: type[BaseModel], error: ValidationError) -> InputError:
     first = error.errors()[0]
     field = str(first["loc"][0]) if first["loc"] else "parameters"
     value = first.get("input")
-    if first["type"] == "missing":
+    if isinstance(value, dict):
+        value = " ".join(f"{key}={item}" for key, item in value.items())
+    if first["type"] == "missing" and len(first["loc"]) == 1:
         return InputError(field, "", "is required", f"add --{field.replace('_', '-')}")
     if first["type"] == "extra_forbidden":
         return InputError(field, value, "is no parameter here", "see --help for those there are")
@@ -62,14 +68,16 @@ def input_error(model: type[BaseModel], error: ValidationError) -> InputError:
 
 
 def normalised(argv: Sequence[str]) -> list[str]:
-    """``argv`` with ``--under_scored`` options dashed, and numbers like ``-1e-3`` written without an exponent."""
+    """``argv`` with ``--under_scored`` options dashed, and numbers like ``-1e-3`` and ``-180.`` written as argparse
+    knows them: it takes them for options.
+    """
     result = []
     for word in argv:
         if word.startswith("--"):
             option, equals, value = word.partition("=")
             result.append(option.replace("_", "-") + equals + value)
-        elif word.startswith("-") and _is_number(word):
-            result.append(f"{float(word):.17f}".rstrip("0") if "e" in word.lower() else word)
+        elif _NEGATIVE.fullmatch(word):
+            result.append(f"{Decimal(word):f}")
         else:
             result.append(word)
     return result
@@ -116,7 +124,13 @@ class _Pairs(argparse.Action):
     """``9=100 3=60`` as a dictionary of texts."""
 
     def __call__(self, parser: object, namespace: argparse.Namespace, values: Any, option: str | None = None) -> None:
-        pairs = dict(value.partition("=")[::2] for value in values)
+        pairs: dict[str, str] = {}
+        for text in values:
+            key, equals, value = text.partition("=")
+            if not equals or key in pairs:
+                problem = "is named twice" if equals else "is not written as KEY=VALUE"
+                raise argparse.ArgumentError(self, f"{key!r} {problem}")
+            pairs[key] = value
         setattr(namespace, self.dest, pairs)
 
 
@@ -136,11 +150,3 @@ def _tuple_names(name: str, length: int) -> tuple[str, ...]:
 
 def _shown(value: object) -> str:
     return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True

@@ -79,9 +79,13 @@ def cut_at_antimeridian(ring: Sequence[Sequence[float]] | np.ndarray) -> Polygon
     """A polygon from its ring of longitudes and latitudes, in which a step of more than 180° means the short way."""
     points = np.array(ring, float)
     points[:, 0] = np.unwrap(points[:, 0], period=360.0)
-    polygon = shapely.make_valid(Polygon(points))
+    return on_the_globe(shapely.make_valid(Polygon(points)))
+
+
+def on_the_globe(geometry: BaseGeometry) -> Polygon | MultiPolygon:
+    """The polygons of ``geometry``, cut at ±180; longitudes may be up to two turns off."""
     turns = (-720.0, -360.0, 0.0, 360.0, 720.0)
-    return union([polygonal(_WORLD.intersection(translate(polygon, xoff=turn))) for turn in turns])
+    return union([polygonal(_WORLD.intersection(translate(geometry, xoff=turn))) for turn in turns])
 
 
 def polygonal(geometry: BaseGeometry) -> Polygon | MultiPolygon:

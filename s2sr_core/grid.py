@@ -80,25 +80,21 @@ def read_polygons(path: Path) -> Polygon | MultiPolygon:
     if union.is_empty:
         raise InputError("within", path, "holds no polygon", "give a vector file of polygons")
     xmin, ymin, xmax, ymax = union.bounds
-    if xmin < -180 or ymin < -90 or xmax > 180 or ymax > 90:
+    if xmin < -360 or ymin < -90 or xmax > 360 or ymax > 90:
         raise InputError(
-            "within",
-            path,
-            f"reaches {xmin:g} {ymin:g} {xmax:g} {ymax:g}, beyond the globe in degrees",
-            "give a file that states its CRS",
+            "within", path, f"reaches {xmin:g} {ymin:g} {xmax:g} {ymax:g} degrees", "give a file that states its CRS"
         )
-    return union
+    return footprint.on_the_globe(union)
 
 
 def _polygons(layer: ogr.Layer) -> Iterator[Polygon | MultiPolygon]:
     """The polygons of each feature of ``layer`` in EPSG:4326, cut at ±180 where they cross it."""
     reference = layer.GetSpatialRef()
     # Knows of ±180 and of the poles; Geometry.Transform moves vertices only.
-    to_wgs84 = ogr.GeomTransformer(
-        None if reference is None else footprint.to_wgs84(reference.ExportToWkt()), ["WRAPDATELINE=YES"]
-    )
+    to_wgs84 = None if reference is None else ogr.GeomTransformer(footprint.to_wgs84(reference.ExportToWkt()))
     for feature in layer:
         geometry = feature.GetGeometryRef()
         if geometry is not None:
-            linear = to_wgs84.Transform(geometry.GetLinearGeometry())
-            yield footprint.polygonal(shapely.make_valid(shapely.from_wkb(bytes(linear.ExportToWkb()))))
+            linear = geometry.GetLinearGeometry()
+            wgs84 = linear if to_wgs84 is None else to_wgs84.Transform(linear)
+            yield footprint.polygonal(shapely.make_valid(shapely.from_wkb(bytes(wgs84.ExportToWkb()))))

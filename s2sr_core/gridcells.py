@@ -22,6 +22,7 @@ _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _ID_COLUMNS = ("cell_id", "id")
 _WKT_COLUMNS = ("geometry", "wkt")
 _BOUNDS_COLUMNS = ("xmin", "ymin", "xmax", "ymax")
+_DECIMALS = 30
 _DELIMITERS = ((";", "semicolons"), ("\t", "tabs"), ("|", "bars"))
 #: Cells of a grid, at most: some 5 GB of memory. The whole globe has 6.5 million of 0.1°.
 _MOST_CELLS = 10_000_000
@@ -91,7 +92,8 @@ def write_gridcells(cells: Sequence[Gridcell], path: Path) -> None:
     """Write ``cell_id, xmin, ymin, xmax, ymax, geometry`` (WKT, EPSG:4326)."""
     table = pd.DataFrame([cell.bounds for cell in cells], columns=list(_BOUNDS_COLUMNS))
     table.insert(0, "cell_id", [cell.cell_id for cell in cells])
-    table["geometry"] = shapely.to_wkt([cell.polygon for cell in cells], rounding_precision=-1)
+    # As many decimals as a double can need: −1 stops at 16, which is not exact between −1° and 1°.
+    table["geometry"] = shapely.to_wkt([cell.polygon for cell in cells], rounding_precision=_DECIMALS)
     table.to_csv(path, index=False)
 
 
@@ -157,7 +159,13 @@ def _read_table(path: Path) -> pd.DataFrame:
             raise InputError("grid_csv", path, f"is separated by {delimiter}", "save it with commas")
         # The header is read as a row, so that every row longer than it is an error and none is cut.
         table = pd.read_csv(
-            path, header=None, dtype=str, keep_default_na=False, encoding="utf-8-sig", skip_blank_lines=False
+            path,
+            header=None,
+            dtype=str,
+            keep_default_na=False,
+            encoding="utf-8-sig",
+            skip_blank_lines=False,
+            skipinitialspace=True,
         )
     except FileNotFoundError as error:
         raise InputError("grid_csv", path, "does not exist", "give the path of a CSV of gridcells") from error
@@ -176,7 +184,8 @@ def _read_table(path: Path) -> pd.DataFrame:
     repeated = set(table.columns[table.columns.duplicated()]) & {*_ID_COLUMNS, *_WKT_COLUMNS, *_BOUNDS_COLUMNS}
     if repeated:
         raise InputError("grid_csv", path, f"has two columns {min(repeated)!r}", "rename or remove one of them")
-    return table.iloc[1:]
+    rows: pd.DataFrame = table.iloc[1:]
+    return rows
 
 
 def _empty(path: Path) -> InputError:

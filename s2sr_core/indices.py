@@ -15,6 +15,7 @@ from s2sr_core.composite import Outcome
 from s2sr_core.gdal_runtime import gdal
 from s2sr_core.parameters import RunParameters
 from s2sr_core.records import read_record, write_record
+from s2sr_core.safe import Product
 from s2sr_core.scene import Preparation, Scene
 from s2sr_core.selection import Candidate
 from s2sr_core.workspace import Workspace, written_beside
@@ -27,7 +28,7 @@ _COMPOSITE_COLUMNS = ("cell_id", "band", "status", "scenes", "pixels", "valid_pi
 
 
 def write_scene_index(
-    path: Path, candidates: Sequence[Candidate], preparations: Mapping[str, Preparation], bands: Sequence[str]
+    path: Path, candidates: Sequence[Candidate[Product]], preparations: Mapping[str, Preparation], bands: Sequence[str]
 ) -> None:
     """One row a product found, in the order of ``candidates``; ``preparations`` by product name."""
     rows = [_scene_row(candidate, preparations.get(candidate.title), bands) for candidate in candidates]
@@ -49,7 +50,7 @@ _NAME_COLUMNS = (
 _SCENE_COLUMNS = ("notes", "valid_share", "cells", "crs", "band_files", "path", "footprint")
 
 
-def _scene_row(candidate: Candidate, preparation: Preparation | None, bands: Sequence[str]) -> dict[str, Any]:
+def _scene_row(candidate: Candidate[Product], preparation: Preparation | None, bands: Sequence[str]) -> dict[str, Any]:
     row: dict[str, Any] = {
         "product": candidate.title,
         "status": candidate.status,
@@ -107,8 +108,10 @@ def _crs_name(crs: str) -> str:
     return f"{authority}:{code}" if authority and code else crs
 
 
-def write_phase1_errors(path: Path, candidates: Sequence[Candidate], preparations: Sequence[Preparation]) -> int:
-    """Every error of phase 1: product, band, step, reason. Returns how many products have one."""
+def write_phase1_errors(
+    path: Path, candidates: Sequence[Candidate[Product]], preparations: Sequence[Preparation]
+) -> None:
+    """Every error of phase 1: product, band, step, reason."""
     rows: list[dict[str, Any]] = [
         {"product": candidate.title, "step": candidate.step, "reason": candidate.reason}
         for candidate in candidates
@@ -120,7 +123,6 @@ def write_phase1_errors(path: Path, candidates: Sequence[Candidate], preparation
         for error in preparation.errors
     ]
     _write_errors(path, rows, ("product", *_ERROR_COLUMNS))
-    return len({row["product"] for row in rows})
 
 
 def write_phase2_errors(path: Path, outcomes: Sequence[Outcome]) -> None:

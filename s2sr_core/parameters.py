@@ -7,24 +7,30 @@ refuses what the model refuses; only rules between fields are the model's own.
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from s2sr_core.errors import InputError
 from s2sr_core.gridcells import Gridcell
 from s2sr_core.lattice import Bounds, Lattice
 from s2sr_core.pixel_functions import SCL_CLASSES
 from s2sr_core.product_name import is_tile
+from s2sr_core.workspace import Workspace
 
 #: 20 m of latitude at 69° N in degrees of the grid used for pan-Arctic mapping.
 DEFAULT_TR = 0.000179663056824
 
+_MONTHS = re.compile(r"(0?[1-9]|1[0-2])(?:-(0?[1-9]|1[0-2]))?")
+_BASELINE = re.compile(r"[0-9]{2}\.[0-9]{2}")
+
 Band = Literal["B02", "B03", "B04", "B05", "B06", "B07", "B8A", "B11", "B12"]
 Resampling = Literal["bilinear", "nearest", "cubic"]
 EngineName = Literal["reference"]
+Stage = Literal["all", "query", "download", "composite"]
 
 
 def _check_bbox(bbox: Bounds) -> Bounds:
@@ -33,7 +39,7 @@ def _check_bbox(bbox: Bounds) -> Bounds:
         raise ValueError("longitudes must be −180 … 180; write xmin ymin xmax ymax in degrees")
     if not (-90 <= ymin <= 90 and -90 <= ymax <= 90):
         raise ValueError("latitudes must be −90 … 90; write xmin ymin xmax ymax in degrees")
-    if xmin == xmax or ymin >= ymax:
+    if xmin == xmax or (xmin, xmax) == (180, -180) or ymin >= ymax:
         raise ValueError("holds no area; write xmin ymin xmax ymax (only xmin > xmax is meant: across ±180)")
     return bbox
 
@@ -53,23 +59,25 @@ def _parse_time(value: Any) -> Any:
 
 
 def _to_utc(value: datetime) -> datetime:
-    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    if value.tzinfo is None:
+        return value.replace(tzinfo=UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("is no time of UTC's years 1 to 9999; write 2019-06-01 or 2019-06-01T00:00:00Z") from error
 
 
 def _parse_months(value: Any) -> Any:
     """``6-8``, ``11-2`` or ``6 7 8`` as a sorted list of months."""
     if value is None:
         return None
-    items = value.replace(",", " ").split() if isinstance(value, str) else list(value)
+    items = value if isinstance(value, list | tuple | set) else [value]
     months: set[int] = set()
-    for item in items:
-        first, _, last = str(item).partition("-")
-        try:
-            low, high = int(first), int(last or first)
-        except ValueError as error:
-            raise ValueError("are no months; write 6-8, or 6 7 8") from error
-        if not (1 <= low <= 12 and 1 <= high <= 12):
-            raise ValueError("months are 1 to 12; write 6-8, or 6 7 8")
+    for item in " ".join(map(str, items)).replace(",", " ").split():
+        match = _MONTHS.fullmatch(item)
+        if match is None:
+            raise ValueError(f"{item!r} is neither a month (1 to 12) nor a span of months; write 6-8, or 6 7 8")
+        low, high = int(match[1]), int(match[2] or match[1])
         months.update(range(low, high + 1) if low <= high else [*range(low, 13), *range(1, high + 1)])
     if not months:
         raise ValueError("name no month; write 6-8, or leave it out")
@@ -79,6 +87,8 @@ def _parse_months(value: Any) -> Any:
 def _check_tiles(tiles: list[str] | None) -> list[str] | None:
     if tiles is None:
         return None
+    if not tiles:
+        raise ValueError("name no tile; write one like 05WPM, or leave it out")
     cleaned = sorted({tile.upper().removeprefix("T") for tile in tiles})
     for tile in cleaned:
         if not is_tile(tile):
@@ -89,18 +99,31 @@ def _check_tiles(tiles: list[str] | None) -> list[str] | None:
 def _check_dilation(dilation: dict[int, float]) -> dict[int, float]:
     for value, metres in dilation.items():
         if value not in SCL_CLASSES:
-            raise ValueError(f"{value} is no SCL class; classes are 0 to 11")
+            raise ValueError(f"{value} is no SCL class; give classes of 0 to 11")
         if not 0 < metres <= 5000:
-            raise ValueError(f"{metres} metres for class {value} is not above 0 and at most 5000")
+            raise ValueError(f"{metres:g} m for class {value} is not above 0 and at most 5000; write it like 9=100")
     return dilation
 
 
-def _unique(values: list[Any]) -> list[Any]:
-    return list(dict.fromkeys(values))
+def _check_baseline(baseline: str) -> str:
+    if not _BASELINE.fullmatch(baseline):
+        raise ValueError("is no processing baseline; write one like 05.00")
+    return baseline
+
+
+def _check_bands(bands: list[Band]) -> list[Band]:
+    if not bands:
+        raise ValueError("name no band; write at least one like B04")
+    return list(dict.fromkeys(bands))
 
 
 def _expand(path: Path) -> Path:
-    return path.expanduser().absolute()
+    try:
+        if "\0" not in str(path):
+            return path.expanduser().absolute()
+    except RuntimeError:  # ~name of nobody on this machine
+        pass
+    raise ValueError("is no path here; give one without ~")
 
 
 def _check_source(path: Path) -> Path:
@@ -111,6 +134,9 @@ def _check_source(path: Path) -> Path:
 
 Bbox = Annotated[tuple[float, float, float, float], AfterValidator(_check_bbox)]
 Time = Annotated[datetime, BeforeValidator(_parse_time), AfterValidator(_to_utc)]
+Baseline = Annotated[
+    str, AfterValidator(_check_baseline), WithJsonSchema({"type": "string", "pattern": r"^[0-9]{2}\.[0-9]{2}$"})
+]
 PixelSize = Annotated[float, Field(ge=1e-6, le=10.0)]
 ExpandedPath = Annotated[Path, AfterValidator(_expand)]
 
@@ -129,15 +155,27 @@ class RunParameters(BaseModel):
     ]
     start: Annotated[Time, Field(description="First sensing time, inclusive; ISO, UTC unless it says otherwise.")]
     end: Annotated[Time, Field(description="Sensing time before which to stop, exclusive; ISO, UTC.")]
-    source: Annotated[
-        ExpandedPath,
-        AfterValidator(_check_source),
-        Field(description="Folder of .SAFE products, searched recursively and only read."),
-    ]
     work_dir: Annotated[ExpandedPath, Field(description="Folder of the run: indices, logs, tmp and composites.")]
+    source: Annotated[
+        Annotated[ExpandedPath, AfterValidator(_check_source)] | None,
+        Field(
+            description="Folder of .SAFE products, searched recursively and only read; without it products are queried "
+            "and downloaded from Copernicus Data Space."
+        ),
+    ] = None
+    stage: Annotated[
+        Stage,
+        Field(
+            description="What to do: all; or query, download or composite alone, on one work_dir. Composite uses what "
+            "was downloaded and needs no network."
+        ),
+    ] = "all"
+    download_connections: Annotated[
+        int, Field(ge=1, le=64, description="Byte connections to CDSE at once; an account may have 4.")
+    ] = 4
     bands: Annotated[
         list[Band],
-        AfterValidator(_unique),
+        AfterValidator(_check_bands),
         Field(min_length=1, description="20 m bands to composite; SCL is always read."),
     ] = ["B02", "B03", "B04"]
     tr: Annotated[
@@ -164,8 +202,7 @@ class RunParameters(BaseModel):
         list[str] | None, AfterValidator(_check_tiles), Field(description="Only these MGRS tiles, e.g. 05WPM.")
     ] = None
     min_baseline: Annotated[
-        str | None,
-        Field(pattern=r"^\d\d\.\d\d$", description="Leave out products of an older processing baseline, e.g. 05.00."),
+        Baseline | None, Field(description="Leave out products of an older processing baseline, e.g. 05.00.")
     ] = None
     keep_duplicates: Annotated[
         bool, Field(description="Count every product, also those that repeat a sensing time and tile.")
@@ -199,11 +236,25 @@ class RunParameters(BaseModel):
     def _check_together(self) -> Self:
         if self.start >= self.end:
             raise InputError(
-                "start", self.start.isoformat(), f"is not before end ({self.end.isoformat()})", "swap them"
+                "start",
+                self.start.isoformat(),
+                f"is not before end ({self.end.isoformat()})",
+                "give an earlier start or a later end",
             )
+        if self.source is not None and self.stage in ("query", "download"):
+            raise InputError("stage", self.stage, "has nothing to do where source is given", "leave one of them out")
         if set(self.scl_mask) >= set(SCL_CLASSES):
             raise InputError("scl_mask", self.scl_mask, "masks every class", "leave out the clear ones, 4 5 6")
+        if clear := sorted(set(self.scl_dilation) - set(self.scl_mask)):
+            raise InputError(
+                "scl_dilation", clear, "widens the mask of a class that is not masked", "add it to scl_mask as well"
+            )
         return self
+
+    @property
+    def archive(self) -> Path:
+        """The folder of products that the run reads."""
+        return self.source or Workspace(self.work_dir).imagery_raw
 
     @property
     def lattice(self) -> Lattice:

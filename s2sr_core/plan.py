@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from s2sr_core import footprint
+from s2sr_core.cdse import client
+from s2sr_core.cdse.catalogue import CatalogueProduct
+from s2sr_core.cdse.query import query_products
 from s2sr_core.errors import InputError
 from s2sr_core.gridcells import Gridcell, read_gridcells, select_gridcells
 from s2sr_core.parameters import RunParameters
@@ -18,13 +21,25 @@ from s2sr_core.selection import CellsNear, select_products
 #: server keeps up with about a thousand of them a flow run.
 _UNITS_A_PHASE = 300
 _MOST_UNITS = 450
+#: Size of a full 20 m band and of SCL at CDSE, bytes: 25 to 35 MB, and 0.5 to 3 MB.
+_BAND_BYTES, _SCL_BYTES = 28e6, 2e6
 
 
-class SceneUnit:
-    """What one task of phase 1 prepares: products, each with the cells near its footprint; ``title`` says which.
+class DownloadUnit:
+    """Products that one task downloads; ``title`` says which.
 
     Units are plain classes: Prefect would walk through all that a dataclass, a list or a tuple holds, for each task.
     """
+
+    __slots__ = ("products", "title")
+
+    def __init__(self, title: str, products: tuple[CatalogueProduct, ...]) -> None:
+        self.title = title
+        self.products = products
+
+
+class SceneUnit:
+    """What one task of phase 1 prepares: products, each with the cells near its footprint; ``title`` says which."""
 
     __slots__ = ("products", "title")
 
@@ -60,16 +75,26 @@ def choose_gridcells(parameters: RunParameters) -> list[Gridcell]:
     return cells
 
 
+def download_units(products: Sequence[CatalogueProduct], workers: int) -> list[DownloadUnit]:
+    """One unit a product, or as few more products a unit as keep within the number of task runs."""
+    return [
+        DownloadUnit(_title("product", [str(product.name) for product in chunk], first, len(products)), tuple(chunk))
+        for first, chunk in _chunks(products, _limit(workers))
+    ]
+
+
 def scene_units(products: Sequence[Product], cells: Sequence[Gridcell], workers: int) -> list[SceneUnit]:
     """Phase 1: one unit a product, or as few more products a unit as keep within the number of task runs."""
     near = CellsNear(cells)
     return [
-        SceneUnit(
-            _title("scene", [str(product.name) for product in chunk], first, len(products)),
-            tuple((product, tuple(near.footprint(product.footprint))) for product in chunk),
-        )
+        scene_unit(chunk, near, _title("scene", [str(product.name) for product in chunk], first, len(products)))
         for first, chunk in _chunks(products, _limit(workers))
     ]
+
+
+def scene_unit(products: Sequence[Product], near: CellsNear, title: str) -> SceneUnit:
+    """One unit of phase 1 of these products."""
+    return SceneUnit(title, tuple((product, tuple(near.footprint(product.footprint))) for product in products))
 
 
 def composite_units(
@@ -92,7 +117,7 @@ def composite_units(
 
 def bytes_to_read(products: Sequence[Product], bands: Sequence[str]) -> int:
     """Size of the images of ``bands`` and SCL that are there."""
-    files = (file for product in products for file in band_files(product, (SCL, *bands)).values())
+    files = (file for product in products for file in band_files(product, (SCL, *bands), hashed=False).values())
     return sum(file.size for file in files if isinstance(file, BandFile))
 
 
@@ -114,19 +139,36 @@ def _title(noun: str, names: Sequence[str], first: int, total: int) -> str:
 
 
 def describe(parameters: RunParameters, workers: int) -> str:
-    """What a run would do, as text: cells, products by status, bytes, units of work. Nothing is written."""
-    cells = choose_gridcells(parameters)
-    candidates = select_products(parameters, cells)
-    products = [c.product for c in candidates if c.status == "selected" and c.product is not None]
-    statuses = Counter(candidate.status for candidate in candidates)
+    """What a run would do, as text: cells, products by status, bytes, units of work. Nothing is written.
+
+    Raises
+    ------
+    InputError, CdseError
+        Where the input is bad, or CDSE's catalogue cannot be asked.
+    """
+    cells, bands = choose_gridcells(parameters), parameters.bands
+    statuses: Counter[str]
+    if parameters.source is None and parameters.stage != "composite":
+        found = query_products(parameters, cells, client.catalogue())
+        statuses = Counter(candidate.status for candidate in found)
+        products_found = [c.product for c in found if c.status == "selected" and c.product is not None]
+        units = len(download_units(products_found, workers))
+        amount = f"to download about {statuses['selected'] * (_BAND_BYTES * len(bands) + _SCL_BYTES) / 1e9:.1f} GB"
+    else:
+        candidates = select_products(parameters, cells)
+        statuses = Counter(candidate.status for candidate in candidates)
+        products = [c.product for c in candidates if c.status == "selected" and c.product is not None]
+        units = len(scene_units(products, cells, workers))
+        amount = f"to read     {bytes_to_read(products, bands) / 1e6:.1f} MB"
     left_out = ", ".join(f"{count} {status}" for status, count in sorted(statuses.items()) if status != "selected")
-    bands = parameters.bands
-    lines = [
-        f"gridcells   {len(cells)}",
-        f"products    {len(products)} of {len(candidates)} found" + (f" ({left_out})" if left_out else ""),
-        f"to read     {bytes_to_read(products, bands) / 1e6:.1f} MB of {' '.join(bands)} and SCL",
-        f"composites  {len(cells) * len(bands)}",
-        f"units       {len(scene_units(products, cells, workers))} of phase 1, "
-        f"{len(composite_units(cells, [], bands, workers))} of phase 2, on {workers} workers",
-    ]
-    return "\n".join(lines)
+    total = sum(statuses.values())
+    return "\n".join(
+        [
+            f"gridcells   {len(cells)}",
+            f"products    {statuses['selected']} of {total} found" + (f" ({left_out})" if left_out else ""),
+            f"{amount} of {' '.join(bands)} and SCL",
+            f"composites  {len(cells) * len(bands)}",
+            f"units       {units} of phase 1, {len(composite_units(cells, [], bands, workers))} of phase 2, "
+            f"on {workers} workers",
+        ]
+    )

@@ -7,9 +7,12 @@ refused, and the files named are looked at before anybody relies on them.
 from __future__ import annotations
 
 import hashlib
+import logging
+import math
 import os
 import re
-from collections.abc import Iterator, Mapping
+import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from xml.etree.ElementTree import Element, ParseError
@@ -31,11 +34,17 @@ _BAND_IDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09
 #: Radiometric offset of the baselines from 04.00 on, DN (PSD 14.8, BOA_ADD_OFFSET).
 _BASELINE_OFFSET = -1000
 _QUANTIFICATION = 10_000.0
+#: DN have 15 bits: an offset beyond this is no offset.
+_LARGEST_OFFSET = 32_767
 
 # T05WPM_20190701T214529_B04_20m.jp2; L2A_T… before 2017; some archives hold the same grids as GeoTIFF.
-_IMAGE = re.compile(r"(?:L2A_)?T\d{2}[A-Z]{3}_\d{8}T\d{6}_(?P<band>B\d[\dA]|SCL)_20m\.(?:jp2|tiff?)", re.IGNORECASE)
+_IMAGE = re.compile(
+    r"(?:L2A_)?T\d{2}[A-Z]{3}_\d{8}T\d{6}_(?P<band>B\d[\dA]|SCL)_20m\.(?:jp2|tiff?)", re.IGNORECASE | re.ASCII
+)
 _METADATA = re.compile(r"MTD_MSIL2A\.xml", re.IGNORECASE)
 _BLOCK = 1 << 20
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +100,15 @@ class Product:
 
 
 def find_products(folder: Path) -> Iterator[Path]:
-    """All ``*.SAFE`` folders below ``folder`` (or itself), in sorted order; symbolic links are followed once."""
+    """All ``*.SAFE`` folders below ``folder`` (or itself), in sorted order; symbolic links are followed once.
+
+    A folder that cannot be searched is left out, with a line in the log.
+    """
     if folder.name.endswith(".SAFE"):
         yield folder
         return
     seen: set[str] = set()
-    for here, folders, _ in os.walk(folder, followlinks=True):
+    for here, folders, _ in os.walk(folder, onerror=_log_unsearched, followlinks=True):
         real = os.path.realpath(here)
         if real in seen:
             folders.clear()
@@ -104,6 +116,10 @@ def find_products(folder: Path) -> Iterator[Path]:
         seen.add(real)
         yield from (Path(here, name) for name in sorted(folders) if name.endswith(".SAFE"))
         folders[:] = sorted(name for name in folders if not name.endswith(".SAFE"))
+
+
+def _log_unsearched(error: OSError) -> None:
+    _logger.warning("%s cannot be searched for products: %s", error.filename, error.strerror)
 
 
 def read_product(path: Path) -> Product:
@@ -115,7 +131,7 @@ def read_product(path: Path) -> Product:
         Where the name is not an L2A product's, the XML is no XML, or nothing tells the radiometric offset.
     """
     name = ProductName.parse(path.name)
-    metadata_path = next((item for item in path.iterdir() if _METADATA.fullmatch(item.name)), None)
+    metadata_path = min((item for item in path.iterdir() if _METADATA.fullmatch(item.name)), default=None)
     metadata = None if metadata_path is None else _parse(name, metadata_path)
     manifest_path = path / "manifest.safe"
     manifest = _parse(name, manifest_path) if manifest_path.exists() else None
@@ -130,17 +146,20 @@ def read_product(path: Path) -> Product:
     )
 
 
-def band_files(product: Product, bands: tuple[str, ...]) -> dict[str, BandFile | ProductError]:
-    """The images of ``bands`` (``SCL`` may be one), each as a file found whole, or as the error that it is not."""
+def band_files(product: Product, bands: tuple[str, ...], *, hashed: bool = True) -> dict[str, BandFile | ProductError]:
+    """The images of ``bands`` (``SCL`` may be one), each as a file found whole, or as the error that it is not.
+
+    Without ``hashed`` no file is read: one that no manifest lists has no checksum.
+    """
     manifest_path = product.path / "manifest.safe"
-    if manifest_path.exists():
-        listed = _listed_images(product.name, _parse(product.name, manifest_path))
-    else:
-        listed = _images_on_disk(product)
+    try:
+        listed = read_manifest(product.name, manifest_path) if manifest_path.exists() else _images_on_disk(product)
+    except ProductError as error:
+        return dict.fromkeys(bands, error)
     found: dict[str, BandFile | ProductError] = {}
     for band in bands:
         try:
-            found[band] = _band_file(product, band, listed.get(band, []))
+            found[band] = _band_file(product, band, [file for file in listed if file.role == band], hashed)
         except ProductError as error:
             found[band] = error
     return found
@@ -152,7 +171,11 @@ def band_files(product: Product, bands: tuple[str, ...]) -> dict[str, BandFile |
 def _parse(name: ProductName, path: Path) -> Element:
     try:
         root = defusedxml.ElementTree.parse(path, forbid_dtd=True).getroot()
-    except (ParseError, DefusedXmlException, OSError, ValueError) as error:
+    except DefusedXmlException as error:
+        raise ProductError(
+            str(name), f"{path.name} holds a DTD or entities, which no product does; it is not read", step="metadata"
+        ) from error
+    except (ParseError, OSError, ValueError, LookupError) as error:  # LookupError: of an encoding
         raise ProductError(str(name), f"{path.name} cannot be read: {error}", step="metadata") from error
     if root is None:
         raise ProductError(str(name), f"{path.name} is empty", step="metadata")
@@ -168,10 +191,12 @@ def _texts(root: Element | None, tag: str) -> list[str]:
 
 
 def _number(text: str | None) -> float | None:
+    """``text`` as a number, None where it is none or not finite."""
     try:
-        return None if text is None else float(text)
+        number = float(text or "")
     except ValueError:
         return None
+    return number if math.isfinite(number) else None
 
 
 def _cloud_cover(metadata: Element | None) -> float | None:
@@ -191,73 +216,105 @@ def _offsets(name: ProductName, metadata: Element | None) -> tuple[tuple[Offset,
     implied = None if name.has_offset is None else _BASELINE_OFFSET if name.has_offset else 0
     stated = {} if metadata is None else _stated_offsets(name, metadata)
     if metadata is not None and implied is None and not stated:
-        implied = 0  # a user's own Sen2Cor that adds an offset also writes it
+        stated = dict.fromkeys(BANDS, 0)  # a user's own Sen2Cor that adds an offset also writes it
     offsets, notes = [], []
     for band in BANDS:
         if band in stated:
             offsets.append(Offset(band, stated[band], "XML"))
-            if name.has_offset is not None and stated[band] != implied:
+            if implied is not None and stated[band] != implied:
                 notes.append(
                     f"offset of {band} is {stated[band]} in the XML, {implied} by the baseline; the XML's is used"
                 )
         elif implied is None:
             raise ProductError(
-                str(name), f"baseline {name.baseline} does not tell the offset and no metadata does", step="metadata"
+                str(name),
+                f"baseline {name.baseline} does not tell the offset of {band}, and no metadata does",
+                step="metadata",
             )
         else:
             offsets.append(Offset(band, implied, "name"))
-    if metadata is not None and name.has_offset and not stated:
-        notes.append(f"the XML gives no offset though the baseline is {name.baseline}; {implied} is used")
+    silent = [offset.band for offset in offsets if offset.source == "name"]
+    if metadata is not None and silent and (name.has_offset or stated):
+        of = "" if len(silent) == len(BANDS) else f" of {' '.join(silent)}"
+        notes.append(f"the XML gives no offset{of} though the baseline is {name.baseline}; {implied} is used")
     return tuple(offsets), tuple(notes)
 
 
 def _stated_offsets(name: ProductName, metadata: Element) -> dict[str, int]:
-    quantification = _number(next(iter(_texts(metadata, "BOA_QUANTIFICATION_VALUE")), None))
-    if quantification not in (None, _QUANTIFICATION):
-        raise ProductError(
-            str(name), f"BOA_QUANTIFICATION_VALUE is {quantification}, only 10000 is supported", step="metadata"
-        )
+    for quantification in _texts(metadata, "BOA_QUANTIFICATION_VALUE"):
+        if _number(quantification) != _QUANTIFICATION:
+            raise ProductError(
+                str(name), f"BOA_QUANTIFICATION_VALUE is {quantification!r}, only 10000 is supported", step="metadata"
+            )
     stated = {}
     for element in metadata.iter():
         if element.tag.rpartition("}")[2] != "BOA_ADD_OFFSET":
             continue
-        try:
-            stated[_BAND_IDS[int(element.get("band_id", ""))]] = int(float(element.text or ""))
-        except (ValueError, IndexError, OverflowError) as error:
-            raise ProductError(str(name), "BOA_ADD_OFFSET in the metadata is no number", step="metadata") from error
+        band_id, dn = (_number(text) for text in (element.get("band_id"), element.text))
+        if band_id is None or dn is None or dn % 1 or abs(dn) > _LARGEST_OFFSET or band_id not in range(len(_BAND_IDS)):
+            raise ProductError(
+                str(name),
+                f"BOA_ADD_OFFSET of band_id {element.get('band_id')!r} is {element.text!r}: not a band and its DN",
+                step="metadata",
+            )
+        stated[_BAND_IDS[int(band_id)]] = int(dn)
     return stated
 
 
 # ----------------------------------------------------------------------------------------------------------- files
 
 
-@dataclass(frozen=True, slots=True)
-class _ListedImage:
-    """An image as the manifest lists it; size and checksum are None where there is no manifest."""
+#: The role of ``MTD_MSIL2A.xml`` among :class:`ListedFile`; an image's is its band, or ``SCL``.
+METADATA = "metadata"
 
+
+@dataclass(frozen=True, slots=True)
+class ListedFile:
+    """A file of a product that this project reads, as the manifest lists it.
+
+    Attributes
+    ----------
+    role: :data:`METADATA`, ``SCL`` or a band.
+    href: its path below the product's folder.
+    size: bytes, None where nothing tells.
+    checksum: ``md5:…`` or ``sha3-256:…`` in small letters, empty where nothing tells.
+    """
+
+    role: str
     href: str
     size: int | None = None
-    checksum: str | None = None
+    checksum: str = ""
 
 
-def _listed_images(name: ProductName, manifest: Element) -> Mapping[str, list[_ListedImage]]:
-    images: dict[str, list[_ListedImage]] = {}
-    for stream in manifest.iter("byteStream"):
+def read_manifest(name: ProductName, path: Path) -> list[ListedFile]:
+    """The metadata and the 20 m images that a ``manifest.safe`` lists.
+
+    Raises
+    ------
+    ProductError
+        Where it is no XML, or names one of them outside the product's folder.
+    """
+    files = []
+    for stream in _parse(name, path).iter("byteStream"):
         location, checksum = stream.find("fileLocation"), stream.find("checksum")
         href = "" if location is None else location.get("href", "")
-        match = _IMAGE.fullmatch(PurePosixPath(href).name)
-        if match is None:
+        role = _role(href)
+        if role is None:
             continue
         size = stream.get("size", "")
-        image = _ListedImage(
-            href=inside(name, href),
-            size=int(size) if size.isdecimal() else None,
-            checksum=None
-            if checksum is None or not checksum.text
-            else f"{checksum.get('checksumName', '').lower()}:{checksum.text.strip().lower()}",
-        )
-        images.setdefault(match["band"].upper(), []).append(image)
-    return images
+        digest = "" if checksum is None or not checksum.text else checksum.text.strip().lower()
+        algorithm = "" if checksum is None else checksum.get("checksumName", "").lower()
+        whole = f"{algorithm}:{digest}" if digest else ""
+        files.append(ListedFile(role, inside(name, href), int(size) if size.isdecimal() else None, whole))
+    return files
+
+
+def _role(href: str) -> str | None:
+    path = PurePosixPath(href)
+    if _METADATA.fullmatch(path.name) and len(path.parts) == 1:
+        return METADATA
+    match = _IMAGE.fullmatch(path.name)
+    return match["band"].upper() if match else None
 
 
 def inside(name: ProductName, href: str) -> str:
@@ -274,15 +331,13 @@ def inside(name: ProductName, href: str) -> str:
     return str(path)
 
 
-def _images_on_disk(product: Product) -> Mapping[str, list[_ListedImage]]:
-    images: dict[str, list[_ListedImage]] = {}
-    for path in sorted(product.path.glob("GRANULE/*/IMG_DATA/R20m/*")):
-        if (match := _IMAGE.fullmatch(path.name)) is not None:
-            images.setdefault(match["band"].upper(), []).append(_ListedImage(str(path.relative_to(product.path))))
-    return images
+def _images_on_disk(product: Product) -> list[ListedFile]:
+    paths = sorted(product.path.glob("GRANULE/*/IMG_DATA/R20m/*"))
+    hrefs = (str(path.relative_to(product.path)) for path in paths)
+    return [ListedFile(role, href) for href in hrefs if (role := _role(href)) is not None]
 
 
-def _band_file(product: Product, band: str, listed: list[_ListedImage]) -> BandFile:
+def _band_file(product: Product, band: str, listed: list[ListedFile], hashed: bool) -> BandFile:
     def fail(reason: str) -> ProductError:
         return ProductError(str(product.name), reason, step="files", band=band)
 
@@ -293,12 +348,17 @@ def _band_file(product: Product, band: str, listed: list[_ListedImage]) -> BandF
     image = listed[0]
     path = product.path / image.href
     try:
-        size = path.stat().st_size
-    except OSError as error:
+        status = path.stat()
+    except FileNotFoundError as error:
         raise fail(f"{path.name} is missing") from error
+    except OSError as error:
+        raise fail(f"{path.name} cannot be read: {error.strerror}") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise fail(f"{path.name} is no file")
+    size = status.st_size
     if image.size is not None and size != image.size:
         raise fail(f"{path.name} has {size} bytes, the manifest says {image.size}: truncated or changed")
-    return BandFile(band, path, size, image.checksum or _sha256(path))
+    return BandFile(band, path, size, image.checksum or (_sha256(path) if hashed else ""))
 
 
 def _sha256(path: Path) -> str:

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 import shapely
 from shapely import MultiPolygon, Polygon
+from shapely.affinity import translate
 
 from s2sr_core import footprint
 from s2sr_core.errors import InputError, ProductError
@@ -19,37 +20,57 @@ from s2sr_core.parameters import RunParameters
 from s2sr_core.product_name import ProductName
 from s2sr_core.safe import Product, find_products, read_product
 
-Status = Literal["selected", "filtered", "duplicate", "twin", "no cell", "failed"]
+Status = Literal["selected", "filtered", "offline", "duplicate", "twin", "no cell", "failed"]
 
 #: How far beyond a footprint a cell may lie and still be tried, degrees of latitude: footprints are drawn roughly.
 #: Phase 1 then holds the cells against the outline of the raster itself.
 _NEAR = 0.1
 
 
+class Described(Protocol):
+    """What selection asks of a product, wherever it was described: on disk, or in the catalogue."""
+
+    @property
+    def name(self) -> ProductName: ...
+    @property
+    def cloud_cover(self) -> float | None: ...
+    @property
+    def footprint(self) -> Polygon | MultiPolygon | None: ...
+
+
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate[P: Described]:
     """A product found, whether it counts, and why not.
 
-    ``step`` is what failed, where that is its status. ``product`` is None where its files were not read: its name was
-    enough to leave it out, or it could not be read.
+    Attributes
+    ----------
+    title: the product's name, or what stands in its place.
+    product: None where it was not described: its name was enough to leave it out, or it could not be read.
+    step: what failed, where that is its status.
+    name: None where it is no product's.
+    path: its folder, None where it was found in the catalogue.
     """
 
-    path: Path
-    name: ProductName | None
-    product: Product | None
+    title: str
+    product: P | None
     status: Status
     reason: str = ""
     step: str = ""
+    name: ProductName | None = None
+    path: Path | None = None
 
-    @property
-    def title(self) -> str:
-        """The product's name, or that of the folder where it has none."""
-        return str(self.name) if self.name else self.path.name.removesuffix(".SAFE")
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """One product after its download: as a candidate like those of an archive, and the bytes that came for it."""
+
+    candidate: Candidate[Product]
+    size: int
 
 
 def select_products(
     parameters: RunParameters, cells: Sequence[Gridcell], progress: Callable[[], None] = lambda: None
-) -> list[Candidate]:
+) -> list[Candidate[Product]]:
     """Every product below ``parameters.source``, judged, ordered by name; ``progress`` is called once for each.
 
     Raises
@@ -58,43 +79,54 @@ def select_products(
         Where there is none at all.
     """
     near = CellsNear(cells)
-    candidates: list[Candidate] = []
-    seen: dict[str, Path] = {}
-    for path in find_products(parameters.source):
-        first = seen.setdefault(path.name, path)
-        if first != path:
-            candidates.append(Candidate(path, None, None, "duplicate", f"the same product lies at {first}"))
+    candidates: list[Candidate[Product]] = []
+    copies: dict[str, Candidate[Product]] = {}
+    for path in find_products(parameters.archive):
+        copy = copies.get(path.name)
+        if copy is None or copy.status == "failed":
+            candidate = copies[path.name] = _judge(path, parameters, near)
         else:
-            candidates.append(_judge(path, parameters, near))
+            reason = f"the same product lies at {copy.path}"
+            candidate = Candidate(copy.title, None, "duplicate", reason, name=copy.name, path=path)
+        candidates.append(candidate)
         progress()
+    if not candidates and parameters.source is None:
+        raise InputError("stage", parameters.stage, f"finds no product in {parameters.archive}", "download some first")
     if not candidates:
         raise InputError("source", parameters.source, "holds no .SAFE product", "give the folder that holds them")
     if not parameters.keep_duplicates:
-        candidates = _without_repetitions(candidates)
+        candidates = without_repetitions(candidates)
     return sorted(candidates, key=lambda candidate: candidate.title)
 
 
-def _judge(path: Path, parameters: RunParameters, near: CellsNear) -> Candidate:
+def _judge(path: Path, parameters: RunParameters, near: CellsNear) -> Candidate[Product]:
     """One product by itself: name first, so that what the name rules out is not read."""
-    name = product = None
+    title, name = path.name.removesuffix(".SAFE"), None
     try:
         name = ProductName.parse(path.name)
-        if reason := _ruled_out_by_name(name, parameters):
-            return Candidate(path, name, None, "filtered", reason)
+        if reason := ruled_out_by_name(name, parameters):
+            return Candidate(title, None, "filtered", reason, name=name, path=path)
         product = read_product(path)
-        limit = parameters.max_cloud_cover
-        if limit is not None and product.cloud_cover is not None and product.cloud_cover > limit:
-            return Candidate(path, name, product, "filtered", f"cloud cover {product.cloud_cover:.1f} % > {limit:g} %")
-        if not near.footprint(product.footprint):
-            return Candidate(path, name, product, "no cell", "its footprint touches no selected gridcell")
     except ProductError as error:
-        return Candidate(path, name, None, "failed", error.reason, error.step)
+        return Candidate(title, None, "failed", error.reason, error.step, name, path)
     except OSError as error:
-        return Candidate(path, name, None, "failed", f"cannot be read: {error}", "read")
-    return Candidate(path, name, product, "selected")
+        return Candidate(title, None, "failed", f"cannot be read: {error}", "read", name, path)
+    status, reason = judge(product, parameters, near)
+    return Candidate(title, product, status, reason, name=name, path=path)
 
 
-def _ruled_out_by_name(name: ProductName, parameters: RunParameters) -> str:
+def judge(product: Described, parameters: RunParameters, near: CellsNear) -> tuple[Status, str]:
+    """Whether a product counts by what is said of it beyond its name, and why not."""
+    limit = parameters.max_cloud_cover
+    if limit is not None and product.cloud_cover is not None and product.cloud_cover > limit:
+        return "filtered", f"cloud cover {product.cloud_cover:.1f} % > {limit:g} %"
+    if not near.footprint(product.footprint):
+        return "no cell", "its footprint touches no selected gridcell"
+    return "selected", ""
+
+
+def ruled_out_by_name(name: ProductName, parameters: RunParameters) -> str:
+    """Why the name alone leaves a product out; empty where it does not."""
     if not parameters.start <= name.sensing_time < parameters.end:
         return "sensing time outside start … end"
     if parameters.months is not None and name.sensing_time.month not in parameters.months:
@@ -114,21 +146,21 @@ def preference(name: ProductName) -> tuple[bool, str, float]:
     return not name.is_user_made, name.baseline, name.discriminator.timestamp()
 
 
-def _without_repetitions(candidates: Iterable[Candidate]) -> list[Candidate]:
+def without_repetitions[P: Described](candidates: Iterable[Candidate[P]]) -> list[Candidate[P]]:
     """Of one sensing time and tile, drop those whose footprint the preferred ones cover.
 
     Split pairs of two downlink stations hold different parts of a tile, so both stay. A product without a footprint
     covers nothing and is covered by nothing.
     """
 
-    def key(candidate: Candidate) -> tuple[str, str]:
+    def key(candidate: Candidate[P]) -> tuple[str, str]:
         name = candidate.name
         return ("", "") if name is None else (name.sensing_time.isoformat(), name.tile)
 
-    judged: list[Candidate] = []
+    judged: list[Candidate[P]] = []
     for _, group in groupby(sorted(candidates, key=key), key):
-        kept: list[Product] = []
-        selected: list[tuple[Product, Candidate]] = []
+        kept: list[Described] = []
+        selected: list[tuple[P, Candidate[P]]] = []
         for candidate in group:
             if candidate.status == "selected" and candidate.product is not None:
                 selected.append((candidate.product, candidate))
@@ -136,22 +168,31 @@ def _without_repetitions(candidates: Iterable[Candidate]) -> list[Candidate]:
                 judged.append(candidate)
         for product, candidate in sorted(selected, key=lambda pair: preference(pair[0].name), reverse=True):
             preferred = _covering(product, kept)
-            if preferred is None:
+            if not preferred:
                 kept.append(product)
                 judged.append(candidate)
             else:
-                same = preferred.name.baseline == product.name.baseline
-                reason = f"{preferred.name} is preferred and covers it"
+                same = all(name.baseline == product.name.baseline for name in preferred)
+                verbs = "is preferred and covers it" if len(preferred) == 1 else "are preferred and cover it"
+                reason = f"{' and '.join(map(str, preferred))} {verbs}"
                 judged.append(replace(candidate, status="twin" if same else "duplicate", reason=reason))
     return judged
 
 
-def _covering(product: Product, kept: Sequence[Product]) -> Product | None:
-    """The best of ``kept`` where together they cover ``product``."""
-    covers = [other.footprint for other in kept if other.footprint is not None]
-    if product.footprint is None or not covers:
-        return None
-    return kept[0] if footprint.covers(footprint.union(covers), product.footprint) else None
+def _covering(product: Described, kept: Sequence[Described]) -> list[ProductName]:
+    """The best of ``kept`` that together cover ``product``; none where all of them do not."""
+    if product.footprint is None:
+        return []
+    names: list[ProductName] = []
+    covers: list[Polygon | MultiPolygon] = []
+    for other in kept:
+        if other.footprint is None or not other.footprint.intersects(product.footprint):
+            continue
+        names.append(other.name)
+        covers.append(other.footprint)
+        if footprint.covers(footprint.union(covers), product.footprint):
+            return names
+    return []
 
 
 class CellsNear:
@@ -169,5 +210,6 @@ class CellsNear:
         for part in shapely.get_parts(outline):
             _, south, _, north = part.bounds
             stretch = 1.0 / max(np.cos(np.radians(max(abs(south), abs(north)))), 0.05)
-            found.update(self._tree.query(part, "dwithin", _NEAR * stretch).tolist())
+            for turn in (-360.0, 0.0, 360.0):  # what lies beyond ±180 is near too
+                found.update(self._tree.query(translate(part, turn), "dwithin", _NEAR * stretch).tolist())
         return [self._cells[index] for index in sorted(found)]

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from s2sr_core.composite import Outcome
 from s2sr_core.scene import Preparation
-from s2sr_core.selection import Candidate
+from s2sr_core.selection import Candidate, Download
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,9 @@ class Summary:
 
     Attributes
     ----------
-    cells, products, scenes: selected cells, products found, and those prepared to be used.
+    cells, products, selected: selected cells, products found, and those of them that count.
+    downloaded: bytes that came.
+    scenes: products prepared to be used.
     failed_products: products that could not be used, wholly or in a band.
     written, kept, no_scene, failed: composites by what became of them.
     owned, valid: pixels of the cells, over all composites that are there, and those with a value.
@@ -27,32 +29,38 @@ class Summary:
 
     cells: int
     products: int
-    scenes: int
+    selected: int
     failed_products: int
-    written: int
-    kept: int
-    no_scene: int
-    failed: int
-    owned: int
-    valid: int
+    downloaded: int = 0
+    scenes: int = 0
+    written: int = 0
+    kept: int = 0
+    no_scene: int = 0
+    failed: int = 0
+    owned: int = 0
+    valid: int = 0
     other_lattice: int = 0
 
     @classmethod
     def of(
         cls,
         cells: int,
-        candidates: Sequence[Candidate],
-        preparations: Sequence[Preparation],
-        outcomes: Sequence[Outcome],
+        found: Sequence[Candidate[Any]],
+        preparations: Sequence[Preparation] = (),
+        outcomes: Sequence[Outcome] = (),
+        downloads: Sequence[Download] = (),
     ) -> Self:
         by_status = Counter(outcome.status for outcome in outcomes)
+        candidates = [*found, *(download.candidate for download in downloads)]
         failed = {candidate.title for candidate in candidates if candidate.status == "failed"}
         failed |= {preparation.product for preparation in preparations if preparation.errors}
         return cls(
             cells=cells,
-            products=len(candidates),
-            scenes=sum(preparation.scene is not None for preparation in preparations),
+            products=len(found),
+            selected=sum(candidate.status == "selected" for candidate in found),
             failed_products=len(failed),
+            downloaded=sum(download.size for download in downloads),
+            scenes=sum(preparation.scene is not None for preparation in preparations),
             written=by_status["written"],
             kept=by_status["kept"],
             no_scene=by_status["no scene"],
@@ -62,13 +70,18 @@ class Summary:
         )
 
     @property
+    def composites(self) -> int:
+        return self.written + self.kept + self.no_scene + self.failed
+
+    @property
     def failures(self) -> int:
         return self.failed_products + self.failed
 
     @property
     def nothing_worked(self) -> bool:
-        """Whether there were failures and not one composite."""
-        return self.failures > 0 and self.written + self.kept == 0
+        """Whether there were failures and not one composite; where none was asked, not one product."""
+        worked = self.written + self.kept if self.composites else self.selected - self.failed_products
+        return self.failures > 0 and worked <= 0
 
     @property
     def valid_share(self) -> float:
@@ -82,16 +95,19 @@ class Summary:
 
     def sentence(self) -> str:
         """``12 composites of 4 cells from 7 scenes: 8 written, 4 kept; 81.2 % valid pixels; 1 product failed``."""
-        parts = [f"{self.written} written", f"{self.kept} kept"]
-        if self.no_scene:
-            parts.append(f"{self.no_scene} without a scene")
-        if self.failed:
-            parts.append(f"{self.failed} failed")
-        total = counted(self.written + self.kept + self.no_scene + self.failed, "composite")
-        of = f"{counted(self.cells, 'cell')} from {counted(self.scenes, 'scene')}"
-        text = f"{total} of {of}: {', '.join(parts)}"
+        text = f"{counted(self.products, 'product')} found, {self.selected} selected"
+        if self.composites:
+            parts = [f"{self.written} written", f"{self.kept} kept"]
+            if self.no_scene:
+                parts.append(f"{self.no_scene} without a scene")
+            if self.failed:
+                parts.append(f"{self.failed} failed")
+            of = f"{counted(self.cells, 'cell')} from {counted(self.scenes, 'scene')}"
+            text = f"{counted(self.composites, 'composite')} of {of}: {', '.join(parts)}"
         if self.owned:
             text += f"; {100 * self.valid_share:.1f} % of their pixels are valid"
+        if self.downloaded:
+            text += f"; {self.downloaded / 1e6:.1f} MB downloaded"
         if self.failed_products:
             text += f"; {counted(self.failed_products, 'product')} failed"
         if self.other_lattice:

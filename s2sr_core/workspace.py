@@ -22,6 +22,10 @@ class Workspace:
     work_dir: Path
 
     @property
+    def imagery_raw(self) -> Path:
+        return self.work_dir / "imagery_raw"
+
+    @property
     def indices(self) -> Path:
         return self.work_dir / "indices"
 
@@ -40,6 +44,10 @@ class Workspace:
     @property
     def selected_gridcells(self) -> Path:
         return self.indices / "selected_gridcells.csv"
+
+    @property
+    def query_manifest(self) -> Path:
+        return self.indices / "query_manifest.csv"
 
     @property
     def scene_index(self) -> Path:

@@ -12,6 +12,7 @@ from s2sr_core.composite import Outcome
 from s2sr_core.parameters import RunParameters
 from s2sr_core.progress import progress
 from s2sr_core.quicklook import draw_cell
+from s2sr_core.safe import Product
 from s2sr_core.scene import Preparation
 from s2sr_core.selection import Candidate
 from s2sr_core.summary import Summary
@@ -21,7 +22,7 @@ from tasks.settings import COMMON, INDEX_TIMEOUT
 
 @task(name="write-scene-index", tags={"s2sr", "publish"}, **COMMON, **INDEX_TIMEOUT)
 def write_scene_index(
-    parameters: RunParameters, candidates: Sequence[Candidate], preparations: Sequence[Preparation]
+    parameters: RunParameters, candidates: Sequence[Candidate[Product]], preparations: Sequence[Preparation]
 ) -> None:
     """``indices/scene_index.csv`` and, where there is one to tell, ``indices/phase1_errors.csv``."""
     workspace = Workspace(parameters.work_dir)

@@ -12,6 +12,7 @@ from s2sr_core.parameters import RunParameters
 from s2sr_core.plan import SceneUnit
 from s2sr_core.prepare import prepare_product
 from s2sr_core.progress import progress
+from s2sr_core.safe import Product
 from s2sr_core.scene import Preparation
 from s2sr_core.selection import Candidate, select_products
 from s2sr_core.workspace import Workspace
@@ -21,7 +22,7 @@ from tasks.settings import COMMON, INDEX_TIMEOUT, RETRIES, UNIT_TIMEOUT
 
 
 @task(name="index-scenes", tags={"s2sr", "index"}, **COMMON, **INDEX_TIMEOUT)
-def index_scenes(parameters: RunParameters, cells: Sequence[Gridcell]) -> list[Candidate]:
+def index_scenes(parameters: RunParameters, cells: Sequence[Gridcell]) -> list[Candidate[Product]]:
     """Every product of the source, judged by its name and metadata."""
     with progress("products found", None) as advance:
         return select_products(parameters, cells, advance)

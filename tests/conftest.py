@@ -5,6 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# No test asserts on time.
+settings.register_profile("s2sr", deadline=None)
+settings.load_profile("s2sr")
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ def local_runner(workers: int | None) -> Iterator[DaskTaskRunner]:
     Workers have one thread, because GDAL datasets and the block cache want one process each, and no memory limit of
     Dask's: engines bound what they hold, and a paused worker would stall the run without a word.
     """
-    logging.getLogger("distributed").setLevel(logging.WARNING)
+    logging.getLogger("distributed").setLevel(logging.ERROR)
     runner = DaskTaskRunner(
         cluster_class=distributed.LocalCluster,
         cluster_kwargs={

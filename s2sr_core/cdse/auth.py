@@ -19,6 +19,8 @@ _PATH = "/auth/realms/CDSE/protocol/openid-connect/token"
 _CLIENT = "cdse-public"
 #: Share of its life after which a token is taken for old, so that none expires on its way.
 _FRESH = 0.8
+#: Seconds for which a refusal is remembered: every thread asking again would get the account locked.
+_REMEMBERED = 300.0
 
 
 class TokenSource:
@@ -32,6 +34,8 @@ class TokenSource:
         self._lock = threading.Lock()
         self._access, self._refresh = "", ""
         self._access_until = self._refresh_until = 0.0
+        self._refused: InputError | None = None
+        self._refused_until = 0.0
 
     def token(self, rejected: str = "") -> str:
         """A token that is still good; ``rejected`` is one that the server just called expired.
@@ -45,6 +49,8 @@ class TokenSource:
         """
         with self._lock:
             now = self._clock()
+            if self._refused is not None and now < self._refused_until:
+                raise self._refused
             if self._access and now < self._access_until and self._access != rejected:
                 return self._access
             if self._refresh and now < self._refresh_until:
@@ -65,12 +71,10 @@ class TokenSource:
             body = self._ask(grant_type="password", username=name, password=self._credentials.password())
         except CdseError as error:
             if error.status in (400, 401):
-                raise InputError(
-                    "CDSE_USERNAME",
-                    name,
-                    "CDSE refused this name with its password",
-                    "check both and log in by browser once",
-                ) from None
+                problem = "CDSE refused this name with its password"
+                self._refused = InputError("CDSE_USERNAME", name, problem, "check both, and log in by browser once")
+                self._refused_until = self._clock() + _REMEMBERED
+                raise self._refused from None
             raise
         self._take(body)
 

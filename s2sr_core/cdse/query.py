@@ -1,0 +1,147 @@
+"""From the catalogue to the query manifest: every product seen, whether it counts, and why not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import shapely
+from shapely import Polygon
+
+from s2sr_core.cdse.catalogue import Catalogue, CatalogueProduct, Unnamed
+from s2sr_core.errors import InputError, ProductError
+from s2sr_core.footprint import polygonal
+from s2sr_core.gridcells import Gridcell
+from s2sr_core.parameters import RunParameters
+from s2sr_core.product_name import ProductName
+from s2sr_core.selection import Candidate, CellsNear, judge, ruled_out_by_name, without_repetitions
+from s2sr_core.workspace import written_beside
+
+_COLUMNS = (
+    "product",
+    "id",
+    "status",
+    "reason",
+    "mission",
+    "tile",
+    "sensing_time",
+    "relative_orbit",
+    "baseline",
+    "cloud_cover",
+    "size",
+    "online",
+    "footprint",
+)
+
+
+def query_products(
+    parameters: RunParameters,
+    cells: Sequence[Gridcell],
+    catalogue: Catalogue,
+    progress: Callable[[], None] = lambda: None,
+) -> list[Candidate[CatalogueProduct]]:
+    """Every product the catalogue gives for the cells and the window, judged, ordered by name.
+
+    A product that is not online cannot be had, so it is left out before the preferred of each sensing time are chosen.
+    """
+    near = CellsNear(cells)
+    found: dict[str, Candidate[CatalogueProduct]] = {}
+    for area in envelopes(cells):
+        for entry in catalogue.search(area, parameters.start, parameters.end):
+            if entry.id not in found:
+                found[entry.id] = _judge(entry, parameters, near)
+                progress()
+    candidates = list(found.values())
+    if not parameters.keep_duplicates:
+        candidates = without_repetitions(candidates)
+    return sorted(candidates, key=lambda candidate: candidate.title)
+
+
+def envelopes(cells: Sequence[Gridcell]) -> list[Polygon]:
+    """The box around all cells; two where that is shorter across the antimeridian, one on each side of it."""
+    bounds = shapely.bounds([cell.polygon for cell in cells])
+    west, east = bounds[bounds[:, 2] <= 0], bounds[bounds[:, 0] >= 0]
+    if len(west) + len(east) == len(bounds) and len(west) and len(east):
+        around = 360 - (east[:, 0].min() - west[:, 2].max())
+        if around < bounds[:, 2].max() - bounds[:, 0].min():
+            return [_box(west), _box(east)]
+    return [_box(bounds)]
+
+
+def _box(bounds: Any) -> Polygon:
+    xmin, ymin = bounds[:, :2].min(axis=0)
+    xmax, ymax = bounds[:, 2:].max(axis=0)
+    return shapely.box(float(xmin), float(ymin), float(xmax), float(ymax))
+
+
+def _judge(
+    entry: CatalogueProduct | Unnamed, parameters: RunParameters, near: CellsNear
+) -> Candidate[CatalogueProduct]:
+    if isinstance(entry, Unnamed):
+        return Candidate(entry.title or entry.id, None, "failed", entry.reason, "query")
+    title = str(entry.name)
+    if reason := ruled_out_by_name(entry.name, parameters):
+        return Candidate(title, entry, "filtered", reason, name=entry.name)
+    status, reason = judge(entry, parameters, near)
+    if status == "selected" and not entry.online:
+        status, reason = "offline", "its bytes are not online at CDSE"
+    return Candidate(title, entry, status, reason, name=entry.name)
+
+
+def write_manifest(path: Path, candidates: Sequence[Candidate[CatalogueProduct]]) -> None:
+    """``indices/query_manifest.csv``: one row a product seen."""
+    rows = [_row(candidate) for candidate in candidates]
+    with written_beside(path) as temporary:
+        pd.DataFrame(rows, columns=list(_COLUMNS), dtype=object).to_csv(temporary, index=False)
+
+
+def _row(candidate: Candidate[CatalogueProduct]) -> dict[str, Any]:
+    row: dict[str, Any] = {"product": candidate.title, "status": candidate.status, "reason": candidate.reason}
+    product = candidate.product
+    if product is None:
+        return row
+    return row | {
+        "id": product.id,
+        "mission": product.name.mission,
+        "tile": product.name.tile,
+        "sensing_time": f"{product.name.sensing_time:%Y-%m-%dT%H:%M:%SZ}",
+        "relative_orbit": product.name.relative_orbit,
+        "baseline": product.name.baseline,
+        "cloud_cover": product.cloud_cover,
+        "size": product.size,
+        "online": product.online,
+        "footprint": "" if product.footprint is None else product.footprint.wkt,
+    }
+
+
+def read_manifest(path: Path) -> list[Candidate[CatalogueProduct]]:
+    """The products of a query manifest that count.
+
+    Raises
+    ------
+    InputError
+        Where there is no manifest, or a row of it is none.
+    """
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        rows = table.loc[table["status"] == "selected"].to_dict("records")
+        return [_candidate({str(key): str(value) for key, value in row.items()}) for row in rows]
+    except FileNotFoundError as error:
+        raise InputError("stage", "download", f"finds no {path}", "run --stage query first") from error
+    except (ValueError, KeyError, ProductError, shapely.errors.ShapelyError) as error:
+        raise InputError("stage", "download", f"cannot read {path} ({error})", "run --stage query again") from error
+
+
+def _candidate(row: dict[str, str]) -> Candidate[CatalogueProduct]:
+    name = ProductName.parse(row["product"])
+    product = CatalogueProduct(
+        id=row["id"],
+        name=name,
+        size=int(row["size"]),
+        cloud_cover=float(row["cloud_cover"]) if row["cloud_cover"] else None,
+        online=row["online"] == "True",
+        footprint=polygonal(shapely.from_wkt(row["footprint"])) if row["footprint"] else None,
+    )
+    return Candidate(row["product"], product, "selected", name=name)
