@@ -72,12 +72,7 @@ class Downloader:
         total = 0
         if not manifest_path.exists():
             total += self._fetch(product, "manifest.safe", None, manifest_path)
-        try:
-            listed = read_manifest(product.name, manifest_path)
-        except ProductError:
-            manifest_path.unlink()  # an error page, or cut short: the next attempt starts afresh
-            raise
-        for file in _wanted(product, listed, bands):
+        for file in _wanted(read_manifest(product.name, manifest_path), bands):
             path = target / file.href
             if not _is_whole(path, file):
                 total += self._fetch(product, file.href, file, path)
@@ -93,7 +88,10 @@ class Downloader:
                 token = self.tokens.token(rejected)
                 try:
                     with self.slots.taken(), written_beside(path) as temporary:
-                        return self._receive(url, token, expected, temporary)
+                        size = self._receive(url, token, expected, temporary)
+                        if expected is None:
+                            _check_manifest(product, temporary)
+                        return size
                 except CdseError as error:
                     if error.status == 401 and token != rejected and "expired" in str(error).lower():
                         rejected = token
@@ -128,14 +126,19 @@ class Downloader:
         return size
 
 
-def _wanted(product: CatalogueProduct, listed: Sequence[ListedFile], bands: Sequence[str]) -> list[ListedFile]:
-    """Metadata, SCL and bands, in this order.
+def _check_manifest(product: CatalogueProduct, path: Path) -> None:
+    """Nothing tells a manifest's size or checksum, and error pages come with status 200: it must list what all have."""
+    try:
+        roles = {file.role for file in read_manifest(product.name, path)}
+    except ProductError as error:
+        raise TransientError(f"what came as manifest.safe is none: {error.reason}") from error
+    if not {METADATA, SCL} <= roles:
+        raise TransientError("what came as manifest.safe lists no metadata or no SCL at 20 m")
 
-    A band that the product does not list is left to phase 1 to complain of; without SCL nothing else is worth fetching.
-    """
+
+def _wanted(listed: Sequence[ListedFile], bands: Sequence[str]) -> list[ListedFile]:
+    """Metadata, SCL and bands, in this order; a band that is not listed is left to phase 1 to complain of."""
     by_role = {file.role: file for file in listed}
-    if SCL not in by_role:
-        raise ProductError(str(product.name), "the manifest lists no SCL at 20 m", step="download", band=SCL)
     return [by_role[role] for role in (METADATA, SCL, *bands) if role in by_role]
 
 

@@ -1,0 +1,220 @@
+"""The pipeline from a sandbox CDSE: what is asked of it, what comes of it, and what never leaves this machine."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import shapely
+from prefect import State
+from prefect.client.orchestration import get_client
+from scenes import pixels, run
+
+from flows.pipeline import pipeline
+from s2sr_core.cdse import client
+from s2sr_core.gridcells import Gridcell, write_gridcells
+from s2sr_core.parameters import RunParameters
+from s2sr_core.sandbox.archive import make_archive
+from s2sr_core.sandbox.grid import Grid
+from s2sr_core.sandbox.server import Fault, Sandbox, SandboxSettings, running
+from s2sr_core.summary import Summary
+from s2sr_core.workspace import Workspace
+
+ROOT = Path(__file__).resolve().parents[2]
+CELLS = [
+    Gridcell("a", shapely.box(-149.61, 68.626, -149.60, 68.634)),
+    Gridcell("b", shapely.box(-149.60, 68.626, -149.59, 68.634)),
+]
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Nine products of six dates: a reprocessed duplicate, a split pair and twins among them."""
+    folder = tmp_path_factory.mktemp("cdse")
+    make_archive(folder, Grid.utm(-149.6, 68.63, 80), seed=3, bands=["B03", "B04"])
+    return folder
+
+
+@pytest.fixture
+def sandbox(archive: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Sandbox]:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with running(archive, SandboxSettings(connections=2)) as server:
+        for variable, value in server.environment().items():
+            monkeypatch.setenv(variable, value)
+        yield server
+
+
+def parameters(tmp_path: Path, **changes: Any) -> RunParameters:
+    csv = tmp_path / "cells.csv"
+    write_gridcells(CELLS, csv)
+    fields: dict[str, Any] = {
+        "bbox": (-149.61, 68.626, -149.59, 68.634),
+        "grid_csv": csv,
+        "start": "2019-06-01",
+        "end": "2025-01-01",
+        "bands": ["B04"],
+        "tap": True,
+        "work_dir": tmp_path / "run",
+        "workers": 1,
+        "download_connections": 2,
+    }
+    return RunParameters(**(fields | changes))
+
+
+def go(chosen: RunParameters) -> State:
+    return pipeline(**dict(chosen), return_state=True)
+
+
+def values(sandbox: Sandbox) -> list[str]:
+    return [request.path for request in sandbox.byte_requests()]
+
+
+def test_from_the_catalogue_to_composites_and_again_without_a_byte(
+    tmp_path: Path, archive: Path, sandbox: Sandbox, capfd: pytest.CaptureFixture[str]
+) -> None:
+    chosen = parameters(tmp_path)
+    state = go(chosen)
+    assert state.is_completed(), state.message
+    workspace = Workspace(chosen.work_dir)
+    manifest = pd.read_csv(workspace.query_manifest, keep_default_na=False).set_index("product")
+    assert manifest["status"].value_counts().to_dict() == {"selected": 7, "duplicate": 1, "twin": 1}
+    assert sandbox.connections_high_water <= 2
+    assert sandbox.logins == 1
+    assert sorted(path.name for path in workspace.imagery_raw.iterdir()) == sorted(
+        f"{name}.SAFE" for name in manifest.index[manifest["status"] == "selected"]
+    )
+    from_archive = run(chosen.model_copy(update={"source": archive, "work_dir": tmp_path / "archive run"}))
+    for (cell_id, band), outcome in from_archive.items():
+        assert outcome.scenes == 7
+        assert np.array_equal(pixels(workspace.composite(cell_id, band)), pixels(outcome.path))
+
+    sandbox.clear_requests()
+    again = go(chosen).result()
+    assert isinstance(again, Summary)
+    assert (again.kept, again.downloaded) == (2, 0)
+    assert [request.host for request in sandbox.requests] == ["catalogue"]
+
+    password = sandbox.settings.password.get_secret_value()
+    token = client.downloader(workspace.imagery_raw, 2).tokens.token()
+    with get_client(sync_client=True) as api:
+        known = [run.model_dump_json() for run in (*api.read_flow_runs(), *api.read_task_runs())]
+    written = [path.read_bytes().decode("latin-1") for path in chosen.work_dir.rglob("*") if path.is_file()]
+    printed = "".join(capfd.readouterr())
+    for secret in (password, token):
+        assert not [text for text in (*known, *written, printed) if secret in text]
+
+
+def test_each_stage_runs_alone_and_composite_needs_no_network(tmp_path: Path, sandbox: Sandbox) -> None:
+    chosen = parameters(tmp_path)
+    workspace = Workspace(chosen.work_dir)
+    missing = go(chosen.model_copy(update={"stage": "download"}))
+    assert str(missing.message).startswith("stage = 'download': finds no")
+
+    state = go(chosen.model_copy(update={"stage": "query"}))
+    assert str(state.message) == "9 products found, 7 selected"
+    assert workspace.query_manifest.exists()
+    assert values(sandbox) == []
+
+    state = go(chosen.model_copy(update={"stage": "download"}))
+    assert "MB downloaded" in str(state.message)
+    assert len(list(workspace.imagery_raw.iterdir())) == 7
+    assert not list(workspace.composites.iterdir())
+
+    sandbox.clear_requests()
+    state = go(chosen.model_copy(update={"stage": "composite"}))
+    assert state.name == "Completed"
+    assert sandbox.requests == []
+    assert workspace.composite("a", "B04").exists()
+
+
+def test_a_product_that_cannot_be_had_is_recorded_and_the_rest_goes_on(
+    tmp_path: Path, archive: Path, sandbox: Sandbox
+) -> None:
+    chosen = parameters(tmp_path)
+    gone, broken = sorted(path.name for path in archive.iterdir() if "_20190706T" in path.name or "_2024" in path.name)
+    sandbox.faults.add(Fault.error(gone, 404, "", "not found", host="download"))
+    sandbox.faults.add(Fault.error(f"{broken}.*B04", 403, "DAT-ZIP-608", "forbidden", host="download"))
+    state = go(chosen)
+    assert state.is_completed()
+    assert state.name == "Completed with 2 failures"
+    errors = pd.read_csv(Workspace(chosen.work_dir).phase1_errors).set_index("product")
+    assert errors["step"].tolist() == ["download", "download"]
+    assert "deleted or replaced since the query" in errors.loc[gone.removesuffix(".SAFE"), "reason"]
+    assert "DAT-ZIP-608" in errors.loc[broken.removesuffix(".SAFE"), "reason"]
+    index = pd.read_csv(Workspace(chosen.work_dir).composite_index)
+    assert index["scenes"].tolist() == [5, 5]
+
+
+def test_a_refused_password_fails_with_one_sentence_after_one_try(
+    tmp_path: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "password"
+    file.write_text("wrong\n")
+    file.chmod(0o600)
+    monkeypatch.setenv("CDSE_PASSWORD_FILE", str(file))
+    state = go(parameters(tmp_path))
+    assert state.is_failed()
+    assert str(state.message).startswith("CDSE_USERNAME = 'sandbox': CDSE refused this name with its password; check")
+    assert sandbox.refusals == 1
+
+
+def test_a_catalogue_that_refuses_fails_with_what_it_said(tmp_path: Path, sandbox: Sandbox) -> None:
+    sandbox.faults.add(Fault.error("/Products", 400, "", "no such attribute", host="catalogue"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tasks.products.query_products.retries", 0, raising=False)
+        state = go(parameters(tmp_path, stage="query"))
+    assert state.is_failed()
+    assert "no such attribute" in str(state.message)
+
+
+def command(tmp_path: Path, chosen: RunParameters) -> subprocess.Popen[str]:
+    words = ["--bbox", *map(str, chosen.bbox), "--grid_csv", str(chosen.grid_csv), "--work_dir", str(chosen.work_dir)]
+    words += ["--start", "2019-06-01", "--end", "2025-01-01", "--bands", "B04", "--tap", "--workers", "1"]
+    words += ["--download_connections", "2", "--stage", "download"]
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith("PREFECT_")}
+    return subprocess.Popen(
+        [sys.executable, str(ROOT / "s2sr_pipeline.py"), *words],
+        env={**inherited, "PREFECT_HOME": str(tmp_path / "prefect"), "PREFECT_API_URL": os.environ["PREFECT_API_URL"]},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def test_an_interrupted_download_goes_on_where_it_stopped(
+    tmp_path: Path, archive: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process is killed while a file is under way; the next run asks only for what is not there whole."""
+    from prefect.settings import PREFECT_API_URL
+
+    monkeypatch.setenv("PREFECT_API_URL", str(PREFECT_API_URL.value()))
+    chosen = parameters(tmp_path)
+    go(chosen.model_copy(update={"stage": "query"}))
+    sandbox.faults.add(Fault.stall("T215823_N0511.*B04", after=100, seconds=60))
+    process = command(tmp_path, chosen)
+    imagery = Workspace(chosen.work_dir).imagery_raw
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and len(list(imagery.rglob("*_B04_20m.jp2"))) < 6:
+        time.sleep(0.2)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=60)
+    sandbox.faults.clear()
+    there = {path.name for path in imagery.rglob("*") if path.is_file() and not path.name.startswith(".")}
+    assert not [path for path in imagery.rglob("*N0511*/**/*_B04_20m.jp2") if not path.name.startswith(".")]
+    sandbox.clear_requests()
+    process = command(tmp_path, chosen)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, output
+    asked = {path.rpartition("Nodes(")[2].partition(")")[0] for path in values(sandbox)}
+    assert len(list(imagery.rglob("*_B04_20m.jp2"))) == 7
+    assert 1 <= len(asked) <= 5
+    assert not {name for name in asked if name.endswith(".jp2")} & there
