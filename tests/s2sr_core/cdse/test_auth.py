@@ -142,7 +142,7 @@ def test_endpoints_are_the_real_ones_unless_the_environment_says_otherwise(monke
     assert Endpoints().download_url == "http://127.0.0.1:8000"
     for bad in ("http://example.org", "ftp://example.org", "nonsense", "https://example.org/?a=b"):
         monkeypatch.setenv("S2SR_DOWNLOAD_URL", bad)
-        with pytest.raises(ValueError, match="base URL|unencrypted"):
+        with pytest.raises(ValueError, match=r"base URL|unencrypted"):
             Endpoints()
 
 

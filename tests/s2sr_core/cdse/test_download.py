@@ -178,7 +178,7 @@ def test_an_href_that_leaves_the_folder_is_refused(connect, archive: Path) -> No
     client.sandbox.faults.add(Fault.answer("manifest.safe", 200, evil, headers={"content-type": "application/xml"}))
     with pytest.raises(ProductError, match="outside the product"):
         client.downloader().download(product, ["B04"])
-    assert [path for path in client.folder.rglob("*.jp2")] == []
+    assert list(client.folder.rglob("*.jp2")) == []
 
 
 def test_a_file_larger_than_the_manifest_says_is_cut_off(connect, archive: Path) -> None:
