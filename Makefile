@@ -1,11 +1,10 @@
 # make setup   an environment in .venv, and nothing else
 # make test    lint, types and tests
-# make demo    the main job on sandbox scenes: products, grid, composites, quicklooks
+# make demo    the main job on a sandbox CDSE: query, download, composites, a picture
 # Each sets up what it needs, on a machine with python3 (any 3.x), pip, make and a Python 3.12 that uv finds or fetches.
 
 SHELL := /bin/sh
 BIN := .venv/bin
-DEMO_BOX := -149.74 68.58 -149.50 68.68
 
 .PHONY: setup lint test demo clean
 
@@ -28,11 +27,7 @@ test: lint
 	$(BIN)/pytest
 
 demo: setup
-	rm -rf demo
-	$(BIN)/python -m s2sr_core.sandbox --out demo/archive --bands B02 B03 B04
-	$(BIN)/s2sr-make-grid --bbox $(DEMO_BOX) --cell-size 0.1 --out demo/gridcells.csv
-	$(BIN)/s2sr-pipeline --bbox $(DEMO_BOX) --grid-csv demo/gridcells.csv --start 2019-06-01 --end 2025-01-01 \
-	  --bands B02 B03 B04 --tap --source demo/archive --work-dir demo/run --count --quicklook
+	$(BIN)/python -m deployments.demo
 
 clean:
 	rm -rf demo .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

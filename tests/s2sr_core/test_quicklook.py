@@ -8,7 +8,7 @@ from scenes import parameters_for, product_name, run
 
 from s2sr_core.gdal_runtime import gdal
 from s2sr_core.gridcells import Gridcell
-from s2sr_core.quicklook import draw_cell, write_png
+from s2sr_core.quicklook import draw_beside, draw_cell, stretched, write_png
 from s2sr_core.sandbox.grid import Grid
 from s2sr_core.sandbox.products import write_product
 from s2sr_core.workspace import Workspace
@@ -18,7 +18,7 @@ def test_a_png_is_stretched_by_its_valid_pixels_and_transparent_elsewhere(tmp_pa
     pixels = np.arange(300, dtype=np.float32).reshape(3, 10, 10)
     valid = np.ones((10, 10), bool)
     pixels[:, 0, :5], valid[0, :5] = -9999, False
-    write_png(pixels, valid, tmp_path / "q.png")
+    write_png(stretched(pixels, valid), tmp_path / "q.png")
     image = gdal.Open(str(tmp_path / "q.png")).ReadAsArray()
     assert image.shape == (4, 10, 10)
     assert np.array_equal(image[3], np.where(valid, 255, 0))
@@ -27,7 +27,7 @@ def test_a_png_is_stretched_by_its_valid_pixels_and_transparent_elsewhere(tmp_pa
 
 
 def test_a_picture_without_any_valid_pixel_is_transparent(tmp_path: Path) -> None:
-    write_png(np.full((1, 4, 4), -9999, np.float32), np.zeros((4, 4), bool), tmp_path / "q.png")
+    write_png(stretched(np.full((1, 4, 4), -9999.0), np.zeros((4, 4), bool)), tmp_path / "q.png")
     assert (gdal.Open(str(tmp_path / "q.png")).ReadAsArray()[-1] == 0).all()
 
 
@@ -50,3 +50,26 @@ def test_a_cell_is_drawn_in_true_colour_with_square_pixels_on_the_ground(tmp_pat
 
 def test_a_cell_without_composites_has_no_picture(tmp_path: Path) -> None:
     assert draw_cell(Workspace(tmp_path), "c", ["B02"]) is None
+
+
+def test_one_date_stands_beside_the_composite(tmp_path: Path) -> None:
+    """The date has a bright cloud in its northern half, which the composite leaves transparent."""
+    grid = Grid.utm(-149.6, 68.63, 100, zone=5)
+    scl = np.full(grid.shape, 5, np.uint8)
+    scl[:50] = 9
+    rng = np.random.default_rng(0)
+    ground = {band: rng.integers(300, 900, grid.shape).astype(np.uint16) for band in ("B02", "B03", "B04")}
+    arrays = {band: np.where(scl == 9, 9000, dn).astype(np.uint16) for band, dn in ground.items()}
+    product = write_product(tmp_path / "archive", product_name(), grid, arrays, scl)
+    cell = Gridcell("c", shapely.box(-149.6137, 68.625, -149.5863, 68.635))
+    parameters = parameters_for(tmp_path, tmp_path / "archive", [cell], bands=["B02", "B03", "B04"])
+    run(parameters)
+    images = {path.name[-11:-8]: path for path in product.rglob("*_20m.jp2")}
+    draw_beside(Workspace(parameters.work_dir), "c", images, tmp_path / "both.png")
+    image = gdal.Open(str(tmp_path / "both.png")).ReadAsArray()
+    side = (image.shape[2] - 8) // 2
+    date, composite = image[:, :, :side], image[:, :, -side:]
+    assert (date[3] == 255).all()
+    assert date[0, :15].mean() > 240 > 60 > date[0, -15:].mean()
+    assert (composite[3, :15] == 0).all()
+    assert (composite[3, -15:] == 255).all()
