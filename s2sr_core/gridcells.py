@@ -142,11 +142,12 @@ def read_gridcells(path: Path) -> list[Gridcell]:
 
 def select_gridcells(cells: Sequence[Gridcell], area: Polygon | MultiPolygon) -> list[Gridcell]:
     """The cells that share area with ``area``; touching it is not enough."""
-    shapely.prepare(area)
+    shapely.prepare(area)  # as the first argument of each question: shapely looks at no other
     polygons = np.array([cell.polygon for cell in cells], object)
-    met = np.flatnonzero(shapely.intersects(polygons, area))
-    shared = shapely.area(shapely.intersection(polygons[met], area))
-    return [cells[index] for index in met[shared > 0]]
+    met = np.flatnonzero(shapely.intersects(area, polygons))
+    on_edge = met[~shapely.covers(area, polygons[met])]
+    touching = on_edge[shapely.touches(area, polygons[on_edge])]
+    return [cells[index] for index in np.setdiff1d(met, touching).tolist()]
 
 
 def _read_table(path: Path) -> pd.DataFrame:

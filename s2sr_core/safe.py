@@ -358,7 +358,11 @@ def _band_file(product: Product, band: str, listed: list[ListedFile], hashed: bo
     size = status.st_size
     if image.size is not None and size != image.size:
         raise fail(f"{path.name} has {size} bytes, the manifest says {image.size}: truncated or changed")
-    return BandFile(band, path, size, image.checksum or (_sha256(path) if hashed else ""))
+    try:
+        checksum = image.checksum or (_sha256(path) if hashed else "")
+    except OSError as error:
+        raise fail(f"{path.name} cannot be read: {error.strerror}") from error
+    return BandFile(band, path, size, checksum)
 
 
 def _sha256(path: Path) -> str:

@@ -1,0 +1,245 @@
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from typing import Annotated, Literal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, Field
+
+from s2sr_core.command_line import EXIT_BAD_INPUT, EXIT_FAILURES, Parser, add_fields, build, normalised, run
+from s2sr_core.errors import InputError
+
+
+class Model(BaseModel):
+    """One field of each kind that a model of this program may have."""
+
+    box: Annotated[tuple[float, float, float, float], Field(description="Four numbers.")]
+    folder_name: Annotated[str, Field(description="A text, 100 % needed.")]
+    pair: Annotated[tuple[float, float], Field(description="Two numbers.")] = (1.0, 2.0)
+    colours: Annotated[list[Literal["red", "blue"]], Field(description="Some colours.")] = ["red"]
+    numbers: Annotated[list[int] | None, Field(description="Some numbers.")] = None
+    kind: Annotated[Literal["a", "b"], Field(description="A choice.")] = "a"
+    widths: Annotated[dict[int, float], Field(description="Widths by number.")] = {}
+    keep_it: Annotated[bool, Field(description="A switch.")] = False
+    limit: Annotated[float | None, Field(ge=0, description="A limit.")] = None
+
+
+def parser() -> Parser:
+    made = Parser(prog="tool", allow_abbrev=False)
+    add_fields(made, Model)
+    return made
+
+
+def parsed(*words: str) -> Model:
+    required = ["--box", "0", "0", "1", "1", "--folder-name", "x"]
+    return build(Model, parser().parse_args(normalised([*required, *words])))
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """What argparse itself refuses: exit code 2 and one line on stderr."""
+    with pytest.raises(SystemExit) as caught:
+        parsed(*words)
+    assert caught.value.code == EXIT_BAD_INPUT == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    [line] = output.err.splitlines()
+    assert line.startswith("tool: ")
+    assert line.endswith("; see tool --help.")
+    return line.removeprefix("tool: ").removesuffix("; see tool --help.")
+
+
+# --------------------------------------------------------------------------------------------------------- numbers
+
+
+@given(st.floats(max_value=-0.0, allow_nan=False, allow_infinity=False))
+def test_every_negative_number_that_python_writes_gets_through_exactly(number: float) -> None:
+    """``-1e-05``, ``-1.5e+300``, ``-0.0`` …: argparse by itself takes those with an exponent for options."""
+    assert parsed("--pair", repr(number), "7").pair == (number, 7.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("-1e-3", -0.001),
+        ("-1E-3", -0.001),
+        ("-1e2", -100.0),
+        ("-1e+2", -100.0),
+        ("-180.", -180.0),
+        ("-.5", -0.5),
+        ("-0", 0.0),
+        ("-007", -7.0),
+        ("-1e-30", -1e-30),
+        ("-1.797e308", -1.797e308),
+    ],
+)
+def test_negative_numbers_as_people_write_them(text: str, number: float) -> None:
+    assert parsed("--pair", text, text).pair == (number, number)
+
+
+@pytest.mark.parametrize("word", ["-inf", "-nan", "-x", "-1_000", "-1e", "-e5", "-1.2.3", "-٣", "-"])
+def test_words_that_are_no_negative_numbers_are_left_alone(word: str) -> None:
+    assert normalised([word]) == [word]
+
+
+# --------------------------------------------------------------------------------------------------------- options
+
+
+def test_under_scores_and_dashes_are_one() -> None:
+    assert (
+        parsed("--keep_it", "--folder_name", "a_b").model_dump()
+        == parsed("--keep-it", "--folder-name", "a_b").model_dump()
+    )
+    assert parsed("--folder_name=a_b").folder_name == "a_b"
+    assert parsed("--no_keep_it").keep_it is False
+
+
+def test_values_keep_their_under_scores() -> None:
+    assert normalised(["--an_option=a_b=c_d", "a_b", "-a_b", "--"]) == ["--an-option=a_b=c_d", "a_b", "-a_b", "--"]
+
+
+def test_each_kind_of_field_takes_its_words() -> None:
+    model = parsed(
+        *("--box", "-1e1", "-2", "3", "4", "--colours", "blue", "red", "--numbers", "1", "-2", "--kind", "b"),
+        *("--widths", "9=1.5", "3=-2", "--keep-it", "--limit", "0.5"),
+    )
+    assert model.box == (-10.0, -2.0, 3.0, 4.0)
+    assert model.colours == ["blue", "red"]
+    assert model.numbers == [1, -2]
+    assert model.kind == "b"
+    assert model.widths == {9: 1.5, 3: -2.0}
+    assert model.keep_it is True
+    assert model.limit == 0.5
+
+
+def test_what_is_not_given_is_the_models_default() -> None:
+    assert parsed() == Model(box=(0, 0, 1, 1), folder_name="x")
+
+
+def test_an_option_may_not_be_cut_short(capsys: pytest.CaptureFixture[str]) -> None:
+    assert refused(capsys, "--keep") == "unrecognized arguments: --keep"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--box", "1", "2", "3"), "argument --box: expected 4 arguments"),
+        (("--kind",), "argument --kind: expected one argument"),
+        (("--colours",), "argument --colours: expected at least one argument"),
+        (("--unknown-option", "1"), "unrecognized arguments: --unknown-option 1"),
+        (("--widths", "9"), "argument --widths: '9' is not written as KEY=VALUE"),
+        (("--widths", "9=1", "9=2"), "argument --widths: '9' is named twice"),
+    ],
+)
+def test_what_does_not_fit_the_options_is_one_sentence(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, ...], message: str
+) -> None:
+    assert refused(capsys, *words) == message
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (
+            ("--kind", "c"),
+            "kind = 'c': input should be 'a' or 'b'; what it takes: A choice.",
+        ),
+        (
+            ("--limit", "-1"),
+            "limit = '-1': input should be greater than or equal to 0; what it takes: A limit.",
+        ),
+        (
+            ("--colours", "red", "green"),
+            "colours = 'green': input should be 'red' or 'blue'; what it takes: Some colours.",
+        ),
+        (
+            ("--pair", "1", "two"),
+            "pair = 'two': input should be a valid number, unable to parse string as a number; "
+            "what it takes: Two numbers.",
+        ),
+    ],
+)
+def test_what_the_model_refuses_is_one_sentence(words: tuple[str, ...], sentence: str) -> None:
+    with pytest.raises(InputError) as caught:
+        parsed(*words)
+    assert str(caught.value) == sentence
+
+
+def test_a_missing_field_is_named_with_its_option() -> None:
+    with pytest.raises(InputError) as caught:
+        build(Model, parser().parse_args(["--box", "0", "0", "1", "1"]))
+    assert str(caught.value) == "folder_name = '': is required; add --folder-name."
+
+
+def test_help_tells_each_field_its_description_and_default(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parser().parse_args(["--help"])
+    assert caught.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for name, field in Model.model_fields.items():
+        assert f"--{name.replace('_', '-')}" in text
+        assert str(field.description) in text
+    assert "Two numbers. Default: 1.0 2.0." in text
+    assert "Some colours. Default: red." in text
+    assert "A choice. Default: a." in text
+    assert "--colours {red,blue} [{red,blue} ...]" in text
+    assert "--box XMIN YMIN XMAX YMAX" in text
+
+
+# ------------------------------------------------------------------------------------------------------------- run
+
+
+def test_a_long_value_is_shortened_and_kept_on_one_line() -> None:
+    sentence = str(InputError("field", "line one\nline two " + "x" * 200, "is bad", "mend it"))
+    assert sentence == f"field = 'line one line two {'x' * 59}…': is bad; mend it."
+
+
+def test_bad_input_ends_in_2_with_its_sentence_on_stderr(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["tool", "--a_b", "-1e1"])
+
+    def main(words: list[str]) -> int:
+        raise InputError("a", words, "is bad", "mend it")
+
+    assert run(main, "tool") == 2
+    assert capsys.readouterr() == ("", "tool: a = '--a-b -10': is bad; mend it.\n")
+
+
+def test_an_interruption_ends_in_1_and_says_that_nothing_is_lost(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["tool"])
+
+    def main(words: list[str]) -> int:
+        raise KeyboardInterrupt
+
+    assert run(main, "tool") == EXIT_FAILURES == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith("tool: interrupted; ")
+
+
+def test_other_errors_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["tool"])
+
+    def main(words: list[str]) -> int:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run(main, "tool")
+
+
+def test_parsing_needs_no_prefect_and_no_dask() -> None:
+    """``--help`` of a program that takes seconds to import is no help."""
+    code = "import sys, s2sr_core.command_line; print(sorted({'prefect', 'dask', 'distributed'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_fields_can_go_into_a_group() -> None:
+    made = argparse.ArgumentParser(prog="tool")
+    add_fields(made.add_argument_group("those of the model"), Model)
+    assert "those of the model:" in made.format_help()

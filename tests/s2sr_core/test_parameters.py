@@ -1,0 +1,398 @@
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from datetime import UTC, date, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+import shapely
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from s2sr_core.command_line import input_error
+from s2sr_core.errors import InputError
+from s2sr_core.gridcells import Gridcell
+from s2sr_core.lattice import Lattice
+from s2sr_core.parameters import DEFAULT_TR, RunParameters
+from s2sr_core.safe import BANDS
+
+HERE = Path(__file__).parent
+GIVEN: dict[str, Any] = {
+    "bbox": (-149.75, 68.5, -149.5, 68.75),
+    "grid_csv": "cells.csv",
+    "start": "2019-06-01",
+    "end": "2019-09-01",
+    "source": HERE,
+    "work_dir": "out",
+}
+
+
+def parameters(**changes: Any) -> RunParameters:
+    return RunParameters(**(GIVEN | changes))
+
+
+def refusal(**changes: Any) -> str:
+    """The sentence by which a value is refused."""
+    try:
+        parameters(**changes)
+    except ValidationError as error:
+        return str(input_error(RunParameters, error))
+    except InputError as error:
+        return str(error)
+    raise AssertionError("nothing was wrong")
+
+
+# --------------------------------------------------------------------------------------------------------- defaults
+
+
+def test_defaults_are_those_of_the_specification() -> None:
+    given_nothing = parameters()
+    assert given_nothing.tr == (0.000179663056824, 0.000179663056824)
+    assert given_nothing.scl_mask == [0, 1, 2, 3, 7, 8, 9, 10, 11]
+    assert given_nothing.resampling == "bilinear"
+    assert given_nothing.scl_dilation == {}
+    assert (given_nothing.months, given_nothing.tiles, given_nothing.min_baseline) == (None, None, None)
+    assert given_nothing.max_cloud_cover is None
+    assert given_nothing.workers is None
+    flags = ("tap", "keep_tmp", "overwrite", "keep_duplicates", "count", "quicklook")
+    assert not any(getattr(given_nothing, flag) for flag in flags)
+
+
+@pytest.mark.parametrize("field", ["bbox", "grid_csv", "start", "end", "work_dir"])
+def test_what_has_no_default_is_required(field: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        RunParameters(**{name: value for name, value in GIVEN.items() if name != field})
+    option = f"--{field.replace('_', '-')}"
+    assert str(input_error(RunParameters, caught.value)) == f"{field} = '': is required; add {option}."
+
+
+def test_every_parameter_says_what_it_is() -> None:
+    for name, field in RunParameters.model_fields.items():
+        assert field.description, name
+        assert field.description.endswith("."), name
+
+
+def test_parameters_are_a_value_that_travels() -> None:
+    one = parameters(months="6-8", scl_dilation={9: 100})
+    assert pickle.loads(pickle.dumps(one)) == one
+    assert RunParameters(**json.loads(one.model_dump_json())) == one
+    assert RunParameters(**dict(one)) == one
+    with pytest.raises(ValidationError, match="frozen"):
+        one.tap = True  # type: ignore[misc]
+
+
+def test_an_unknown_parameter_is_refused() -> None:
+    assert refusal(resolution=20) == "resolution = '20': is no parameter here; see --help for those there are."
+
+
+# ------------------------------------------------------------------------------------------------------------- bbox
+
+
+@given(st.floats(-180, 180), st.floats(-90, 90), st.floats(-180, 180), st.floats(-90, 90))
+def test_any_box_on_the_globe_with_an_area_is_taken(xmin: float, ymin: float, xmax: float, ymax: float) -> None:
+    flat = xmin == xmax or ymin >= ymax or (xmin == 180 and xmax == -180)
+    if flat:
+        assert "holds no area; write xmin ymin xmax ymax" in refusal(bbox=(xmin, ymin, xmax, ymax))
+    else:
+        assert parameters(bbox=(xmin, ymin, xmax, ymax)).bbox == (xmin, ymin, xmax, ymax)
+
+
+@pytest.mark.parametrize(
+    ("bbox", "sentence"),
+    [
+        (
+            (0, 0, 180.5, 1),
+            "bbox = '0 0 180.5 1': longitudes must be −180 … 180; write xmin ymin xmax ymax in degrees.",
+        ),
+        (
+            (180, 0, -180, 1),
+            "bbox = '180 0 -180 1': holds no area; write xmin ymin xmax ymax (only xmin > xmax is meant: across ±180).",
+        ),
+        ((0, -91, 1, 1), "bbox = '0 -91 1 1': latitudes must be −90 … 90; write xmin ymin xmax ymax in degrees."),
+        (("nan", 0, 1, 1), "bbox = 'nan 0 1 1': longitudes must be −180 … 180; write xmin ymin xmax ymax in degrees."),
+        ((0, 0, 1, "inf"), "bbox = '0 0 1 inf': latitudes must be −90 … 90; write xmin ymin xmax ymax in degrees."),
+    ],
+)
+def test_a_box_off_the_globe_or_without_area_is_refused(bbox: tuple[Any, ...], sentence: str) -> None:
+    assert refusal(bbox=bbox) == sentence
+
+
+@pytest.mark.parametrize(
+    ("bbox", "start"),
+    [
+        ((0, 1), "bbox = '0 1': "),
+        ((0, 1, 2, 3, 4), "bbox = '0 1 2 3 4': "),
+        (("west", 1, 2, 3), "bbox = 'west': input should be a valid number"),
+        (7, "bbox = '7': input should be a valid tuple"),
+    ],
+)
+def test_what_is_no_box_is_refused_with_what_a_box_is(bbox: Any, start: str) -> None:
+    sentence = refusal(bbox=bbox)
+    assert sentence.startswith(start)
+    assert sentence.endswith("degrees (WGS84); xmin > xmax crosses ±180.")
+
+
+# ------------------------------------------------------------------------------------------------------------ times
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "2019-06-01",
+        " 2019-06-01 ",
+        "2019-06-01T00:00:00Z",
+        "2019-06-01T00:00:00",
+        "2019-06-01T02:00:00+02:00",
+        "2019-05-31T19:30:00-04:30",
+        "20190601T000000Z",
+        date(2019, 6, 1),
+        datetime(2019, 6, 1),
+        datetime(2019, 6, 1, 3, tzinfo=timezone(timedelta(hours=3))),
+    ],
+)
+def test_times_are_utc_unless_they_say_otherwise(value: object) -> None:
+    start = parameters(start=value).start
+    assert start == datetime(2019, 6, 1, tzinfo=UTC)
+    assert start.tzinfo is UTC
+
+
+@pytest.mark.parametrize(
+    "value", ["yesterday", "2019", "2019-13-01", "2019-06-31", "01.06.2019", "", 2019, 1.5e9, True]
+)
+def test_what_is_no_time_is_refused(value: object) -> None:
+    sentence = refusal(start=value)
+    assert sentence == f"start = '{value}': is no ISO time; write 2019-06-01 or 2019-06-01T00:00:00Z."
+
+
+@pytest.mark.parametrize("value", ["0001-01-01T00:00:00+05:00", "9999-12-31T23:00:00-05:00"])
+def test_a_time_that_utc_cannot_hold_is_refused(value: str) -> None:
+    assert refusal(end=value).startswith(f"end = '{value}': is no time of UTC's years 1 to 9999; write 2019-06-01")
+
+
+@pytest.mark.parametrize("end", ["2019-06-01", "2019-05-31", "2019-06-01T00:00:00Z"])
+def test_the_start_must_be_before_the_end(end: str) -> None:
+    sentence = refusal(end=end)
+    assert sentence.startswith("start = '2019-06-01T00:00:00+00:00': is not before end (2019-0")
+    assert sentence.endswith("; give an earlier start or a later end.")
+
+
+# ----------------------------------------------------------------------------------------------------------- months
+
+month = st.integers(1, 12)
+
+
+@given(month, month)
+def test_a_span_of_months_may_run_over_the_new_year(first: int, last: int) -> None:
+    """By walking from one month to the next."""
+    walked = [first]
+    while walked[-1] != last:
+        walked.append(walked[-1] % 12 + 1)
+    assert parameters(months=f"{first}-{last}").months == sorted(walked)
+
+
+@given(st.lists(month, min_size=1))
+def test_months_are_a_set_however_they_are_written(months: list[int]) -> None:
+    expected = sorted(set(months))
+    texts = [str(number) for number in months]
+    for value in (months, texts, " ".join(texts), ",".join(texts), [",".join(texts)], [f"{m:02d}" for m in months]):
+        assert parameters(months=value).months == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [("6-8", [6, 7, 8]), (["5", "7-8"], [5, 7, 8]), ("11-2", [1, 2, 11, 12]), (6, [6])]
+)
+def test_months_by_hand(value: object, expected: list[int]) -> None:
+    assert parameters(months=value).months == expected
+
+
+@pytest.mark.parametrize(
+    "value", ["0", "13", "6-13", "0-3", "6-8-9", "-3", "6-", "June", "6.0", "٦", [6.5], True, {6: 8}]
+)
+def test_what_is_no_month_is_refused(value: object) -> None:
+    sentence = refusal(months=value)
+    assert sentence.startswith("months = '")
+    assert sentence.endswith(" is neither a month (1 to 12) nor a span of months; write 6-8, or 6 7 8.")
+
+
+@pytest.mark.parametrize("value", ["", [], " , "])
+def test_no_month_at_all_is_refused(value: object) -> None:
+    assert refusal(months=value).endswith(": name no month; write 6-8, or leave it out.")
+
+
+# --------------------------------------------------------------------------------------- tiles, bands, baseline, cloud
+
+
+@given(
+    st.lists(st.from_regex(r"(0[1-9]|[1-5][0-9]|60)[C-HJ-NP-X][A-HJ-NP-Z][A-HJ-NP-V]", fullmatch=True), min_size=1),
+    st.data(),
+)
+def test_tiles_are_a_set_with_or_without_t_in_any_case(tiles: list[str], data: st.DataObject) -> None:
+    written = [
+        data.draw(st.sampled_from([tile, f"T{tile}", tile.lower(), f"t{tile.lower()}"]), label="written")
+        for tile in tiles
+    ]
+    assert parameters(tiles=written).tiles == sorted(set(tiles))
+
+
+@pytest.mark.parametrize("tile", ["5WPM", "61WPM", "05IPM", "TT05WPM", "05WPM.", "", "05WP٣"])
+def test_what_is_no_tile_is_refused(tile: str) -> None:
+    sentence = refusal(tiles=["05WPM", tile])
+    assert sentence.startswith("tiles = '05WPM")
+    assert sentence.endswith("' is no MGRS tile; write one like 05WPM.")
+
+
+def test_an_empty_list_of_tiles_is_refused() -> None:
+    assert refusal(tiles=[]) == "tiles = '': name no tile; write one like 05WPM, or leave it out."
+
+
+def test_bands_are_those_of_20_m_in_the_order_given_each_once() -> None:
+    assert parameters(bands=["B8A", "B02", "B8A"]).bands == ["B8A", "B02"]
+    assert parameters(bands=list(BANDS)).bands == list(BANDS)
+
+
+@pytest.mark.parametrize("band", ["B01", "B08", "B8a", "SCL", "B2", ""])
+def test_other_bands_are_refused(band: str) -> None:
+    sentence = refusal(bands=["B02", band])
+    assert sentence.startswith(f"bands = '{band}': input should be 'B02', 'B03', 'B04', 'B05', 'B06', 'B07', 'B8A'")
+
+
+def test_no_band_is_refused() -> None:
+    assert refusal(bands=[]) == "bands = '': name no band; write at least one like B04."
+
+
+def test_a_baseline_is_four_digits_with_a_point() -> None:
+    assert parameters(min_baseline="05.00").min_baseline == "05.00"
+    for text in ("5.0", "0500", "N0500", "05.000", " 05.00", "05.00\n", "٠٥.٠٠", ""):
+        assert refusal(min_baseline=text).endswith(": is no processing baseline; write one like 05.00.")
+
+
+@pytest.mark.parametrize(
+    ("field", "low", "high", "outside"),
+    [
+        ("max_cloud_cover", 0, 100, (-0.1, 100.1, "nan", "inf", "much")),
+        ("workers", 1, 1024, (0, -1, 1025, 1.5, "many")),
+    ],
+)
+def test_bounds(field: str, low: float, high: float, outside: tuple[object, ...]) -> None:
+    assert getattr(parameters(**{field: low}), field) == low
+    assert getattr(parameters(**{field: str(high)}), field) == high
+    for value in outside:
+        sentence = refusal(**{field: value})
+        assert sentence.startswith(f"{field} = '{value}': input should be ")
+        assert "; what it takes: " in sentence
+
+
+@pytest.mark.parametrize("value", [0, -0.1, 1e-7, 10.1, "nan", "inf"])
+def test_a_pixel_size_is_positive_and_not_absurd(value: object) -> None:
+    assert refusal(tr=(0.0002, value)).startswith(f"tr = '{value}': input should be ")
+    assert refusal(tr=(value, 0.0002)).startswith(f"tr = '{value}': input should be ")
+
+
+def test_a_choice_names_what_there_is() -> None:
+    assert refusal(resampling="lanczos").startswith(
+        "resampling = 'lanczos': input should be 'bilinear', 'nearest' or 'cubic'; what it takes: Kernel"
+    )
+    assert refusal(engine="magic").startswith("engine = 'magic': input should be ")
+
+
+# -------------------------------------------------------------------------------------------------------------- SCL
+
+
+def test_masked_classes_are_a_sorted_set() -> None:
+    assert parameters(scl_mask=["9", 3, 9]).scl_mask == [3, 9]
+    assert parameters(scl_mask=[]).scl_mask == []
+
+
+@pytest.mark.parametrize("value", [-1, 12, "cloud", 3.5])
+def test_what_is_no_class_is_refused(value: object) -> None:
+    assert refusal(scl_mask=[3, value]).startswith(f"scl_mask = '{value}': input should be ")
+
+
+def test_masking_every_class_is_refused() -> None:
+    sentence = refusal(scl_mask=list(range(12)))
+    assert sentence.endswith(": masks every class; leave out the clear ones, 4 5 6.")
+
+
+@given(st.dictionaries(st.sampled_from([0, 1, 2, 3, 7, 8, 9, 10, 11]), st.floats(0, 5000, exclude_min=True)))
+def test_dilation_is_metres_by_masked_class(dilation: dict[int, float]) -> None:
+    texts = {str(value): repr(metres) for value, metres in dilation.items()}
+    assert parameters(scl_dilation=dilation).scl_dilation == dilation
+    assert parameters(scl_dilation=texts).scl_dilation == dilation
+
+
+@pytest.mark.parametrize(
+    ("dilation", "sentence"),
+    [
+        ({12: 100}, "scl_dilation = '12=100': 12 is no SCL class; give classes of 0 to 11."),
+        ({-1: 100}, "scl_dilation = '-1=100': -1 is no SCL class; give classes of 0 to 11."),
+        ({9: 0}, "scl_dilation = '9=0': 0 m for class 9 is not above 0 and at most 5000; write it like 9=100."),
+        ({9: -5}, "scl_dilation = '9=-5': -5 m for class 9 is not above 0 and at most 5000; write it like 9=100."),
+        (
+            {9: 5001},
+            "scl_dilation = '9=5001': 5001 m for class 9 is not above 0 and at most 5000; write it like 9=100.",
+        ),
+        (
+            {9: "nan"},
+            "scl_dilation = '9=nan': nan m for class 9 is not above 0 and at most 5000; write it like 9=100.",
+        ),
+        (
+            {4: 60},
+            "scl_dilation = '4': widens the mask of a class that is not masked; add it to scl_mask as well.",
+        ),
+    ],
+)
+def test_a_dilation_that_means_nothing_is_refused(dilation: dict[int, Any], sentence: str) -> None:
+    assert refusal(scl_dilation=dilation) == sentence
+
+
+# ------------------------------------------------------------------------------------------------------------ paths
+
+
+def test_paths_are_absolute_and_home_is_expanded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    made = parameters(work_dir="~/run", grid_csv="here/cells.csv", source="~")
+    assert made.work_dir == tmp_path / "run"
+    assert made.grid_csv == tmp_path / "here" / "cells.csv"
+    assert made.source == tmp_path
+
+
+@pytest.mark.parametrize("path", ["~nobody-of-this-name/run", "run\0"])
+def test_what_is_no_path_is_refused(path: str) -> None:
+    assert refusal(work_dir=path).endswith(": is no path here; give one without ~.")
+
+
+def test_the_source_must_be_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    for name in ("none", "file"):
+        path = os.path.relpath(tmp_path / name)
+        assert refusal(source=path).endswith(": is no folder; give the folder that holds .SAFE products.")
+
+
+def test_the_source_is_only_looked_at(tmp_path: Path) -> None:
+    parameters(source=tmp_path, work_dir=tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
+# ---------------------------------------------------------------------------------------------------------- lattice
+
+
+def test_with_tap_all_cells_share_one_lattice_from_zero() -> None:
+    made = parameters(tap=True, tr=(0.25, 0.5))
+    for cell in (Gridcell("a", shapely.box(0.1, 0.2, 1, 1)), Gridcell("b", shapely.box(5, 5, 6, 6))):
+        assert made.lattice_of(cell) == made.lattice == Lattice(0.25, 0.5, 0.0, 0.0)
+
+
+def test_without_tap_a_lattice_starts_at_the_north_west_corner_of_its_cell() -> None:
+    made = parameters(tap=False, tr=(0.25, 0.5))
+    assert made.lattice_of(Gridcell("a", shapely.Polygon([(0.1, 3), (4, 1), (2, 7)]))) == Lattice(0.25, 0.5, 0.1, 7.0)
+
+
+def test_the_default_pixel_is_20_m_of_a_meridian_at_69_degrees() -> None:
+    """A degree of latitude there is 111.548 km long."""
+    metres = DEFAULT_TR * 111_548
+    assert metres == pytest.approx(20.0, rel=0.005)

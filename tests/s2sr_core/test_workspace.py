@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from s2sr_core.errors import InputError
+from s2sr_core.workspace import Workspace, write_text, written_beside
+
+HOLD = """
+import sys
+from pathlib import Path
+from s2sr_core.workspace import Workspace
+with Workspace(Path(sys.argv[1])).opened():
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def holder(work_dir: Path) -> subprocess.Popen[str]:
+    """Another process that holds the folder until its stdin closes."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(work_dir)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+# ------------------------------------------------------------------------------------------------------------ paths
+
+
+def test_the_folder_is_laid_out_as_the_specification_says() -> None:
+    workspace = Workspace(Path("w"))
+    paths = {
+        workspace.selected_gridcells: "w/indices/selected_gridcells.csv",
+        workspace.scene_index: "w/indices/scene_index.csv",
+        workspace.phase1_errors: "w/indices/phase1_errors.csv",
+        workspace.phase2_errors: "w/logs/phase2_errors.csv",
+        workspace.log(3): "w/logs/pipeline_rank3.log",
+        workspace.scratch(3): "w/tmp/rank_3",
+        workspace.composite("c1", "B8A"): "w/composites/c1/cell_c1_B8A_median_clip.tif",
+        workspace.count("c1", "B8A"): "w/composites/c1/cell_c1_B8A_count_clip.tif",
+    }
+    assert {path.as_posix(): text for path, text in paths.items()} == {text: text for text in paths.values()}
+
+
+@given(
+    st.from_regex(r"[A-Za-z0-9._-]{1,128}", fullmatch=True).filter(lambda text: text not in (".", "..")),
+    st.sampled_from(["B02", "B8A"]),
+)
+def test_all_of_a_cell_lies_in_its_folder_and_no_two_files_have_one_name(cell_id: str, band: str) -> None:
+    workspace = Workspace(Path("/w"))
+    files = [
+        workspace.composite(cell_id, band),
+        workspace.count(cell_id, band),
+        workspace.record(cell_id, band),
+        workspace.quicklook(cell_id),
+    ]
+    assert {file.parent for file in files} == {Path(os.path.normpath(f"/w/composites/{cell_id}"))}
+    assert len(set(files)) == 4
+    assert all(len(file.name) + len(f"..{socket.gethostname()}.4194304.part") <= 255 for file in files)
+
+
+def test_the_folder_of_vrts_is_made_on_demand(tmp_path: Path) -> None:
+    folder = Workspace(tmp_path / "run").vrts(2)
+    assert folder == tmp_path / "run" / "tmp" / "rank_2" / "wgs84_vrt"
+    assert folder.is_dir()
+
+
+# ------------------------------------------------------------------------------------------------------------- lock
+
+
+def test_opening_makes_the_folders(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "deep" / "run")
+    with workspace.opened():
+        made = sorted(path.name for path in workspace.work_dir.iterdir() if path.is_dir())
+    assert made == ["composites", "indices", "logs", "tmp"]
+
+
+def test_vrts_of_an_earlier_run_go_and_nothing_else_does(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    (workspace.vrts(1) / "old.vrt").write_text("x")
+    (workspace.scratch(1) / "decoded").write_text("kept")
+    keep = workspace.composite("c", "B02")
+    keep.parent.mkdir(parents=True)
+    keep.write_text("x")
+    with workspace.opened():
+        assert not (workspace.scratch(1) / "wgs84_vrt").exists()
+        assert (workspace.scratch(1) / "decoded").read_text() == "kept"
+        assert keep.exists()
+
+
+def test_one_run_at_a_time_holds_a_folder(tmp_path: Path) -> None:
+    """Another process holds it: this one is refused, told by whom, and gets it when that one ends."""
+    other = holder(tmp_path)
+    try:
+        with pytest.raises(InputError) as caught, Workspace(tmp_path).opened():
+            pass
+        assert caught.value.field == "work_dir"
+        assert caught.value.problem == (f"is in use by another run (process {other.pid} on {socket.gethostname()})")
+        assert caught.value.remedy == "wait for it or take another folder"
+    finally:
+        other.communicate("")
+    with Workspace(tmp_path).opened():
+        assert (tmp_path / ".lock").read_text() == f"process {os.getpid()} on {socket.gethostname()}"
+
+
+def test_a_refused_run_removes_nothing_of_the_one_that_holds(tmp_path: Path) -> None:
+    other = holder(tmp_path)
+    try:
+        vrt = Workspace(tmp_path).vrts(1) / "in_use.vrt"
+        vrt.write_text("x")
+        with pytest.raises(InputError, match="in use"), Workspace(tmp_path).opened():
+            pass
+        assert vrt.exists()
+    finally:
+        other.communicate("")
+
+
+def test_a_killed_run_leaves_no_lock(tmp_path: Path) -> None:
+    other = holder(tmp_path)
+    other.send_signal(signal.SIGKILL)
+    other.communicate()
+    with Workspace(tmp_path).opened():
+        pass
+
+
+def test_a_run_that_fails_lets_go(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), Workspace(tmp_path).opened():
+        raise ZeroDivisionError
+    with Workspace(tmp_path).opened():
+        pass
+
+
+def test_two_folders_are_two_runs(tmp_path: Path) -> None:
+    with Workspace(tmp_path / "a").opened(), Workspace(tmp_path / "b").opened():
+        pass
+
+
+@pytest.mark.parametrize("place", ["file", "file/run", "run"])
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path, place: str) -> None:
+    """A file in its place, above it, or where one of its folders must be."""
+    (tmp_path / "file").write_text("")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "indices").write_text("")
+    with (
+        pytest.raises(InputError, match=r"^work_dir = '.*': cannot be written \(.*\); give a folder that is yours"),
+        Workspace(tmp_path / place).opened(),
+    ):
+        pass
+
+
+def test_clearing_tmp_removes_tmp_alone(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    with workspace.opened():
+        workspace.vrts(1)
+        workspace.clear_tmp()
+        assert not workspace.tmp.exists()
+        assert workspace.composites.exists()
+        workspace.clear_tmp()
+
+
+# ---------------------------------------------------------------------------------------------------------- writing
+
+
+def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:
+    final = tmp_path / "new" / "file.txt"
+    with written_beside(final) as temporary:
+        assert temporary.parent == final.parent
+        assert temporary.name.startswith(".")
+        temporary.write_text("half")
+        assert not final.exists()
+        temporary.write_text("whole")
+    assert final.read_text() == "whole"
+    assert [path.name for path in final.parent.iterdir()] == ["file.txt"]
+
+
+def test_a_file_that_fails_leaves_the_old_one_and_no_trace(tmp_path: Path) -> None:
+    final = tmp_path / "file.txt"
+    final.write_text("old")
+
+    def fail_halfway() -> None:
+        with written_beside(final) as temporary:
+            temporary.write_text("half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_halfway()
+    assert final.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["file.txt"]
+
+
+def test_a_block_that_wrote_nothing_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), written_beside(tmp_path / "file.txt"):
+        pass
+
+
+def test_text_is_utf_8_and_replaces_what_was(tmp_path: Path) -> None:
+    write_text(tmp_path / "a.txt", "long, old and plain")
+    write_text(tmp_path / "a.txt", "−9999 °")
+    assert (tmp_path / "a.txt").read_bytes() == b"\xe2\x88\x929999 \xc2\xb0"

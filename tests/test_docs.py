@@ -1,0 +1,202 @@
+"""What the documentation says is there, is there; and what is there, it says."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, get_args
+from urllib.parse import unquote
+
+import numpy as np
+import pandas as pd
+import pytest
+import shapely
+from scenes import parameters_for, prepare, product_name, run, write_scene
+
+import make_grid
+import s2sr_pipeline
+from s2sr_core import composite, indices, selection
+from s2sr_core.gridcells import Gridcell, write_gridcells
+from s2sr_core.plan import choose_gridcells
+from s2sr_core.sandbox.grid import Grid
+from s2sr_core.selection import select_products
+from s2sr_core.summary import Summary
+from s2sr_core.workspace import Workspace
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
+BANDS = ("B04", "B11")
+_OPTION = re.compile(r"(?<![\w-])--[a-z][a-z_-]*")
+_HEADING = re.compile(r"^(#+) +(.+?) *$", re.MULTILINE)
+_FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+
+
+def page(name: str) -> str:
+    return (ROOT / "docs" / name).read_text(encoding="utf-8")
+
+
+def section(text: str, title: str) -> str:
+    """From the heading ``title`` to the next heading of its level or above."""
+    prose = _FENCE.sub(lambda fence: re.sub(r"^#", " ", fence[0], flags=re.MULTILINE), text)
+    headings = list(_HEADING.finditer(prose))
+    (begin,) = (heading for heading in headings if heading[2] == title)
+    after = (h.start() for h in headings if h.start() > begin.start() and len(h[1]) <= len(begin[1]))
+    return text[begin.end() : next(after, len(text))]
+
+
+# --------------------------------------------------------------------------------------------------------- options
+
+
+def options(text: str) -> set[str]:
+    return {option.replace("_", "-") for option in _OPTION.findall(text)}
+
+
+def helped(main: Callable[[], int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> set[str]:
+    """The options that ``--help`` names."""
+    monkeypatch.setenv("COLUMNS", "1000")
+    monkeypatch.setattr(sys, "argv", ["program", "--help"])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 0
+    return options(capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(
+    ("program", "main"), [("s2sr-pipeline", s2sr_pipeline.main), ("s2sr-make-grid", make_grid.main)]
+)
+def test_the_options_of_a_program_are_those_of_its_section(
+    program: str, main: Callable[[], int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there = helped(main, monkeypatch, capsys)
+    tables = [line for line in section(page("command-line.md"), program).splitlines() if line.startswith("| `-")]
+    told = [options(line.split("|")[1]) for line in tables]
+    assert set().union(*told) == there
+    assert sum(map(len, told)) == len(there), "an option stands in two rows"
+
+
+def test_no_option_is_made_up(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    there = helped(s2sr_pipeline.main, monkeypatch, capsys) | helped(make_grid.main, monkeypatch, capsys)
+    # --x and --no-x stand for any switch.
+    assert options(page("command-line.md")) - there == {"--x", "--no-x"}
+    for name in ("concepts.md", "outputs.md"):
+        assert options(page(name)) <= there, name
+
+
+# ----------------------------------------------------------------------------------------------------------- links
+
+
+def links(text: str) -> Iterator[str]:
+    prose = re.sub(r"`[^`\n]+`", "", _FENCE.sub("", text))
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose):
+        if not re.match(r"[a-z]+:", target):
+            yield unquote(target)
+
+
+def anchors(text: str) -> set[str]:
+    """What GitHub makes of headings: small letters, no punctuation, blanks as dashes."""
+    titles = (heading[2].replace("`", "").lower() for heading in _HEADING.finditer(_FENCE.sub("", text)))
+    return {re.sub(r"[^\w\- ]", "", title).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_relative_link_resolves(path: Path) -> None:
+    for link in links(path.read_text(encoding="utf-8")):
+        file, _, anchor = link.partition("#")
+        target = (path.parent / file).resolve() if file else path
+        assert target.exists(), link
+        assert target.is_relative_to(ROOT), link
+        if anchor:
+            assert anchor in anchors(target.read_text(encoding="utf-8")), link
+
+
+def test_every_page_can_be_reached_from_the_readme() -> None:
+    reached, ahead = set(), [ROOT / "README.md"]
+    while ahead:
+        path = ahead.pop()
+        if path not in reached:
+            reached.add(path)
+            targets = ((path.parent / link.partition("#")[0]).resolve() for link in links(path.read_text("utf-8")))
+            ahead += [target for target in targets if target.suffix == ".md"]
+    assert reached >= set(PAGES)
+
+
+# --------------------------------------------------------------------------------------------------------- outputs
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """The folder of a small run that has everything: composites, counts, a product and a composite that failed."""
+    folder = tmp_path_factory.mktemp("docs")
+    rng, grid = np.random.default_rng(0), Grid.utm(-149.6, 68.63, 60, zone=5)
+    write_scene(folder / "archive", product_name(), grid, rng, BANDS)
+    (folder / "archive" / "nonsense.SAFE").mkdir()
+    cells = [
+        Gridcell("a", shapely.box(-149.605, 68.625, -149.60, 68.63)),
+        Gridcell("smaller-than-a-pixel", shapely.box(-149.60001, 68.63, -149.60, 68.63001)),
+    ]
+    parameters = parameters_for(folder, folder / "archive", cells, bands=list(BANDS), count=True)
+    made = Workspace(parameters.work_dir)
+    candidates, preparations = select_products(parameters, choose_gridcells(parameters)), prepare(parameters)
+    outcomes = list(run(parameters).values())
+    summary = Summary.of(len(cells), candidates, preparations, outcomes)
+    made.indices.mkdir()
+    write_gridcells(cells, made.selected_gridcells)
+    by_name = {preparation.product: preparation for preparation in preparations}
+    indices.write_scene_index(made.scene_index, candidates, by_name, parameters.bands)
+    indices.write_phase1_errors(made.phase1_errors, candidates, preparations)
+    indices.write_phase2_errors(made.phase2_errors, outcomes)
+    indices.update_composite_index(made, outcomes, parameters)
+    indices.write_run_record(made, parameters, summary.as_record(), [])
+    return made
+
+
+def documented(title: str) -> list[str]:
+    """The names in the first column of the tables of a section of docs/outputs.md, ``offset_<band>`` for each band."""
+    rows = (line for line in section(page("outputs.md"), title).splitlines() if line.startswith("| `"))
+    names = [name for row in rows for name in re.findall(r"`([^`]+)`", row.split("|")[1])]
+    return [each for name in names for each in ([name.replace("<band>", b) for b in BANDS] if "<" in name else [name])]
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        "indices/selected_gridcells.csv",
+        "indices/scene_index.csv",
+        "indices/composite_index.csv",
+        "indices/phase1_errors.csv",
+        "logs/phase2_errors.csv",
+    ],
+)
+def test_the_columns_of_a_table_are_those_written(workspace: Workspace, table: str) -> None:
+    assert list(pd.read_csv(workspace.work_dir / table).columns) == documented(table)
+
+
+def test_no_table_goes_unmentioned(workspace: Workspace) -> None:
+    for path in [*workspace.indices.iterdir(), *workspace.logs.glob("*.csv")]:
+        assert path.name in page("outputs.md"), path.name
+
+
+def test_the_keys_of_the_records_are_those_written(workspace: Workspace) -> None:
+    record: Mapping[str, Any] = json.loads(workspace.record("a", "B04").read_text(encoding="utf-8"))
+    keys = [*record, *record["made_of"]]
+    assert sorted(documented("The record of a composite")) == sorted(keys)
+    nested = {*record["pixels"], *record["made_of"]["lattice"], *record["made_of"]["inputs"][0]} - {"B04"}
+    told = set(re.findall(r"`([^`]+)`", section(page("outputs.md"), "The record of a composite")))
+    assert nested <= told
+    run_record = json.loads(workspace.run_record.read_text(encoding="utf-8"))
+    assert sorted(documented("The record of a run")) == sorted(run_record)
+
+
+@pytest.mark.parametrize(
+    ("title", "status", "elsewhere"),
+    [
+        ("indices/scene_index.csv", selection.Status, {"offline"}),  # of a catalogue, never of a folder
+        ("indices/composite_index.csv", composite.Status, set()),
+    ],
+)
+def test_what_can_become_of_products_and_composites_is_told(title: str, status: object, elsewhere: set[str]) -> None:
+    (row,) = (line for line in section(page("outputs.md"), title).splitlines() if line.startswith("| `status`"))
+    assert set(re.findall(r"`([^`]+)`", row)) - {"status"} == set(get_args(status)) - elsewhere

@@ -1,0 +1,248 @@
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import shapely
+from trees import OLD, write_tree
+
+import s2sr_pipeline
+from s2sr_core import __version__
+from s2sr_core.gridcells import Gridcell, make_gridcells, write_gridcells
+from s2sr_core.parameters import RunParameters
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Run the command line: exit code, stdout, stderr. The flow is never started here."""
+
+    def run(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["s2sr_pipeline.py", *words])
+        monkeypatch.setitem(sys.modules, "flows.pipeline", None)  # importing it would be an error
+        try:
+            code = s2sr_pipeline.main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        output = capsys.readouterr()
+        return code, output.out, output.err
+
+    return run
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> dict[str, str]:
+    """Options of a run that would work: four cells, one product."""
+    write_gridcells(make_gridcells((-150, 68.5, -149, 68.75), 0.25), tmp_path / "cells.csv")
+    write_tree(tmp_path / "archive")
+    return {
+        "bbox": "-149.9 68.55 -149.1 68.7",
+        "grid_csv": str(tmp_path / "cells.csv"),
+        "start": "2019-06-01T00:00:00Z",
+        "end": "2019-08-31T00:00:00Z",
+        "source": str(tmp_path / "archive"),
+        "work_dir": str(tmp_path / "run"),
+    }
+
+
+def words_of(options: dict[str, str | None]) -> list[str]:
+    return [word for name, value in options.items() if value is not None for word in (f"--{name}", *value.split())]
+
+
+def planned(output: str) -> dict[str, str]:
+    return dict(re.findall(r"^(\w+(?: \w+)?) {2,}(.*)$", output, re.MULTILINE))
+
+
+# ------------------------------------------------------------------------------------------------------------- plan
+
+
+def test_a_plan_prints_what_would_be_done_and_stops(command, job: dict[str, str], tmp_path: Path) -> None:
+    code, stdout, stderr = command(*words_of(job), "--plan", "--bands", "B02", "B03", "B04", "--workers", "2")
+    assert (code, stderr) == (0, "")
+    lines = planned(stdout)
+    assert lines["gridcells"] == "4"
+    assert lines["products"] == "1 of 1 found"
+    assert lines["to read"].endswith("MB of B02 B03 B04 and SCL")
+    assert lines["composites"] == "12"
+    assert lines["units"] == "1 of phase 1, 4 of phase 2, on 2 workers"
+    assert not (tmp_path / "run").exists()
+
+
+def test_without_a_number_there_is_a_worker_a_core(command, job: dict[str, str]) -> None:
+    cores = len(os.sched_getaffinity(0))
+    assert planned(command(*words_of(job), "--plan")[1])["units"].endswith(f" on {cores} workers")
+
+
+def test_a_plan_follows_the_filters(command, job: dict[str, str]) -> None:
+    for words in (("--months", "11-2"), ("--tiles", "33XWJ"), ("--min-baseline", "05.00"), ("--max-cloud-cover", "1")):
+        code, stdout, _ = command(*words_of(job), "--plan", *words)
+        assert (code, planned(stdout)["products"]) == (0, "0 of 1 found (1 filtered)")
+
+
+@pytest.mark.parametrize("style", [lambda name: name, lambda name: name.replace("_", "-"), str.upper])
+def test_dashes_and_under_scores_are_alike(command, job: dict[str, str], style) -> None:
+    """Capitals are not."""
+    code, stdout, _ = command(*words_of({style(name): value for name, value in job.items()}), "--plan", "--keep_tmp")
+    assert (code, "gridcells" in stdout) == ((2, False) if style is str.upper else (0, True))
+
+
+def test_numbers_may_be_written_with_exponents(command, job: dict[str, str], tmp_path: Path) -> None:
+    write_gridcells([Gridcell("zero", shapely.box(-1, -1, 1, 1))], tmp_path / "cells.csv")
+    job |= {"bbox": "-1e-3 -1.5E-3 1e-3 0.", "tr": "1e-4 1e-4"}
+    code, stdout, _ = command(*words_of(job), "--plan")
+    assert (code, planned(stdout)["gridcells"]) == (0, "1")
+
+
+def test_a_box_across_the_antimeridian_selects_both_sides(command, job: dict[str, str], tmp_path: Path) -> None:
+    write_gridcells(make_gridcells((179, 60, -179, 61), 1.0), tmp_path / "cells.csv")
+    code, stdout, _ = command(*words_of(job | {"bbox": "179.5 60.2 -179.5 60.4"}), "--plan")
+    assert (code, planned(stdout)["gridcells"]) == (0, "2")
+
+
+# -------------------------------------------------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize("plan", [True, False])
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"bbox": None}, "bbox = '': is required; add --bbox."),
+        ({"grid_csv": None}, "grid_csv = '': is required; add --grid-csv."),
+        ({"work_dir": None}, "work_dir = '': is required; add --work-dir."),
+        ({"bbox": "1 2 3"}, "argument --bbox: expected 4 arguments; see s2sr-pipeline --help."),
+        (
+            {"bbox": "-149 68 -149 69"},
+            r"bbox = '-149 68 -149 69': holds no area; write xmin ymin xmax ymax \(only xmin > xmax is meant: "
+            r"across ±180\).",
+        ),
+        ({"bbox": "10 60 11 61"}, r"bbox = '10.0 60.0 11.0 61.0': meets no gridcell of .*cells\.csv; check both."),
+        ({"grid_csv": "none.csv"}, "grid_csv = '.*': does not exist; give the path of a CSV of gridcells."),
+        ({"start": "June"}, "start = 'June': is no ISO time; write 2019-06-01 or 2019-06-01T00:00:00Z."),
+        (
+            {"end": "2019-06-01"},
+            r"start = '2019-06-01T00:00:00\+00:00': is not before end \(2019-06-01T00:00:00\+00:00\); "
+            "give an earlier start or a later end.",
+        ),
+        (
+            {"bands": "B04 B08"},
+            "bands = 'B08': input should be 'B02', .* or 'B12'; "
+            "what it takes: 20 m bands to composite; SCL is always read.",
+        ),
+        ({"months": "13"}, "months = '13': '13' is neither a month .* nor a span of months; write 6-8, or 6 7 8."),
+        ({"tiles": "5WPM"}, "tiles = '5WPM': '5WPM' is no MGRS tile; write one like 05WPM."),
+        ({"min_baseline": "5"}, "min_baseline = '5': is no processing baseline; write one like 05.00."),
+        (
+            {"scl_dilation": "9"},
+            "argument --scl-dilation: '9' is not written as KEY=VALUE; see s2sr-pipeline --help.",
+        ),
+        (
+            {"scl_dilation": "9=0"},
+            "scl_dilation = '9=0': 0 m for class 9 is not above 0 and at most 5000; write it like 9=100.",
+        ),
+        (
+            {"scl_mask": "0 1 2 3 4 5 6 7 8 9 10 11"},
+            "scl_mask = '0 1 2 3 4 5 6 7 8 9 10 11': masks every class; leave out the clear ones, 4 5 6.",
+        ),
+        ({"tr": "-1e-4 1e-4"}, "tr = '-0.0001': input should be greater than or equal to 0.000001; .*"),
+        ({"workers": "0"}, "workers = '0': input should be greater than or equal to 1; .*"),
+        ({"source": "no/such/folder"}, "source = '.*': is no folder; give the folder that holds .SAFE products."),
+        ({"resolution": "20"}, "unrecognized arguments: --resolution 20; see s2sr-pipeline --help."),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(
+    command, job: dict[str, str], tmp_path: Path, changes: dict[str, str | None], sentence: str, plan: bool
+) -> None:
+    """Before any work: with ``--plan`` and without, nothing is written."""
+    code, stdout, stderr = command(*words_of(job | changes), *(["--plan"] if plan else []))
+    assert (code, stdout) == (2, "")
+    assert re.fullmatch(f"s2sr-pipeline: {sentence}\n", stderr), stderr
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("plan", [True, False])
+def test_a_bad_grid_is_named_by_its_row(command, job: dict[str, str], tmp_path: Path, plan: bool) -> None:
+    (tmp_path / "cells.csv").write_text('cell_id,geometry\na,"POLYGON ((0 0, 1 0, 1 1, 0 0))"\n..,x\n')
+    code, _, stderr = command(*words_of(job), *(["--plan"] if plan else []))
+    assert code == 2
+    assert stderr.endswith(": row 3: geometry is no valid WKT; mend or remove these rows (the header is row 1).\n")
+    assert stderr.count("\n") == 1
+
+
+def test_an_archive_without_products_is_bad_input(command, job: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    code, stdout, stderr = command(*words_of(job | {"source": str(tmp_path / "empty")}), "--plan")
+    assert (code, stdout) == (2, "")
+    assert stderr.endswith(": holds no .SAFE product; give the folder that holds them.\n")
+
+
+def test_a_bad_product_does_not_stop_a_plan(command, job: dict[str, str], tmp_path: Path) -> None:
+    path = write_tree(tmp_path / "archive", OLD.replace("05WPM", "05WPN"))
+    manifest = (path / "manifest.safe").read_text()
+    (path / "manifest.safe").write_text(manifest.replace("./GRANULE", "/GRANULE"))
+    (tmp_path / "archive" / "garbage.SAFE").mkdir()
+    code, stdout, stderr = command(*words_of(job), "--plan")
+    assert (code, stderr) == (0, "")
+    assert planned(stdout)["products"] == "2 of 3 found (1 failed)"
+
+
+# --------------------------------------------------------------------------------------------------- help and doctor
+
+
+def test_help_tells_every_parameter_and_the_exit_codes(command) -> None:
+    code, stdout, _ = command("--help")
+    assert code == 0
+    text = re.sub(r"\s+", " ", stdout)
+    assert text.startswith("usage: s2sr-pipeline ")
+    for name, field in RunParameters.model_fields.items():
+        assert re.search(rf"--{name.replace('_', '-')}[ ,]", text), name
+        assert re.sub(r"\s+", " ", str(field.description)) in text
+    assert "Exit codes: 0 all done; 1 finished with failures, or failed; 2 bad input." in text
+    assert "Default: 0.000179663056824 0.000179663056824." in text
+    assert "Default: 0 1 2 3 7 8 9 10 11." in text
+
+
+def test_the_version_is_the_packages(command) -> None:
+    assert command("--version") == (0, f"s2sr-pipeline {__version__}\n", "")
+
+
+def test_the_doctor_needs_no_other_option_and_finds_nothing_wrong(command) -> None:
+    code, stdout, stderr = command("--doctor")
+    findings = dict(re.findall(r"^(?:ok|wrong) +(.{17}) (.*)$", stdout, re.MULTILINE))
+    named = {name.strip() for name in findings}
+    assert stderr == ""
+    assert {"GDAL", "JPEG 2000", "GDAL with numpy", "pixel function", "PROJ data", "disk"} <= named
+    assert {"prefect", "prefect-dask", "dask", "distributed", "numpy"} <= named
+    wrong = re.findall(r"^wrong +(.*)$", stdout, re.MULTILINE)
+    assert all(line.startswith("disk") for line in wrong)
+    assert code == (1 if wrong else 0)
+
+
+def test_the_doctor_looks_at_the_disk_of_the_work_dir(command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which may be at home, and need not be there yet."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for words in (["--work_dir", str(tmp_path / "not" / "yet")], ["--work-dir", "~/not/yet"]):
+        _, stdout, _ = command("--doctor", *words)
+        assert re.search(rf"disk .* GB free at {re.escape(str(tmp_path))}$", stdout, re.MULTILINE)
+    assert not (tmp_path / "not").exists()
+
+
+def test_the_doctor_ends_in_1_and_says_what_to_do_where_something_is_wrong() -> None:
+    """A GDAL that is told to leave out its JPEG 2000 drivers."""
+    environment = os.environ | {"GDAL_SKIP": "JP2OpenJPEG,JP2KAK,JP2ECW,JP2MrSID,JP2Grok,JP2Lura"}
+    done = subprocess.run(
+        [sys.executable, "s2sr_pipeline.py", "--doctor"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=environment,
+        check=False,
+    )
+    assert done.returncode == 1
+    wrong, remedy = re.search(r"^wrong (.*)\n +-> (.*)$", done.stdout, re.MULTILINE).groups()
+    assert re.fullmatch(r"JPEG 2000 +RuntimeError: this GDAL reads no JPEG 2000", wrong)
+    assert "OpenJPEG" in remedy
