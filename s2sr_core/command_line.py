@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import re
 import sys
 import types
@@ -85,6 +86,9 @@ def normalised(argv: Sequence[str]) -> list[str]:
 
 def run(main: Callable[[list[str]], int], prog: str) -> int:
     """Call ``main`` with the program's arguments; bad input becomes its sentence on stderr and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal may not know ± or −
     try:
         return main(normalised(sys.argv[1:]))
     except InputError as error:

@@ -208,8 +208,10 @@ class CellsNear:
             return list(self._cells)
         found: set[int] = set()
         for part in shapely.get_parts(outline):
-            _, south, _, north = part.bounds
-            stretch = 1.0 / max(np.cos(np.radians(max(abs(south), abs(north)))), 0.05)
-            for turn in (-360.0, 0.0, 360.0):  # what lies beyond ±180 is near too
-                found.update(self._tree.query(translate(part, turn), "dwithin", _NEAR * stretch).tolist())
+            west, south, east, north = part.bounds
+            near = _NEAR / max(np.cos(np.radians(max(abs(south), abs(north)))), 0.05)
+            found.update(self._tree.query(part, "dwithin", near).tolist())
+            if west - near < -180.0 or east + near > 180.0:  # what lies beyond ±180 is near too
+                beyond = translate(part, 360.0 if west < 0 else -360.0)
+                found.update(self._tree.query(beyond, "dwithin", near).tolist())
         return [self._cells[index] for index in sorted(found)]

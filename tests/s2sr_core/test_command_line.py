@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import subprocess
 import sys
 from typing import Annotated, Literal
@@ -220,6 +221,21 @@ def test_an_interruption_ends_in_1_and_says_that_nothing_is_lost(
     assert run(main, "tool") == EXIT_FAILURES == 1
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith("tool: interrupted; ")
+
+
+def test_a_terminal_without_the_letter_gets_another_and_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a node whose locale is plain ASCII."""
+    screen = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", screen)
+    monkeypatch.setattr(sys, "argv", ["tool"])
+
+    def main(words: list[str]) -> int:
+        print("crosses ±180")
+        return 0
+
+    assert run(main, "tool") == 0
+    screen.flush()
+    assert screen.buffer.getvalue() == b"crosses ?180\n"
 
 
 def test_other_errors_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -444,8 +444,8 @@ def test_a_cell_a_little_off_a_roughly_drawn_footprint_is_tried(tmp_path: Path, 
     near = [
         (xmin, ymax + 0.09, xmax, ymax + 1),
         (xmin, ymin - 1, xmax, ymin - 0.09),
-        (xmax + 0.27, ymin, xmax + 1, ymax),
-        (xmin - 1, ymin, xmin - 0.27, ymax),
+        (xmax + 0.278, ymin, xmax + 1, ymax),
+        (xmin - 1, ymin, xmin - 0.278, ymax),
     ]
     far = [(xmin, ymax + 0.3, xmax, ymax + 1), (xmax + 0.3, ymin, xmax + 1, ymax)]
     for box in near:

@@ -179,7 +179,9 @@ def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:
         temporary.write_text("half")
         assert not final.exists()
         temporary.write_text("whole")
+        written = temporary.stat().st_ino
     assert final.read_text() == "whole"
+    assert final.stat().st_ino == written  # the same file by another name: no reader sees it grow
     assert [path.name for path in final.parent.iterdir()] == ["file.txt"]
 
 
