@@ -122,7 +122,7 @@ def _downloads(
 
     products = [c.product for c in manifest if c.status == "selected" and c.product is not None]
     downloads = Units(threads, download_products, parameters, failed)
-    downloads.submit(download_units(products, worker_count(parameters.workers)))
+    downloads.submit(download_units(products))
     yield from downloads.results("downloads")
 
 
@@ -138,7 +138,9 @@ def _download_and_prepare(
         for results in _downloads(threads, parameters, manifest):
             downloads += results
             if products := _products([download.candidate for download in results]):
-                scenes.submit([scene_unit(products, near, f"scene {' '.join(str(p.name) for p in products[:3])}")])
+                more = f" and {len(products) - 1} more" if len(products) > 1 else ""
+                title = f"scene {products[0].name}{more}"
+                scenes.submit([scene_unit(products, near, title)])
     downloads.sort(key=lambda download: download.candidate.title)
     return downloads, _by_name(scenes)
 

@@ -40,6 +40,11 @@ class Gridcell:
         xmin, ymin, xmax, ymax = self.polygon.bounds
         return xmin, ymin, xmax, ymax
 
+    @property
+    def wkt(self) -> str:
+        """The polygon, exactly: read back, it is the same to the last bit."""
+        return str(shapely.to_wkt(self.polygon, rounding_precision=_DECIMALS))
+
 
 # ------------------------------------------------------------------------------------------------------------ make
 
@@ -92,8 +97,7 @@ def write_gridcells(cells: Sequence[Gridcell], path: Path) -> None:
     """Write ``cell_id, xmin, ymin, xmax, ymax, geometry`` (WKT, EPSG:4326)."""
     table = pd.DataFrame([cell.bounds for cell in cells], columns=list(_BOUNDS_COLUMNS))
     table.insert(0, "cell_id", [cell.cell_id for cell in cells])
-    # As many decimals as a double can need: −1 stops at 16, which is not exact between −1° and 1°.
-    table["geometry"] = shapely.to_wkt([cell.polygon for cell in cells], rounding_precision=_DECIMALS)
+    table["geometry"] = [cell.wkt for cell in cells]
     table.to_csv(path, index=False)
 
 

@@ -17,10 +17,10 @@ from s2sr_core.safe import SCL, BandFile, Product, band_files
 from s2sr_core.scene import Scene
 from s2sr_core.selection import CellsNear, select_products
 
-#: Units of each phase, unless there are more workers: a unit is a Prefect task run, which costs some 0.13 s, and the
-#: server keeps up with about a thousand of them a flow run.
-_UNITS_A_PHASE = 300
-_MOST_UNITS = 450
+#: Units of downloads and of each phase; and the most of a phase, where there are more workers. A unit is a Prefect task
+#: run, which costs some 0.13 s, and the server keeps up with about a thousand of them a flow run.
+_UNITS_A_PHASE = 250
+_MOST_UNITS = 350
 #: Size of a full 20 m band and of SCL at CDSE, bytes: 25 to 35 MB, and 0.5 to 3 MB.
 _BAND_BYTES, _SCL_BYTES = 28e6, 2e6
 
@@ -75,11 +75,11 @@ def choose_gridcells(parameters: RunParameters) -> list[Gridcell]:
     return cells
 
 
-def download_units(products: Sequence[CatalogueProduct], workers: int) -> list[DownloadUnit]:
+def download_units(products: Sequence[CatalogueProduct]) -> list[DownloadUnit]:
     """One unit a product, or as few more products a unit as keep within the number of task runs."""
     return [
         DownloadUnit(_title("product", [str(product.name) for product in chunk], first, len(products)), tuple(chunk))
-        for first, chunk in _chunks(products, _limit(workers))
+        for first, chunk in _chunks(products, _UNITS_A_PHASE)
     ]
 
 
@@ -93,7 +93,7 @@ def scene_units(products: Sequence[Product], cells: Sequence[Gridcell], workers:
 
 
 def scene_unit(products: Sequence[Product], near: CellsNear, title: str) -> SceneUnit:
-    """One unit of phase 1 of these products."""
+    """One unit of phase 1 of these products, whatever else there is."""
     return SceneUnit(title, tuple((product, tuple(near.footprint(product.footprint))) for product in products))
 
 
@@ -152,7 +152,7 @@ def describe(parameters: RunParameters, workers: int) -> str:
         found = query_products(parameters, cells, client.catalogue())
         statuses = Counter(candidate.status for candidate in found)
         products_found = [c.product for c in found if c.status == "selected" and c.product is not None]
-        units = len(download_units(products_found, workers))
+        units = len(download_units(products_found))
         amount = f"to download about {statuses['selected'] * (_BAND_BYTES * len(bands) + _SCL_BYTES) / 1e9:.1f} GB"
     else:
         candidates = select_products(parameters, cells)

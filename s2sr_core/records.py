@@ -30,7 +30,7 @@ def ingredients(
     return {
         "software": f"s2sr {__version__}",
         "cell_id": cell.cell_id,
-        "polygon": cell.polygon.wkt,
+        "polygon": cell.wkt,
         "band": band,
         "lattice": lattice_record(parameters.lattice_of(cell), parameters.tap),
         "resampling": parameters.resampling,

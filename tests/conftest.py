@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 # No test asserts on time.
-settings.register_profile("s2sr", deadline=None)
+settings.register_profile("s2sr", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("s2sr")
 
 

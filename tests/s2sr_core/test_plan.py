@@ -18,7 +18,7 @@ from trees import OLD, content_of, image_path, ring, write_tree
 from s2sr_core.errors import InputError
 from s2sr_core.gridcells import Gridcell, make_gridcells, write_gridcells
 from s2sr_core.parameters import RunParameters
-from s2sr_core.plan import bytes_to_read, choose_gridcells, composite_units, describe, scene_units
+from s2sr_core.plan import bytes_to_read, choose_gridcells, composite_units, describe, download_units, scene_units
 from s2sr_core.safe import BANDS, BandFile, Product, band_files, read_product
 from s2sr_core.sandbox.grid import Grid
 from s2sr_core.scene import Scene
@@ -50,13 +50,13 @@ def cells_named(count: int) -> list[Gridcell]:
 # ---------------------------------------------------------------------------------------------------------- phase 2
 
 
-@given(st.integers(1, 1200), st.integers(1, 9), st.integers(1, 440))
+@given(st.integers(1, 1200), st.integers(1, 9), st.integers(1, 340))
 def test_each_composite_is_in_one_unit_and_there_is_work_for_all_workers(cells: int, bands: int, workers: int) -> None:
     named, asked = cells_named(cells), BANDS[:bands]
     units = composite_units(named, [], asked, workers)
     made = Counter((cell.cell_id, band) for unit in units for cell, _ in unit.cells for band in unit.bands)
     assert made == {(cell.cell_id, band): 1 for cell in named for band in asked}
-    assert min(cells * bands, workers) <= len(units) <= MOST_TASK_RUNS / 2
+    assert min(cells * bands, workers) <= len(units) <= 350
     sizes = [len(unit.cells) for unit in units]
     assert max(sizes) - min(sizes) <= 1
 
@@ -95,8 +95,8 @@ def test_titles_say_what_a_unit_covers() -> None:
         "cell c00000 B02",
         "cell c00000 B8A",
     ]
-    units = composite_units(cells_named(900), [], ["B02", "B8A"], 1)
-    assert units[1].title == "cells 4-6 of 900 (c00003 … c00005) B02 B8A"
+    units = composite_units(cells_named(750), [], ["B02", "B8A"], 1)
+    assert units[1].title == "cells 4-6 of 750 (c00003 … c00005) B02 B8A"
     assert len({unit.title for unit in units}) == len(units)
 
 
@@ -104,7 +104,7 @@ def test_titles_say_what_a_unit_covers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "workers", "units"), [(0, 4, 0), (1, 4, 1), (300, 4, 300), (301, 4, 300), (9000, 4, 300)]
+    ("count", "workers", "units"), [(0, 4, 0), (1, 4, 1), (250, 4, 250), (251, 4, 250), (9000, 4, 250)]
 )
 def test_each_product_is_in_one_unit(product: Product, count: int, workers: int, units: int) -> None:
     products = [replace(product, path=Path(str(number))) for number in range(count)]
@@ -115,10 +115,15 @@ def test_each_product_is_in_one_unit(product: Product, count: int, workers: int,
 
 @settings(max_examples=25)
 @given(st.integers(0, 2000), st.integers(1, 1024))
-def test_both_phases_together_keep_within_the_task_runs_of_a_flow(product: Product, count: int, workers: int) -> None:
+def test_downloads_and_both_phases_together_keep_within_the_task_runs_of_a_flow(
+    product: Product, count: int, workers: int
+) -> None:
     first = scene_units([product] * count, cells_named(1), workers)
     assert sum(len(unit.products) for unit in first) == count
-    assert len(first) + len(composite_units(cells_named(count + 1), [], BANDS, workers)) < MOST_TASK_RUNS - 50
+    downloads = download_units([product] * count)  # it looks at their names alone
+    assert sum(len(unit.products) for unit in downloads) == count
+    composites = composite_units(cells_named(count + 1), [], BANDS, workers)
+    assert len(downloads) + len(first) + len(composites) < MOST_TASK_RUNS - 40
 
 
 def test_a_product_travels_with_the_cells_near_it(tmp_path: Path) -> None:
