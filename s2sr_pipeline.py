@@ -97,6 +97,10 @@ def _report(parameters: RunParameters, summary: Summary) -> None:
     print(summary.sentence())
     if parameters.source is None and parameters.stage != "composite":
         print(f"manifest    {workspace.query_manifest}")
+    if summary.failures:
+        for path in (workspace.phase1_errors, workspace.phase2_errors):
+            if path.exists():
+                print(f"errors      {path}", file=sys.stderr)
     if not summary.composites:
         return
     print(f"index       {workspace.composite_index}")
@@ -107,9 +111,6 @@ def _report(parameters: RunParameters, summary: Summary) -> None:
     if parameters.quicklook:
         for path in sorted(workspace.composites.glob("*/*_quicklook.png"))[:_LISTED]:
             print(f"quicklook   {path}")
-    for path in (workspace.phase1_errors, workspace.phase2_errors):
-        if path.exists():
-            print(f"errors      {path}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ from s2sr_core.workspace import Workspace
 from tasks.composites import composite_cells
 from tasks.gridcells import select_gridcells
 from tasks.products import download_products, query_products
-from tasks.reports import draw_quicklooks, write_manifests, write_scene_index
+from tasks.reports import begin_composites, draw_quicklooks, write_manifests, write_scene_index
 from tasks.scenes import index_scenes, prepare_scene
 
 logger = logging.getLogger("s2sr_core.flow")
@@ -77,6 +77,7 @@ def _run(parameters: RunParameters) -> Summary:
     if parameters.stage == "download":
         with _threads(parameters) as threads:
             downloads = list(chain(*_downloads(threads, parameters, manifest)))
+        write_scene_index(parameters, quote([download.candidate for download in downloads]), quote([]))
         return Summary.of(len(cells), manifest, downloads=downloads)
 
     with local_runner(parameters.workers) as runner:
@@ -87,7 +88,8 @@ def _run(parameters: RunParameters) -> Summary:
             downloads, preparations = _download_and_prepare(runner, parameters, cells, manifest)
             candidates = [download.candidate for download in downloads]
         write_scene_index(parameters, quote(candidates), quote(preparations))
-        outcomes = _composite(runner, parameters, cells, preparations)
+        begin_composites(parameters)
+        outcomes = _composite(runner, parameters, cells, preparations, _failed(candidates, preparations))
     if parameters.quicklook:
         draw_quicklooks(parameters, sorted({outcome.cell_id for outcome in outcomes if outcome.path}))
     summary = Summary.of(len(cells), candidates if is_offline else manifest, preparations, outcomes, downloads)
@@ -173,11 +175,18 @@ def _products(candidates: Sequence[Candidate[Product]]) -> list[Product]:
     return [c.product for c in candidates if c.status == "selected" and c.product is not None]
 
 
+def _failed(candidates: Sequence[Candidate[Product]], preparations: Sequence[Preparation]) -> frozenset[str]:
+    """Names of the products that could not be used, wholly or in a band."""
+    failed = {candidate.title for candidate in candidates if candidate.status == "failed"}
+    return frozenset(failed | {preparation.product for preparation in preparations if preparation.errors})
+
+
 def _composite(
     runner: TaskRunner[Any],
     parameters: RunParameters,
     cells: Sequence[Gridcell],
     preparations: Sequence[Preparation],
+    failed_products: frozenset[str],
 ) -> list[Outcome]:
     """Phase 2 on the workers: an outcome for each cell and band, ordered by both."""
 
@@ -190,7 +199,8 @@ def _composite(
 
     scenes = [preparation.scene for preparation in preparations if preparation.scene is not None]
     composites = Units(runner, composite_cells, parameters, failed)
-    composites.submit(composite_units(cells, scenes, parameters.bands, worker_count(parameters.workers)))
+    workers = worker_count(parameters.workers)
+    composites.submit(composite_units(cells, scenes, parameters.bands, workers, failed_products))
     return sorted(chain(*composites.results("composites")), key=lambda outcome: (outcome.cell_id, outcome.band))
 
 

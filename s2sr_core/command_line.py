@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import re
+import signal
 import sys
 import types
 from collections.abc import Callable, Sequence
@@ -89,16 +90,29 @@ def run(main: Callable[[list[str]], int], prog: str) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal may not know ± or −
+    interrupted = False
+
+    def interrupt(_number: int, _frame: object) -> None:
+        nonlocal interrupted
+        interrupted = True
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         return main(normalised(sys.argv[1:]))
     except InputError as error:
         print(f"{prog}: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
-    except KeyboardInterrupt:
-        print(
-            f"{prog}: interrupted; what is complete is kept, and the same command goes on from there.", file=sys.stderr
-        )
+    except BaseException as error:
+        # A server or a worker of this run that was interrupted as well fails in ways of its own.
+        if not (interrupted or isinstance(error, KeyboardInterrupt)) or isinstance(error, SystemExit):
+            raise
+        sentence = "interrupted; what is complete is kept, and the same command goes on from there."
+        print(f"{prog}: {sentence}", file=sys.stderr)
         return EXIT_FAILURES
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _add_field(parser: argparse._ActionsContainer, name: str, field: FieldInfo) -> None:

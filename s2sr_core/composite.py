@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
-from collections.abc import Sequence
+import os
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,7 +29,9 @@ from s2sr_core.workspace import Workspace, written_beside
 logger = logging.getLogger(__name__)
 
 Status = Literal["written", "kept", "no scene", "failed"]
-_CREATION = {"COMPRESS": "DEFLATE", "PREDICTOR": "YES", "BLOCKSIZE": "512", "BIGTIFF": "IF_SAFER", "STATISTICS": "YES"}
+_CREATION = {"COMPRESS": "DEFLATE", "PREDICTOR": "YES", "BLOCKSIZE": "512", "BIGTIFF": "IF_SAFER"}
+#: Rows that are compared at once when a file is read back.
+_CHECKED_ROWS = 512
 #: Nodata of counts: outside the cell; inside, 0 says that no value is valid.
 COUNT_NODATA = 65535
 
@@ -62,11 +66,15 @@ def composite_cell(
     parameters: RunParameters,
     workspace: Workspace,
     rank: int,
+    failed_products: Collection[str] = (),
 ) -> list[Outcome]:
-    """Composite ``bands`` of ``cell`` from those of ``scenes`` that meet it; a band that fails leaves the others."""
+    """Composite ``bands`` of ``cell`` from those of ``scenes`` that meet it; a band that fails leaves the others.
+
+    ``failed_products`` are names of products that could not be used in this run, wholly or in a band.
+    """
     outcomes = []
     for band in bands:
-        job = _Job(cell, band, scenes, parameters, workspace, rank)
+        job = _Job(cell, band, scenes, parameters, workspace, rank, failed_products)
         try:
             outcome = job.run()
         except Exception as error:  # recorded with its reason; the next band is another matter
@@ -89,8 +97,10 @@ class _Job:
         parameters: RunParameters,
         workspace: Workspace,
         rank: int,
+        failed_products: Collection[str],
     ) -> None:
         self.step = "select"
+        self.failed_products = failed_products
         self.cell, self.band = cell, band
         self.parameters, self.workspace, self.rank = parameters, workspace, rank
         self.lattice: Lattice = parameters.lattice_of(cell)
@@ -105,16 +115,20 @@ class _Job:
         cell_id, band = self.cell.cell_id, self.band
         if not self.window:
             raise ValueError("the cell holds no pixel centre; choose a smaller pixel size (tr)")
-        if not self.inputs:
-            return self._no_scene()
         made_of = ingredients(self.cell, band, self.inputs, self.parameters)
+        if not self.inputs:
+            lost = self._lost_since(made_of)
+            return self._kept_for_lost(lost) if lost else self._no_scene()
         key = key_of(made_of)
         record = self._up_to_date(key)
+        if record is None and (lost := self._lost_since(made_of)):
+            return self._kept_for_lost(lost)
         if record is None:
             record = {
                 "key": key,
                 "made_of": made_of,
                 "pixels": self._compute(),
+                "bytes": {path.name: path.stat().st_size for path in self._files()},
                 "engine": self.parameters.engine,
                 "gdal": gdal.__version__,
                 "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -133,23 +147,56 @@ class _Job:
         if self.parameters.overwrite:
             return None
         record = read_record(self.workspace.record(self.cell.cell_id, self.band))
-        wanted = [self.workspace.composite(self.cell.cell_id, self.band)]
-        if self.parameters.count:
-            wanted.append(self.workspace.count(self.cell.cell_id, self.band))
-        same = record is not None and record.get("key") == key and all(path.exists() for path in wanted)
-        return record if same else None
+        if record is None or record.get("key") != key:
+            return None
+        sizes = record.get("bytes", {})
+        whole = all(path.is_file() and path.stat().st_size == sizes.get(path.name) for path in self._files())
+        return record if whole else None
+
+    def _files(self) -> list[Path]:
+        """The rasters that the run asks for."""
+        composite = self.workspace.composite(self.cell.cell_id, self.band)
+        count = self.workspace.count(self.cell.cell_id, self.band)
+        return [composite, count] if self.parameters.count else [composite]
+
+    def _lost_since(self, made_of: Mapping[str, Any]) -> list[str]:
+        """Products that what is there was made of and that failed in this run, where nothing but inputs changed.
+
+        A product that cannot be read today is no reason to replace a composite by one of fewer scenes, or by none.
+        """
+        record = read_record(self.workspace.record(self.cell.cell_id, self.band))
+        if record is None or self.parameters.overwrite or not self.failed_products:
+            return []
+        before = record.get("made_of", {})
+        if {**before, "inputs": []} != {**made_of, "inputs": []}:
+            return []
+        now = {entry["product"] for entry in made_of["inputs"]}
+        return sorted(
+            entry["product"]
+            for entry in before["inputs"]
+            if entry["product"] in self.failed_products and entry["product"] not in now
+        )
+
+    def _kept_for_lost(self, lost: Sequence[str]) -> Outcome:
+        self.step = "scenes"
+        more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
+        reason = f"{lost[0]}{more} cannot be used now; the composite of an earlier run, made with it, is kept"
+        path = self.workspace.composite(self.cell.cell_id, self.band)
+        return Outcome(self.cell.cell_id, self.band, "failed", path, len(self.inputs), step=self.step, reason=reason)
 
     def _no_scene(self) -> Outcome:
         """No file; one that an earlier run left is of other scenes and would be a seam."""
         removed = self.workspace.composite(self.cell.cell_id, self.band).exists()
         self._remove_old()
-        reason = "no scene covers the cell" + ("; the composite of an earlier run was removed" if removed else "")
+        reason = "no scene that can be used covers the cell" if self.failed_products else "no scene covers the cell"
+        reason += "; the composite of an earlier run was removed" if removed else ""
         return Outcome(self.cell.cell_id, self.band, "no scene", reason=reason)
 
     def _remove_old(self) -> None:
         """Take away what is there, its record first: without one it counts as incomplete."""
         for path in (self.workspace.record, self.workspace.composite, self.workspace.count):
             path(self.cell.cell_id, self.band).unlink(missing_ok=True)
+        self.workspace.quicklook(self.cell.cell_id).unlink(missing_ok=True)
 
     def _compute(self) -> dict[str, int]:
         """Compute, clip and write the rasters; returns the pixel counts of the record."""
@@ -209,5 +256,13 @@ class _Raster:
         self._dataset.FlushCache()
         options = [*(f"{key}={value}" for key, value in _CREATION.items()), f"OVERVIEW_RESAMPLING={self._overviews}"]
         gdal.GetDriverByName("COG").CreateCopy(str(target), self._dataset, options=options).Close()
+        # A full disk shows in none of these calls: blocks that could not be written are missing, that is all.
+        with target.open("rb") as file:
+            os.fsync(file.fileno())
+        with gdal.Open(str(target)) as written:
+            for part in Window(0, 0, self._window.width, self._window.height).tiles(_CHECKED_ROWS):
+                area = (0, part.y0, part.width, part.height)
+                if not np.array_equal(written.ReadAsArray(*area), self._dataset.ReadAsArray(*area)):
+                    raise OSError(errno.EIO, "what was written does not read back the same")
         self._dataset.Close()
         self._scratch.unlink()

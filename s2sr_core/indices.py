@@ -156,9 +156,9 @@ def update_composite_index(workspace: Workspace, outcomes: Sequence[Outcome], pa
         key = (row["cell_id"], row["band"])
         if key in rows:
             continue
-        if same_lattice:
+        if not row["path"] or (same_lattice and (workspace.composites / row["path"]).exists()):
             rows[key] = row
-        elif row["path"]:
+        else:
             remaining.append(row)
     remaining += last.get("other_lattice", [])
     others = []
@@ -209,6 +209,16 @@ def _write_table(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequenc
 def run_lattice(parameters: RunParameters) -> dict[str, Any]:
     """The lattice of a run as its record holds it; without ``tap`` each cell has its own anchor."""
     return {"tap": parameters.tap, "tr": list(parameters.tr)}
+
+
+def begin_run(workspace: Workspace) -> None:
+    """Forget in the run's record on which lattice all composites are.
+
+    Should this run be killed, the next one asks each composite's own record.
+    """
+    record = read_record(workspace.run_record)
+    if record is not None:
+        write_record(workspace.run_record, {**record, "lattice": None})
 
 
 def write_run_record(

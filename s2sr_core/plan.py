@@ -49,16 +49,24 @@ class SceneUnit:
 
 
 class CompositeUnit:
-    """What one task of phase 2 composites: cells, each with its scenes, and bands; ``title`` says which."""
+    """What one task of phase 2 composites: cells, each with its scenes, and bands; ``title`` says which.
 
-    __slots__ = ("bands", "cells", "title")
+    ``failed_products`` are names of products that could not be used.
+    """
+
+    __slots__ = ("bands", "cells", "failed_products", "title")
 
     def __init__(
-        self, title: str, cells: tuple[tuple[Gridcell, tuple[Scene, ...]], ...], bands: tuple[str, ...]
+        self,
+        title: str,
+        cells: tuple[tuple[Gridcell, tuple[Scene, ...]], ...],
+        bands: tuple[str, ...],
+        failed_products: frozenset[str] = frozenset(),
     ) -> None:
         self.title = title
         self.cells = cells
         self.bands = bands
+        self.failed_products = failed_products
 
 
 def choose_gridcells(parameters: RunParameters) -> list[Gridcell]:
@@ -98,7 +106,11 @@ def scene_unit(products: Sequence[Product], near: CellsNear, title: str) -> Scen
 
 
 def composite_units(
-    cells: Sequence[Gridcell], scenes: Sequence[Scene], bands: Sequence[str], workers: int
+    cells: Sequence[Gridcell],
+    scenes: Sequence[Scene],
+    bands: Sequence[str],
+    workers: int,
+    failed_products: frozenset[str] = frozenset(),
 ) -> list[CompositeUnit]:
     """Phase 2: neighbouring cells with all bands, or, where cells alone leave workers idle, groups of bands."""
     scenes_of: dict[str, list[Scene]] = {cell.cell_id: [] for cell in cells}
@@ -111,7 +123,7 @@ def composite_units(
         title = _title("cell", [cell.cell_id for cell in chunk], first, len(cells))
         work = tuple((cell, tuple(scenes_of[cell.cell_id])) for cell in chunk)
         for _, group in _chunks(bands, groups):
-            units.append(CompositeUnit(f"{title} {' '.join(group)}", work, tuple(group)))
+            units.append(CompositeUnit(f"{title} {' '.join(group)}", work, tuple(group), failed_products))
     return units
 
 

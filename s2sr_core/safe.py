@@ -305,7 +305,9 @@ def read_manifest(name: ProductName, path: Path) -> list[ListedFile]:
         digest = "" if checksum is None or not checksum.text else checksum.text.strip().lower()
         algorithm = "" if checksum is None else checksum.get("checksumName", "").lower()
         whole = f"{algorithm}:{digest}" if digest else ""
-        files.append(ListedFile(role, inside(name, href), int(size) if size.isdecimal() else None, whole))
+        files.append(
+            ListedFile(role, inside(name, href), int(size) if size.isdecimal() and len(size) < 16 else None, whole)
+        )
     return files
 
 

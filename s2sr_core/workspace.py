@@ -7,6 +7,7 @@ import fcntl
 import os
 import shutil
 import socket
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,7 +99,11 @@ class Workspace:
         return self.cell_folder(cell_id) / f"cell_{cell_id}_quicklook.png"
 
     def clear_tmp(self) -> None:
-        shutil.rmtree(self.tmp, ignore_errors=True)
+        """Remove what ranks left in tmp/, and tmp/ itself where nothing else is in it."""
+        for folder in self.tmp.glob("rank_*"):
+            shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # somebody's own files
+            self.tmp.rmdir()
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[None]:
@@ -148,7 +153,7 @@ class Workspace:
 def written_beside(final: Path) -> Iterator[Path]:
     """A temporary path in ``final``'s folder that gets ``final``'s name when the block ends well, else goes."""
     final.parent.mkdir(parents=True, exist_ok=True)
-    temporary = final.with_name(f".{final.name}.{socket.gethostname()}.{os.getpid()}.part")
+    temporary = final.with_name(f".{final.name}.{socket.gethostname()}.{os.getpid()}.{threading.get_native_id()}.part")
     try:
         yield temporary
         temporary.replace(final)

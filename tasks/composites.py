@@ -34,7 +34,7 @@ def composite_cells(unit: CompositeUnit, parameters: RunParameters) -> list[Outc
         outcomes = [
             outcome
             for cell, scenes in unit.cells
-            for outcome in composite_cell(cell, unit.bands, scenes, parameters, workspace, rank())
+            for outcome in composite_cell(cell, unit.bands, scenes, parameters, workspace, rank(), unit.failed_products)
         ]
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
     if failed:

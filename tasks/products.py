@@ -34,8 +34,11 @@ def query_products(parameters: RunParameters, cells: Sequence[Gridcell]) -> list
 
 
 def _may_pass(task: Task[..., object], task_run: TaskRun, state: State[object]) -> bool:
-    """Whether another attempt could go better: not where the account is refused."""
-    return not isinstance(state.result(raise_on_failure=False), InputError)
+    """Whether another attempt could go better: not where the account is refused, nor where CDSE's answer is final."""
+    error = state.result(raise_on_failure=False)
+    if isinstance(error, PartlyFailedError):
+        return any(download.candidate.step == "connection" for download in error.results)
+    return not isinstance(error, InputError)
 
 
 @task(

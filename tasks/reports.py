@@ -31,6 +31,12 @@ def write_scene_index(
     indices.write_phase1_errors(workspace.phase1_errors, candidates, preparations)
 
 
+@task(name="begin-composites", tags={"s2sr", "publish"}, **COMMON, **INDEX_TIMEOUT)
+def begin_composites(parameters: RunParameters) -> None:
+    """Note in the run's record that composites are about to change."""
+    indices.begin_run(Workspace(parameters.work_dir))
+
+
 @task(name="draw-quicklooks", tags={"s2sr", "publish"}, **COMMON, **INDEX_TIMEOUT)
 def draw_quicklooks(parameters: RunParameters, cell_ids: Sequence[str]) -> list[Path]:
     """A PNG of each cell that has a composite."""

@@ -79,11 +79,21 @@ class TokenSource:
         self._take(body)
 
     def _ask(self, **form: str) -> dict[str, Any]:
+        """Ask for a token.
+
+        Raises
+        ------
+        CdseError
+            Also for what is transient: that was tried patiently, and a download that tries again would multiply it.
+        """
+        secrets = [form[name] for name in ("password", "refresh_token") if form.get(name)]
         try:
             return self._http.post_form(self._url, {"client_id": _CLIENT, **form})
         except CdseError as error:
-            # The chain would hold the request, and the request the password.
-            raise type(error)(redacted(str(error)), error.status) from None
+            message, status = redacted(str(error)), error.status
+        for secret in secrets:
+            message = message.replace(secret, "***")
+        raise CdseError(message, status)  # outside the handler: the chain would hold the request, and it the password
 
     def _take(self, body: dict[str, Any]) -> None:
         now = self._clock()

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+import numpy as np
 import shapely
 from shapely import MultiPolygon, Polygon
 
@@ -77,13 +78,15 @@ class Catalogue:
             Where the catalogue refuses the query (with what it said), or keeps failing.
         """
         first = self._page(area, start, end)
-        if int(first.get("@odata.count") or 0) > self.most and end - start > _SHORTEST:
+        count = first.get("@odata.count")
+        if isinstance(count, int) and count > self.most and end - start > _SHORTEST:
             middle = start + (end - start) / 2
             yield from self.search(area, start, middle)
             yield from self.search(area, middle, end)
             return
         page = first
         seen = 0
+        followed: set[str] = set()
         while True:
             entries = page.get("value")
             if not isinstance(entries, list):
@@ -94,8 +97,10 @@ class Catalogue:
             following = page.get("@odata.nextLink")
             if not following:
                 break
+            if following in followed:
+                raise CdseError(f"{self.url}: its pages lead in a circle")
+            followed.add(following)
             page = self.http.get_json(str(following))
-        count = first.get("@odata.count")
         if isinstance(count, int) and seen < count:
             raise CdseError(f"{self.url}: gave {seen} of {count} products")
 
@@ -128,12 +133,17 @@ def query_filter(area: Polygon, start: datetime, end: datetime) -> str:
     )
 
 
+def is_uuid(text: str) -> bool:
+    """Whether ``text`` is an id as the catalogue gives them; it becomes part of an address."""
+    return _UUID.fullmatch(text) is not None
+
+
 def parse_entry(entry: Any) -> CatalogueProduct | Unnamed:
     """One entry of ``value``; what is missing or odd in it is foreign input, never an exception."""
     if not isinstance(entry, Mapping):
         return Unnamed("", "", "is no object")
     product_id, title = str(entry.get("Id") or ""), str(entry.get("Name") or "")
-    if not _UUID.fullmatch(product_id):
+    if not is_uuid(product_id):
         return Unnamed(product_id[:64], title, "has no UUID")
     try:
         name = ProductName.parse(title)
@@ -166,11 +176,17 @@ def _footprint(entry: Mapping[str, Any]) -> Polygon | MultiPolygon | None:
     if isinstance(text, str):
         geometry = shapely.from_wkt(text.rpartition(";")[2].rstrip("'"), on_invalid="ignore")
     if geometry is None and isinstance(entry.get("GeoFootprint"), Mapping):
-        geometry = shapely.from_geojson(json.dumps(entry["GeoFootprint"]), on_invalid="ignore")
+        try:
+            geometry = shapely.from_geojson(json.dumps(entry["GeoFootprint"]), on_invalid="ignore")
+        except shapely.errors.ShapelyError:
+            return None
     if not isinstance(geometry, Polygon | MultiPolygon) or geometry.is_empty:
         return None
-    parts = [part.exterior.coords for part in shapely.get_parts(geometry)]
-    return footprint.union([footprint.cut_at_antimeridian(list(ring)) for ring in parts])
+    rings = [shapely.get_coordinates(part.exterior) for part in shapely.get_parts(geometry)]
+    if not all(np.isfinite(ring).all() for ring in rings):
+        return None
+    outline = footprint.union([footprint.cut_at_antimeridian(ring) for ring in rings])
+    return None if outline.is_empty else outline
 
 
 def _odata_time(time: datetime) -> str:

@@ -61,6 +61,8 @@ class Downloader:
         target = self.folder / product.name.folder
         try:
             return self._complete(product, target, bands)
+        except TransientError as error:
+            raise ProductError(name, str(error), step="connection") from error
         except CdseError as error:
             gone = " (deleted or replaced since the query)" if error.status == 404 else ""
             raise ProductError(name, f"{error}{gone}", step="download") from error
@@ -70,7 +72,9 @@ class Downloader:
     def _complete(self, product: CatalogueProduct, target: Path, bands: Sequence[str]) -> int:
         manifest_path = target / "manifest.safe"
         total = 0
-        if not manifest_path.exists():
+        try:
+            _check_manifest(product, manifest_path)
+        except TransientError:
             total += self._fetch(product, "manifest.safe", None, manifest_path)
         for file in _wanted(read_manifest(product.name, manifest_path), bands):
             path = target / file.href
@@ -85,9 +89,10 @@ class Downloader:
         rejected = ""
         for attempt in self.http.patience.retrying():
             with attempt:
-                token = self.tokens.token(rejected)
+                token = rejected
                 try:
                     with self.slots.taken(), written_beside(path) as temporary:
+                        token = self.tokens.token(rejected)
                         size = self._receive(url, token, expected, temporary)
                         if expected is None:
                             _check_manifest(product, temporary)

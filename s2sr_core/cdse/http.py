@@ -20,7 +20,7 @@ _TIMEOUT = (15.0, 120.0)
 _REDIRECTS = 3
 #: Longest wait that a server may ask for by Retry-After, seconds.
 _LONGEST_WAIT = 300.0
-_SECRETS = re.compile(r"(?i)(bearer\s+|(?:access_|refresh_)?token\W+|password\W+)[\w.~+/=-]{8,}")
+_SECRETS = re.compile(r"(?i)(bearer\s+|(?:token|password)\"?\s*(?:=|:\s*\")\s*)[^\s\"&,}]+")
 
 
 class CdseError(S2SRError):
@@ -124,7 +124,11 @@ class Http:
                     method, url, headers=headers, timeout=_TIMEOUT, allow_redirects=False, **options
                 )
             except requests.RequestException as error:
-                raise TransientError(f"{_shown(url)}: {type(error).__name__}") from error
+                failure: TransientError | None = TransientError(f"{_shown(url)}: {type(error).__name__}")
+            else:
+                failure = None
+            if failure is not None:
+                raise failure  # outside the handler: the chain would hold the request, and it the token or password
             if not response.is_redirect:
                 return _checked(response)
             response.close()

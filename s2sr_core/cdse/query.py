@@ -10,7 +10,7 @@ import pandas as pd
 import shapely
 from shapely import Polygon
 
-from s2sr_core.cdse.catalogue import Catalogue, CatalogueProduct, Unnamed
+from s2sr_core.cdse.catalogue import Catalogue, CatalogueProduct, Unnamed, is_uuid
 from s2sr_core.errors import InputError, ProductError
 from s2sr_core.footprint import polygonal
 from s2sr_core.gridcells import Gridcell
@@ -126,16 +126,21 @@ def read_manifest(path: Path) -> list[Candidate[CatalogueProduct]]:
     """
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
-        rows = table.loc[table["status"] == "selected"].to_dict("records")
-        return [_candidate({str(key): str(value) for key, value in row.items()}) for row in rows]
+        rows = table.loc[table["status"].str.strip() == "selected"].to_dict("records")
+        candidates = [_candidate({str(key): str(value) for key, value in row.items()}) for row in rows]
+        if len({candidate.title for candidate in candidates}) < len(candidates):
+            raise ValueError("a product stands in it twice")
+        return candidates
     except FileNotFoundError as error:
         raise InputError("stage", "download", f"finds no {path}", "run --stage query first") from error
-    except (ValueError, KeyError, ProductError, shapely.errors.ShapelyError) as error:
+    except (OSError, ValueError, KeyError, ProductError, shapely.errors.ShapelyError) as error:
         raise InputError("stage", "download", f"cannot read {path} ({error})", "run --stage query again") from error
 
 
 def _candidate(row: dict[str, str]) -> Candidate[CatalogueProduct]:
     name = ProductName.parse(row["product"])
+    if not is_uuid(row["id"]):
+        raise ValueError(f"{row['id'][:40]!r} is no UUID")
     product = CatalogueProduct(
         id=row["id"],
         name=name,

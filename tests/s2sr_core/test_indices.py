@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -139,3 +140,18 @@ def test_another_lattice_that_was_overwritten_is_not_named(tmp_path: Path, archi
     publish(tmp_path, archive, CELLS)
     publish(tmp_path, archive, CELLS[:1], tap=False)
     assert publish(tmp_path, archive, CELLS, tap=False) == ({"a", "b"}, set())
+
+
+def test_a_killed_run_of_another_lattice_leaves_no_false_row(tmp_path: Path, archive: Path) -> None:
+    """It had written b anew when it was killed; the next run, of a alone, finds that out from b's own record."""
+    publish(tmp_path, archive, CELLS)
+    workspace = Workspace(tmp_path / "run")
+    indices.begin_run(workspace)
+    run(parameters_for(tmp_path, archive, CELLS[1:], tr=(0.0004, 0.0004)))
+    assert publish(tmp_path, archive, CELLS[:1]) == ({"a"}, {"b"})
+
+
+def test_a_row_goes_with_its_composite(tmp_path: Path, archive: Path) -> None:
+    publish(tmp_path, archive, CELLS)
+    shutil.rmtree(Workspace(tmp_path / "run").cell_folder("b"))
+    assert publish(tmp_path, archive, CELLS[:1]) == ({"a"}, set())

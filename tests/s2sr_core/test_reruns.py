@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 import shapely
-from scenes import noisy_dn, parameters_for, patchy_scl, pixels, product_name, run, write_scene
+from scenes import noisy_dn, parameters_for, patchy_scl, pixels, prepare, product_name, run, write_scene
 
 import s2sr_core
-from s2sr_core import records
+from s2sr_core import composite, records
+from s2sr_core.composite import composite_cell
 from s2sr_core.gridcells import Gridcell
 from s2sr_core.parameters import RunParameters
 from s2sr_core.sandbox.grid import Grid
@@ -179,8 +181,6 @@ def test_a_failure_while_writing_leaves_no_half_written_composite(
     go(tmp_path, archive)
     workspace = Workspace(tmp_path / "run")
     before = workspace.composite("west", "B11").read_bytes()
-    from s2sr_core import composite
-
     original = composite._Raster.finish
 
     def full(self: Any, target: Path) -> None:
@@ -205,3 +205,54 @@ def test_parameters_travel_as_they_are(tmp_path: Path, archive: Path) -> None:
     parameters = parameters_for(tmp_path, archive, [WEST], scl_dilation={9: 40.0}, months="6-8", tiles=["T05WPM"])
     assert RunParameters(**dict(parameters)) == parameters
     assert RunParameters.model_validate_json(parameters.model_dump_json()) == parameters
+
+
+def test_what_does_not_read_back_as_written_is_a_failure_and_not_a_composite(
+    tmp_path: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk loses blocks without an error of GDAL's: here the last bytes are lost before the file is closed."""
+    go(tmp_path, archive)
+    workspace = Workspace(tmp_path / "run")
+    before = workspace.composite("west", "B04").read_bytes()
+    monkeypatch.setattr(composite.os, "fsync", lambda fd: os.truncate(f"/proc/self/fd/{fd}", os.fstat(fd).st_size // 2))
+    outcome = run(parameters_for(tmp_path, archive, [WEST], resampling="nearest"))["west", "B04"]
+    assert (outcome.status, outcome.step) == ("failed", "write")
+    assert workspace.composite("west", "B04").read_bytes() == before
+
+
+@pytest.mark.parametrize("left", [0, 100])
+def test_a_composite_that_was_cut_is_computed_anew(tmp_path: Path, archive: Path, left: int) -> None:
+    go(tmp_path, archive)
+    path = Workspace(tmp_path / "run").composite("east", "B04")
+    path.write_bytes(path.read_bytes()[:left])
+    assert go(tmp_path, archive) == all_of("kept") | {"east B04": "written"}
+
+
+@pytest.mark.parametrize("usable", [0, 1])
+def test_a_product_that_fails_today_does_not_cost_the_composite_it_was_part_of(
+    tmp_path: Path, archive: Path, usable: int
+) -> None:
+    """Both scenes or one of them cannot be used: the old composite stays, and the outcome says why it failed."""
+    parameters = parameters_for(tmp_path, archive, [WEST])
+    run(parameters)
+    workspace = Workspace(parameters.work_dir)
+    before = workspace.composite("west", "B04").read_bytes()
+    scenes = [preparation.scene for preparation in prepare(parameters) if preparation.scene]
+    lost = {str(scene.product.name) for scene in scenes[usable:]}
+    (outcome,) = composite_cell(WEST, ["B04"], scenes[:usable], parameters, workspace, 1, lost)
+    assert (outcome.status, outcome.step) == ("failed", "scenes")
+    assert min(lost) in outcome.reason
+    assert workspace.composite("west", "B04").read_bytes() == before
+    changed = parameters.model_copy(update={"resampling": "nearest"})
+    (outcome,) = composite_cell(WEST, ["B04"], scenes[:usable], changed, workspace, 1, lost)
+    assert outcome.status == ("written" if usable else "no scene")
+
+
+def test_a_small_cell_without_any_valid_pixel_is_written(tmp_path: Path) -> None:
+    scl = np.full(GRID.shape, 9, np.uint8)
+    write_product(tmp_path / "archive", product_name(0), GRID, {"B04": np.full(GRID.shape, 500, np.uint16)}, scl)
+    tiny = Gridcell("tiny", shapely.box(-149.601, 68.6295, -149.6, 68.63))
+    outcomes = run(parameters_for(tmp_path, tmp_path / "archive", [WEST, tiny]))
+    for cell_id in ("west", "tiny"):
+        assert (outcomes[cell_id, "B04"].status, outcomes[cell_id, "B04"].valid) == ("written", 0)
+        assert (pixels(outcomes[cell_id, "B04"].path) == -9999).all()

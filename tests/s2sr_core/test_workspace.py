@@ -209,3 +209,14 @@ def test_text_is_utf_8_and_replaces_what_was(tmp_path: Path) -> None:
     write_text(tmp_path / "a.txt", "long, old and plain")
     write_text(tmp_path / "a.txt", "−9999 °")
     assert (tmp_path / "a.txt").read_bytes() == b"\xe2\x88\x929999 \xc2\xb0"
+
+
+def test_clearing_leaves_what_is_not_a_ranks(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    workspace.vrts(1)
+    (workspace.tmp / "notes.txt").write_text("mine")
+    workspace.clear_tmp()
+    assert [path.name for path in workspace.tmp.iterdir()] == ["notes.txt"]
+    (workspace.tmp / "notes.txt").unlink()
+    workspace.clear_tmp()
+    assert not workspace.tmp.exists()

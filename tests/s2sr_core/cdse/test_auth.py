@@ -91,7 +91,8 @@ def test_an_identity_service_that_stays_down_is_an_error_without_the_password(co
     with pytest.raises(CdseError) as caught:
         client.tokens.token()
     assert "503" in str(caught.value)
-    assert "sandbox-password" not in f"{caught.value!r} {caught.value.__context__!r} {caught.value.__cause__!r}"
+    assert caught.value.__context__ is None
+    assert "sandbox-password" not in repr(caught.value)
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o660, 0o700])
@@ -147,5 +148,6 @@ def test_endpoints_are_the_real_ones_unless_the_environment_says_otherwise(monke
 
 
 def test_what_a_server_said_is_shown_without_secrets() -> None:
-    text = 'Bearer eyJhbGciOi.JIUzI1NiIs "access_token": "abcdefghijkl" password=hunter2222 and more'
-    assert redacted(text) == 'Bearer *** "access_token": "***" password=*** and more'
+    text = 'Bearer eyJhbGciOi.JIUzI1NiIs "access_token": "abcdefghijkl" password=hunter2!# and "password":"pw!#x"'
+    assert redacted(text) == 'Bearer *** "access_token": "***" password=*** and "password":"***"'
+    assert redacted("openid-connect/token: ConnectionError") == "openid-connect/token: ConnectionError"

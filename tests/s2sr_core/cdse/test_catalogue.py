@@ -191,3 +191,13 @@ def test_the_filter_is_odatas_language() -> None:
     assert "ContentDate/Start lt 2019-08-31T12:30:15.250Z" in text
     assert "POLYGON((-149.00000000 68.00000000," in text
     assert "'S2MSI2A'" in text
+
+
+def test_pages_that_lead_in_a_circle_end(connect) -> None:
+    client = connect(entries(), top_max=5)
+    body = {"value": [], "@odata.nextLink": f"{client.sandbox.catalogue_url}/odata/v1/Products?again"}
+    client.sandbox.faults.add(
+        Fault.answer("/Products", 200, json.dumps(body), headers={"content-type": "application/json"})
+    )
+    with pytest.raises(CdseError, match="in a circle"):
+        found_names(client.catalogue(page=5))

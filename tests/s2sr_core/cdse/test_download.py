@@ -62,7 +62,7 @@ def test_right_files_are_not_asked_for_again_and_a_further_band_alone_is(connect
 
 
 @pytest.mark.parametrize("how", ["truncated", "other bytes", "missing"])
-@pytest.mark.parametrize("role", ["SCL", "MTD_MSIL2A.xml"])
+@pytest.mark.parametrize("role", ["SCL", "MTD_MSIL2A.xml", "manifest.safe"])
 def test_a_wrong_file_is_fetched_anew(connect, role: str, how: str) -> None:
     client = connect()
     downloader, product = client.downloader(), client.product()
@@ -72,7 +72,7 @@ def test_a_wrong_file_is_fetched_anew(connect, role: str, how: str) -> None:
     if how == "missing":
         path.unlink()
     else:
-        path.write_bytes(right[:-1] if how == "truncated" else bytes([right[0] ^ 1]) + right[1:])
+        path.write_bytes(right[:-10] if how == "truncated" else bytes([right[0] ^ 1]) + right[1:])
     client.sandbox.clear_requests()
     assert downloader.download(product, ["B04"]) == len(right)
     assert path.read_bytes() == right
