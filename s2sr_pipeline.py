@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import sys
 from pathlib import Path
+
+if importlib.util.find_spec("osgeo") is None:
+    raise SystemExit(
+        "s2sr-pipeline: GDAL's Python bindings (osgeo) are not in this environment; install GDAL 3.9 or newer with "
+        "them, or run 'make setup' in the checkout for a wheel that holds both."
+    )
 
 from s2sr_core import __version__
 from s2sr_core.cdse.http import CdseError

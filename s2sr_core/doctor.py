@@ -50,7 +50,7 @@ def examine(folder: Path) -> Iterator[Finding]:
         try:
             yield Finding(package, version(package))
         except PackageNotFoundError:
-            yield Finding(package, "is not installed", "run 'uv sync' in the checkout, or 'pip install s2sr'")
+            yield Finding(package, "is not installed", "run 'make setup' in the checkout, or 'pip install .'")
     yield _free_disk(folder)
 
 

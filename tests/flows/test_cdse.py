@@ -154,6 +154,19 @@ def test_a_product_that_cannot_be_had_is_recorded_and_the_rest_goes_on(
     assert index["scenes"].tolist() == [5, 5]
 
 
+def test_the_download_stage_says_why_a_product_failed(tmp_path: Path, sandbox: Sandbox) -> None:
+    chosen = parameters(tmp_path)
+    go(chosen.model_copy(update={"stage": "query"}))
+    sandbox.faults.add(Fault.error("manifest.safe", 404, "", "not found", host="download"))
+    state = go(chosen.model_copy(update={"stage": "download"}))
+    assert state.is_failed()
+    assert "7 products failed" in str(state.message)
+    errors = pd.read_csv(Workspace(chosen.work_dir).phase1_errors)
+    assert len(errors) == 7
+    assert errors["reason"].str.contains("deleted or replaced since the query").all()
+    assert len(values(sandbox)) == 7  # a final answer is not asked for again
+
+
 def test_a_refused_password_fails_with_one_sentence_after_one_try(
     tmp_path: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
