@@ -72,6 +72,8 @@ class Downloader:
     def _complete(self, product: CatalogueProduct, target: Path, bands: Sequence[str]) -> int:
         manifest_path = target / "manifest.safe"
         total = 0
+        for leftover in target.rglob(".*.part"):
+            leftover.unlink()  # of a process that was killed while it received
         try:
             _check_manifest(product, manifest_path)
         except TransientError:

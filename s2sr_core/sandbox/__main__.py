@@ -22,6 +22,8 @@ from s2sr_core.sandbox.products import BANDS_20M
 from s2sr_core.sandbox.server import SandboxSettings, running
 
 _TOOLIK = (-149.6, 68.63)  # Toolik Lake, Alaska
+# Where products go that are made to be served, unless somebody says otherwise.
+_OUT = Path("sandbox-cdse")
 
 
 # Options that only a server has, by the setting that each of them is.
@@ -43,8 +45,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     given = parser.parse_args(arguments)
     try:
-        if (given.folder is None) == (given.out is None):
-            parser.error("one of --out and --folder is required")
+        if given.folder is not None and given.out is not None:
+            parser.error("--out and --folder exclude each other")
+        if given.folder is None and given.out is None:
+            given.out, given.serve = _OUT, True
         settings = _settings(given)
         if given.folder is None:
             _make(given)
@@ -109,7 +113,12 @@ def _parser() -> argparse.ArgumentParser:
         epilog="The same options make the same bytes. A box settles the size: --size and --full go with --centre.",
     )
     add = parser.add_argument
-    add("--out", type=Path, metavar="DIR", help="folder for the products")
+    add(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help=f"folder for the products; without it and --folder they go to {_OUT} and are served",
+    )
     add(
         "--bbox",
         type=float,

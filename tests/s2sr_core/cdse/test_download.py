@@ -140,6 +140,16 @@ def test_final_answers_are_not_asked_again(connect, fault: Fault, reason: str, t
     assert sum("_B04_" in name for name in values_asked(client)) == tries
 
 
+def test_what_a_killed_download_left_is_cleared_away(connect) -> None:
+    client = connect()
+    downloader, product = client.downloader(), client.product()
+    downloader.download(product, ["B04"])
+    left = roles(client.folder / "imagery_raw")["B04"].with_name(".x.jp2.host.1.1.part")
+    left.write_bytes(b"half")
+    downloader.download(product, ["B04"])
+    assert not left.exists()
+
+
 def test_a_token_that_expires_in_the_middle_is_renewed_without_a_login(connect) -> None:
     client = connect()
     downloader = client.downloader()

@@ -167,8 +167,20 @@ def test_bad_options_are_told_on_one_line(
     assert not out.exists()
 
 
-@pytest.mark.parametrize("options", ["", "--serve", "--serve --out a --folder b"])
-def test_one_of_out_and_folder(capsys: pytest.CaptureFixture[str], options: str) -> None:
+def test_out_and_folder_exclude_each_other(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
-        main(options.split())
-    assert "one of --out and --folder is required" in capsys.readouterr().err
+        main(["--serve", "--out", "a", "--folder", "b"])
+    assert "--out and --folder exclude each other" in capsys.readouterr().err
+
+
+def test_without_a_folder_scenes_are_made_and_served(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "s2sr_core.sandbox", "--size", "48", "--bands", "B04", "--dates", "1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
+        lines = []
+        while not lines or not lines[-1].startswith("#"):
+            lines.append(process.stdout.readline())
+            assert lines[-1], process.stderr.read()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0
+    assert len(list((tmp_path / "sandbox-cdse").glob("*.SAFE"))) == 1
+    assert any(line.startswith("export S2SR_CATALOGUE_URL=") for line in lines)
