@@ -167,6 +167,8 @@ class _Job:
         record = read_record(self.workspace.record(self.cell.cell_id, self.band))
         if record is None or self.parameters.overwrite or not self.failed_products:
             return []
+        if not self.workspace.composite(self.cell.cell_id, self.band).is_file():
+            return []
         before = record.get("made_of", {})
         if {**before, "inputs": []} != {**made_of, "inputs": []}:
             return []

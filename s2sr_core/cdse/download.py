@@ -7,7 +7,7 @@ lies there right is not asked for again.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from urllib.parse import quote
@@ -37,7 +37,6 @@ class Downloader:
     ----------
     url: base URL of the download host.
     folder: ``imagery_raw``.
-    received: called with the number of bytes as they come.
     """
 
     http: Http
@@ -45,7 +44,6 @@ class Downloader:
     tokens: TokenSource
     slots: Slots
     folder: Path
-    received: Callable[[int], None] = lambda _: None
 
     def download(self, product: CatalogueProduct, bands: Sequence[str]) -> int:
         """Complete the product's folder; returns how many bytes came for it.
@@ -119,7 +117,6 @@ class Downloader:
                     file.write(chunk)
                     if digest is not None:
                         digest.update(chunk)
-                    self.received(len(chunk))
             except requests.RequestException as error:
                 raise TransientError(f"{url}: the connection broke after {size} bytes") from error
             length = response.headers.get("Content-Length", "")

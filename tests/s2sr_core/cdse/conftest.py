@@ -34,11 +34,9 @@ class Client:
     def catalogue(self, **limits: int) -> Catalogue:
         return Catalogue(self.http, self.sandbox.catalogue_url, **limits)
 
-    def downloader(self, connections: int = 4, received: Callable[[int], None] = lambda _: None) -> Downloader:
+    def downloader(self, connections: int = 4) -> Downloader:
         slots = Slots(self.folder / "slots", connections)
-        return Downloader(
-            self.http, self.sandbox.download_url, self.tokens, slots, self.folder / "imagery_raw", received
-        )
+        return Downloader(self.http, self.sandbox.download_url, self.tokens, slots, self.folder / "imagery_raw")
 
     def product(self, number: int = 0) -> CatalogueProduct:
         """The ``number``-th product of the sandbox by name, as its catalogue describes it."""
