@@ -6,7 +6,7 @@ import contextlib
 import errno
 import logging
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,8 +15,9 @@ from typing import Any, Literal
 import numpy as np
 
 from s2sr_core.clip import owned_pixels
+from s2sr_core.decoded import Copy
 from s2sr_core.engines import ENGINES
-from s2sr_core.engines.stack import CellStack
+from s2sr_core.engines.stack import CellStack, Layer
 from s2sr_core.gdal_runtime import gdal
 from s2sr_core.gridcells import Gridcell
 from s2sr_core.lattice import Lattice, Window
@@ -200,15 +201,27 @@ class _Job:
             path(self.cell.cell_id, self.band).unlink(missing_ok=True)
         self.workspace.quicklook(self.cell.cell_id).unlink(missing_ok=True)
 
+    def _layers(self) -> Iterator[Layer]:
+        for scene, scene_band in self.inputs:
+            copy = None
+            if scene.occupancy is not None:
+                copy = Copy(
+                    self.workspace.decoded_copy(str(scene.product.name), self.band),
+                    scene_band.file.path,
+                    scene_band.offset,
+                    scene.occupancy,
+                )
+            if piece := scene_band.piece_for(self.lattice, self.window):
+                yield Layer(piece, scene.grid, scene.scale, copy)
+
     def _compute(self) -> dict[str, int]:
         """Compute, clip and write the rasters; returns the pixel counts of the record."""
         cell_id, band = self.cell.cell_id, self.band
         folder = self.workspace.vrts(self.rank)
         for leftover in self.workspace.cell_folder(cell_id).glob(f".cell_{cell_id}_{band}_*.part*"):
             leftover.unlink()  # of a process that was killed while writing
-        pieces = [scene_band.piece_for(self.lattice, self.window) for _, scene_band in self.inputs]
         stack = CellStack(
-            f"{cell_id}_{band}", self.lattice, self.window, tuple(piece for piece in pieces if piece), folder
+            f"{cell_id}_{band}", self.lattice, self.window, tuple(self._layers()), self.parameters.resampling, folder
         )
         medians = _Raster(folder / f"{stack.name}_median.tif", self, gdal.GDT_Float32, COMPOSITE_NODATA)
         counts = None

@@ -29,7 +29,7 @@ _BASELINE = re.compile(r"[0-9]{2}\.[0-9]{2}")
 
 Band = Literal["B02", "B03", "B04", "B05", "B06", "B07", "B8A", "B11", "B12"]
 Resampling = Literal["bilinear", "nearest", "cubic"]
-EngineName = Literal["reference"]
+EngineName = Literal["fast", "reference"]
 Stage = Literal["all", "query", "download", "composite"]
 
 
@@ -225,9 +225,7 @@ class RunParameters(BaseModel):
         False
     )
     keep_tmp: Annotated[bool, Field(description="Keep tmp/ (VRTs and intermediates) when the run ends.")] = False
-    engine: Annotated[EngineName, Field(description="How pixels are computed; every engine gives the same.")] = (
-        "reference"
-    )
+    engine: Annotated[EngineName, Field(description="How pixels are computed; every engine gives the same.")] = "fast"
     workers: Annotated[
         int | None, Field(ge=1, le=1024, description="Dask workers on this machine; one a core by default.")
     ] = None

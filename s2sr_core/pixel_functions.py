@@ -8,6 +8,7 @@ GDAL passes every argument of a ``PixelFunctionArguments`` element as bytes.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -149,6 +150,26 @@ def median(in_ar: Sequence[npt.NDArray[Any]], out_ar: npt.NDArray[Any], *_window
 def count(in_ar: Sequence[npt.NDArray[Any]], out_ar: npt.NDArray[Any], *_window: object, **_kwargs: Arguments) -> None:
     """Pixel function of the count VRT. Sources: the bands of the stack VRT."""
     out_ar[:] = count_of_valid(np.stack(in_ar))
+
+
+def composite(
+    in_ar: Sequence[npt.NDArray[Any]],
+    out_ar: npt.NDArray[Any],
+    xoff: int,
+    yoff: int,
+    xsize: int,
+    ysize: int,
+    *_raster: object,
+    **kwargs: Arguments,
+) -> None:
+    """Pixel function of the fast engine's VRT, which has no sources.
+
+    Its arguments are ``layers``, a file that describes the scenes, and ``value``: ``median`` or ``count``.
+    """
+    from s2sr_core.engines import fast
+
+    computed = fast.computed_window(Path(_text(kwargs["layers"])), xoff, yoff, xsize, ysize)
+    out_ar[:] = computed.median if _text(kwargs["value"]) == "median" else computed.count
 
 
 def parse_classes(text: str) -> frozenset[int]:

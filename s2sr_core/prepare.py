@@ -7,9 +7,9 @@ other: GDAL tells a format by its content, and a "JP2" that is really a VRT woul
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import shapely
 from shapely.geometry.base import BaseGeometry
 
@@ -18,10 +18,12 @@ from s2sr_core.errors import ProductError
 from s2sr_core.gdal_runtime import gdal, osr
 from s2sr_core.gridcells import Gridcell, select_gridcells
 from s2sr_core.lattice import Lattice, Window
+from s2sr_core.occupancy import Occupancy, pixels_near
 from s2sr_core.parameters import RunParameters
 from s2sr_core.pixel_functions import Dilation, scl_masked
 from s2sr_core.safe import SCL, BandFile, Product, band_files
 from s2sr_core.scene import Preparation, Scene, SceneBand, SceneGrid, WarpedPiece
+from s2sr_core.workspace import Workspace
 
 #: GDAL's drivers for what L2A images come as: JPEG 2000 (any of its codecs) and GeoTIFF.
 IMAGE_DRIVERS = ("JP2OpenJPEG", "JP2KAK", "JP2ECW", "JP2MrSID", "JP2Grok", "JP2Lura", "GTiff")
@@ -29,17 +31,18 @@ IMAGE_DRIVERS = ("JP2OpenJPEG", "JP2KAK", "JP2ECW", "JP2MrSID", "JP2Grok", "JP2L
 #: Pixels added around a scene's outline on the lattice: the outline is drawn with straight lines between points.
 _MARGIN = 8
 _METRES_A_DEGREE = 111_320.0
-_BLOCK_ROWS = 640
+#: Rows and columns of the tiles of 20 m bands.
+_TILE = (640, 640)
 
 
 def prepare_product(
-    product: Product, cells: Sequence[Gridcell], parameters: RunParameters, folder: Path
+    product: Product, cells: Sequence[Gridcell], parameters: RunParameters, workspace: Workspace, rank: int
 ) -> Preparation:
-    """Open the images of ``product``, write its VRTs into ``folder`` and say which of ``cells`` it touches.
+    """Open the images of ``product``, write its VRTs and say which of ``cells`` it touches.
 
     Faults of the product end up in the result, one error each; a band that fails leaves the others usable.
     """
-    name = str(product.name)
+    name, folder = str(product.name), workspace.vrts(rank)
     try:
         files = band_files(product, (SCL, *parameters.bands))
         scl = _found(files[SCL])
@@ -49,7 +52,14 @@ def prepare_product(
         targets = _targets(outline, touched, parameters)
         scale = scene_scale(grid, parameters.lattice)
         dilation = _dilation_in_pixels(grid, parameters.scl_dilation)
-        valid_share = _valid_share(name, scl, parameters.scl_mask)
+        classes = _read_scl(name, scl)
+        valid_share = float(np.mean(~scl_masked(classes, parameters.scl_mask)))
+        occupancy = None
+        if parameters.engine == "fast":
+            near = pixels_near(touched, outline, grid.crs, grid.geotransform, grid.shape)
+            clear = ~scl_masked(classes, parameters.scl_mask, dilation)
+            occupancy = workspace.occupancy(name)
+            Occupancy.of(clear & near, _TILE).write(occupancy)
     except ProductError as error:
         return Preparation(name, None, (error,))
     except RuntimeError as error:  # what GDAL raises
@@ -90,7 +100,8 @@ def prepare_product(
     if not bands:
         return Preparation(name, None, tuple(errors))
     ids = tuple(cell.cell_id for cell in touched)
-    return Preparation(name, Scene(product, grid, outline, scl, valid_share, ids, tuple(bands)), tuple(errors))
+    scene = Scene(product, grid, outline, scale, occupancy, scl, valid_share, ids, tuple(bands))
+    return Preparation(name, scene, tuple(errors))
 
 
 def scene_scale(grid: SceneGrid, lattice: Lattice) -> tuple[float, float]:
@@ -183,15 +194,11 @@ def _open_grid(name: str, file: BandFile) -> SceneGrid:
         )
 
 
-def _valid_share(name: str, scl: BandFile, classes: Sequence[int]) -> float:
-    """Share of the scene's pixels that SCL leaves unmasked (no dilation), read by rows of JPEG 2000 tiles."""
+def _read_scl(name: str, scl: BandFile) -> npt.NDArray[np.uint8]:
+    """The classes of all pixels."""
     with _open(name, scl) as dataset:
-        width, height = dataset.RasterXSize, dataset.RasterYSize
-        valid = 0
-        for window in Window(0, 0, width, height).tiles(_BLOCK_ROWS):
-            scl_rows = dataset.ReadAsArray(0, window.y0, width, window.height)
-            valid += int(np.count_nonzero(~scl_masked(scl_rows, classes)))
-    return valid / float(width * height)
+        classes: npt.NDArray[np.uint8] = dataset.ReadAsArray()
+        return classes
 
 
 def _dilation_in_pixels(grid: SceneGrid, metres: dict[int, float]) -> Dilation:

@@ -61,6 +61,8 @@ class Scene:
     product: what its files say of it.
     grid: of its images.
     outline: of its raster (EPSG:4326), nodata included.
+    scale: lattice pixels a pixel of its images, along x and y.
+    occupancy: the file that says which of its pixels count; None where the engine of the run does not ask.
     scl: the scene classification's file.
     valid_share: share of all its pixels that SCL leaves unmasked, 0 … 1.
     cells: ids of the selected cells that share area with the outline.
@@ -70,6 +72,8 @@ class Scene:
     product: Product
     grid: SceneGrid
     outline: Polygon | MultiPolygon
+    scale: tuple[float, float]
+    occupancy: Path | None
     scl: BandFile
     valid_share: float
     cells: tuple[str, ...]

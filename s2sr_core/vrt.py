@@ -93,8 +93,24 @@ def derived(target: Path, *, stack: Path, count: int, lattice: Lattice, window: 
     """The median (Float32, nodata −9999) or the count (UInt16) of the ``count`` bands of a stack VRT."""
     sources = "".join(_source(stack, band + 1, (0, 0), (0, 0), window.shape) for band in range(count))
     data_type, nodata = {"median": ("Float32", COMPOSITE_NODATA), "count": ("UInt16", None)}[function]
-    band = _derived_band(function, data_type, "UInt16", nodata, sources, {}, 0)
+    band = _derived_band(function, data_type, "UInt16", nodata, sources, {})
     return _write(target, window.shape, _WGS84, lattice.geotransform(window), band)
+
+
+def computed(target: Path, *, layers: Path, lattice: Lattice, window: Window, with_counts: bool) -> Path:
+    """The median (Float32, nodata −9999) and, if wanted, the count (UInt16) of the fast engine's layers.
+
+    The bands have no sources: the pixel function gets them from what the file ``layers`` describes.
+    """
+    bands = _derived_band(
+        "composite", "Float32", "Float32", COMPOSITE_NODATA, "", {"layers": layers, "value": "median"}
+    )
+    if with_counts:
+        second = _derived_band(
+            "composite", "UInt16", "UInt16", None, "", {"layers": layers, "value": "count"}, number=2
+        )
+        bands += second
+    return _write(target, window.shape, _WGS84, lattice.geotransform(window), bands)
 
 
 def _derived_band(
@@ -104,10 +120,11 @@ def _derived_band(
     nodata: float | None,
     sources: str,
     arguments: Mapping[str, object],
-    buffer_radius: int,
+    buffer_radius: int = 0,
+    number: int = 1,
 ) -> str:
     parts = [
-        f'<VRTRasterBand dataType="{data_type}" band="1" subClass="VRTDerivedRasterBand">',
+        f'<VRTRasterBand dataType="{data_type}" band="{number}" subClass="VRTDerivedRasterBand">',
         "" if nodata is None else f"<NoDataValue>{nodata:g}</NoDataValue>",
         f"<PixelFunctionType>{PIXEL_FUNCTION_MODULE}.{function}</PixelFunctionType>",
         "<PixelFunctionLanguage>Python</PixelFunctionLanguage>",

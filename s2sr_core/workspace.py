@@ -77,11 +77,23 @@ class Workspace:
     def scratch(self, rank: int) -> Path:
         return self.tmp / f"rank_{rank}"
 
+    @property
+    def decoded(self) -> Path:
+        """Decoded copies, which all workers share."""
+        return self.tmp / "decoded"
+
     def vrts(self, rank: int) -> Path:
         """Where a worker writes its VRTs; made on demand."""
         folder = self.scratch(rank) / "wgs84_vrt"
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    def occupancy(self, product: str) -> Path:
+        """Which pixels of a scene count."""
+        return self.decoded / f"{product}_occupancy.npz"
+
+    def decoded_copy(self, product: str, band: str) -> Path:
+        return self.decoded / f"{product}_{band}.u16"
 
     def cell_folder(self, cell_id: str) -> Path:
         return self.composites / cell_id
@@ -100,7 +112,7 @@ class Workspace:
 
     def clear_tmp(self) -> None:
         """Remove what ranks left in tmp/, and tmp/ itself where nothing else is in it."""
-        for folder in self.tmp.glob("rank_*"):
+        for folder in (*self.tmp.glob("rank_*"), self.decoded):
             shutil.rmtree(folder, ignore_errors=True)
         with contextlib.suppress(OSError):  # somebody's own files
             self.tmp.rmdir()
@@ -129,8 +141,8 @@ class Workspace:
             ) from error
         with lock:
             self._hold(lock)
-            for folder in self.tmp.glob("rank_*/wgs84_vrt"):
-                shutil.rmtree(folder)
+            for folder in (*self.tmp.glob("rank_*/wgs84_vrt"), self.decoded):
+                shutil.rmtree(folder, ignore_errors=True)
             yield
 
     def _hold(self, lock: IO[str]) -> None:

@@ -45,8 +45,7 @@ def prepare_scene(unit: SceneUnit, parameters: RunParameters) -> list[Preparatio
     """
     workspace = Workspace(parameters.work_dir)
     with logged_to(workspace.log(rank())):
-        folder = workspace.vrts(rank())
-        results = [prepare_product(product, cells, parameters, folder) for product, cells in unit.products]
+        results = [prepare_product(product, cells, parameters, workspace, rank()) for product, cells in unit.products]
     errors = [error for result in results for error in result.errors]
     if errors:
         raise PartlyFailedError(f"{len(errors)} errors, first: {errors[0]}", results)

@@ -88,9 +88,9 @@ def parameters_for(tmp_path: Path, source: Path, cells: Sequence[Gridcell], **ch
 def prepare(parameters: RunParameters) -> list[Preparation]:
     """Phase 1 of every selected product."""
     cells = choose_gridcells(parameters)
-    folder = Workspace(parameters.work_dir).vrts(1)
+    workspace = Workspace(parameters.work_dir)
     products = [c.product for c in select_products(parameters, cells) if c.status == "selected" and c.product]
-    return [prepare_product(product, cells, parameters, folder) for product in products]
+    return [prepare_product(product, cells, parameters, workspace, 1) for product in products]
 
 
 def run(parameters: RunParameters) -> dict[tuple[str, str], Outcome]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Protocol
 
-from s2sr_core.engines import reference
+from s2sr_core.engines import fast, reference
 from s2sr_core.engines.stack import CellStack, PixelWindow
 from s2sr_core.parameters import EngineName
 
@@ -16,4 +16,5 @@ class Engine(Protocol):
     def __call__(self, stack: CellStack, *, with_counts: bool) -> Iterator[PixelWindow]: ...
 
 
-ENGINES: Mapping[EngineName, Engine] = {"reference": reference.read_windows}
+ENGINES: Mapping[EngineName, Engine] = {"fast": fast.read_windows, "reference": reference.read_windows}
+"""``reference`` is the VRT graph, taken literally: small, obvious and slow; the truth that others are held to."""

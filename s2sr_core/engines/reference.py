@@ -19,7 +19,7 @@ _ROWS = 128
 def read_windows(stack: CellStack, *, with_counts: bool) -> Iterator[PixelWindow]:
     """Write the stack VRT and the median VRT (and the count VRT) of ``stack`` and read them in bounded windows."""
     lattice, window, folder = stack.lattice, stack.window, stack.folder
-    sources = [(piece.path, piece.window) for piece in stack.pieces]
+    sources = [(layer.piece.path, layer.piece.window) for layer in stack.layers]
     stacked = vrt.stack(folder / f"{stack.name}_stack.vrt", sources=sources, lattice=lattice, window=window)
     functions = ("median", "count") if with_counts else ("median",)
     paths = [

@@ -8,8 +8,27 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from s2sr_core.decoded import Copy
 from s2sr_core.lattice import Lattice, Window
-from s2sr_core.scene import WarpedPiece
+from s2sr_core.parameters import Resampling
+from s2sr_core.scene import SceneGrid, WarpedPiece
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One scene in a stack.
+
+    Attributes
+    ----------
+    piece: the warped VRT, and the window it holds.
+    grid, scale: of the scene.
+    copy: the decoded copy of its band, for engines that want one; None where phase 1 made none possible.
+    """
+
+    piece: WarpedPiece
+    grid: SceneGrid
+    scale: tuple[float, float]
+    copy: Copy | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,14 +39,16 @@ class CellStack:
     ----------
     name: ``<cell_id>_<band>``, for files.
     lattice, window: the pixels asked for.
-    pieces: the warped scenes that meet them, at least one.
+    layers: the scenes that meet them, at least one.
+    resampling: kernel of the warp.
     folder: where VRTs may be written.
     """
 
     name: str
     lattice: Lattice
     window: Window
-    pieces: tuple[WarpedPiece, ...]
+    layers: tuple[Layer, ...]
+    resampling: Resampling
     folder: Path
 
 

@@ -1,0 +1,211 @@
+"""The fast engine: the pixels of the reference engine, from decoded copies, in one compiled step.
+
+A cell and band is one VRT without sources, whose pixel function (``composite``) warps the copies of all scenes and
+takes their median for the window that is asked. The JPEG 2000 images are opened to make the copies, once for all cells,
+and where nothing counts they are not decoded at all.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from s2sr_core import vrt
+from s2sr_core.decoded import CopyReader, make_all
+from s2sr_core.engines import kernels, reference
+from s2sr_core.engines.coordinates import FloatArray, Warp, extent, source_coordinates
+from s2sr_core.engines.stack import CellStack, Layer, PixelWindow
+from s2sr_core.gdal_runtime import gdal
+from s2sr_core.lattice import Lattice, Window
+from s2sr_core.occupancy import Occupancy
+from s2sr_core.scene import SceneGrid
+from s2sr_core.workspace import write_text
+
+logger = logging.getLogger(__name__)
+
+#: Rows of a read, and bytes that the pixels and values of one may hold.
+_ROWS = 128
+_MEMORY = 192 * 1024**2
+#: Pixels around what a window touches on a scene: one that bilinear takes; the others for what an extent, which follows
+#: the window's edges at 33 points, may miss.
+_MARGIN = 4
+#: Below this scale GDAL's bilinear kernel widens beyond four pixels (GDALWarpKernel).
+_FOUR_SAMPLES = 0.95
+
+
+def read_windows(stack: CellStack, *, with_counts: bool) -> Iterator[PixelWindow]:
+    """As the reference engine, which is asked where this one has no road: cubic kernels and coarse lattices."""
+    if not all(_has_road(layer, stack.resampling) for layer in stack.layers):
+        _say_reference(stack.resampling)
+        yield from reference.read_windows(stack, with_counts=with_counts)
+        return
+    layers = [layer for layer in stack.layers if _holds_something(layer, stack)]
+    make_all([layer.copy for layer in layers if layer.copy])
+    description = stack.folder / f"{stack.name}_layers.json"
+    write_text(description, json.dumps(_described(stack, layers)))
+    path = vrt.computed(
+        stack.folder / f"{stack.name}_composite.vrt",
+        layers=description,
+        lattice=stack.lattice,
+        window=stack.window,
+        with_counts=with_counts,
+    )
+    dataset = gdal.Open(str(path))
+    columns = max(_MEMORY // (4 * _ROWS * max(len(layers), 1)), 256)
+    for part in stack.window.tiles(_ROWS, columns):
+        pixels = [
+            dataset.GetRasterBand(band + 1).ReadAsArray(*part.offset_in(stack.window), part.width, part.height)
+            for band in range(dataset.RasterCount)
+        ]
+        yield PixelWindow(part, pixels[0], pixels[1] if with_counts else None)
+
+
+def _has_road(layer: Layer, resampling: str) -> bool:
+    if layer.copy is None:
+        return False
+    return resampling == "nearest" or (resampling == "bilinear" and min(layer.scale) >= _FOUR_SAMPLES)
+
+
+@functools.cache
+def _say_reference(resampling: str) -> None:
+    logger.info("%s at this pixel size is left to the reference engine", resampling)
+
+
+def _holds_something(layer: Layer, stack: CellStack) -> bool:
+    """Whether a pixel of the scene that counts is near the stack's window."""
+    if layer.copy is None:
+        return False
+    occupancy = _occupancy(layer.copy.occupancy)
+    around = extent(_warp(layer, stack), layer.piece.window & stack.window, _MARGIN) & occupancy.window
+    x, y = around.offset_in(occupancy.window)
+    return bool(occupancy.counts[y : y + around.height, x : x + around.width].any())
+
+
+def _described(stack: CellStack, layers: Sequence[Layer]) -> dict[str, Any]:
+    """All that the pixel function must know, as plain JSON."""
+    warps = list(dict.fromkeys(_warp(layer, stack) for layer in layers))
+    return {
+        "resampling": stack.resampling,
+        "window": asdict(stack.window),
+        "warps": [asdict(warp) for warp in warps],
+        "layers": [
+            {
+                "warp": warps.index(_warp(layer, stack)),
+                "copy": str(layer.copy.path),
+                "occupancy": str(layer.copy.occupancy),
+            }
+            for layer in layers
+            if layer.copy
+        ],
+    }
+
+
+def _warp(layer: Layer, stack: CellStack) -> Warp:
+    return Warp(layer.grid, stack.lattice, layer.piece.window)
+
+
+# ------------------------------------------------------------------------------------------- behind the pixel function
+
+
+def computed_window(description: Path, x: int, y: int, width: int, height: int) -> Computed:
+    """Median and count of a window (column, row, columns, rows) of what ``description`` describes."""
+    stamp = description.stat()
+    return _opened(description, stamp.st_mtime_ns, stamp.st_ino).window(x, y, width, height)
+
+
+@dataclass(frozen=True, slots=True)
+class Computed:
+    """Pixels of a window: median Float32 with nodata −9999, count UInt16."""
+
+    median: npt.NDArray[np.float32]
+    count: npt.NDArray[np.uint16]
+
+
+@functools.lru_cache(maxsize=1)
+def _opened(description: Path, _time: int, _inode: int) -> _Layers:
+    return _Layers(json.loads(description.read_text(encoding="utf-8")))
+
+
+@functools.lru_cache(maxsize=256)
+def _occupancy(path: Path) -> Occupancy:
+    return Occupancy.read(path)
+
+
+class _Layers:
+    """The layers of a cell and band, opened."""
+
+    def __init__(self, description: dict[str, Any]) -> None:
+        self._stack = Window(**description["window"])
+        self._nearest = description["resampling"] == "nearest"
+        self._warps = [
+            Warp(
+                SceneGrid(warp["grid"]["crs"], tuple(warp["grid"]["geotransform"]), tuple(warp["grid"]["shape"])),
+                Lattice(**warp["lattice"]),
+                Window(**warp["piece"]),
+            )
+            for warp in description["warps"]
+        ]
+        self._layers = [
+            (layer["warp"], CopyReader(Path(layer["copy"]), _occupancy(Path(layer["occupancy"])).parts))
+            for layer in description["layers"]
+        ]
+        self._last: tuple[Window, Computed] | None = None
+
+    def window(self, x: int, y: int, width: int, height: int) -> Computed:
+        """Asked for twice in a row where counts are wanted, it computes once."""
+        x, y = x + self._stack.x0, y + self._stack.y0
+        window = Window(x, y, x + width, y + height)
+        if self._last is None or self._last[0] != window:
+            self._last = (window, self._computed(window))
+        return self._last[1]
+
+    def _computed(self, window: Window) -> Computed:
+        medians, counts = np.empty(window.shape, np.float32), np.empty(window.shape, np.uint16)
+        found = []
+        for index, reader in self._layers:
+            warp = self._warps[index]
+            shared = window & warp.piece
+            around = extent(warp, shared, _MARGIN) if shared else shared
+            pixels = reader.read(around) if around else None
+            if pixels is not None:
+                found.append((index, around, pixels))
+        warps = sorted({index for index, _, _ in found})
+        coordinates = [_coordinates(self._warps[index], window) for index in warps]
+        blank = np.empty((0, *window.shape))
+        kernels.composite(
+            np.concatenate([pixels.ravel() for _, _, pixels in found] or [np.empty(0, np.uint16)]),
+            np.cumsum([0, *(pixels.size for _, _, pixels in found)])[:-1],
+            np.array([(w.x0, w.y0, w.x1, w.y1) for _, w, _ in found], np.int64).reshape(-1, 4),
+            np.array([warps.index(index) for index, _, _ in found], np.int64),
+            np.array([self._warps[index].grid.shape for index in warps], np.int64).reshape(-1, 2),
+            np.stack([x for x, _ in coordinates]) if coordinates else blank,
+            np.stack([y for _, y in coordinates]) if coordinates else blank,
+            self._nearest,
+            _network(len(found)),
+            medians,
+            counts,
+        )
+        return Computed(medians, counts)
+
+
+def _coordinates(warp: Warp, window: Window) -> tuple[FloatArray, FloatArray]:
+    """Coordinates of the pixels of ``window`` on the scene; NaN where the warped VRT does not reach."""
+    shared = window & warp.piece
+    if shared == window:
+        return source_coordinates(warp, window)
+    x, y = np.full(window.shape, np.nan), np.full(window.shape, np.nan)
+    left, top = shared.offset_in(window)
+    inner = (slice(top, top + shared.height), slice(left, left + shared.width))
+    x[inner], y[inner] = source_coordinates(warp, shared)
+    return x, y
+
+
+_network = functools.cache(kernels.sorting_network)
