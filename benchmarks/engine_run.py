@@ -145,8 +145,8 @@ def _rank() -> int:
 
 
 def _prepare(parameters: RunParameters, unit: SceneUnit) -> list[Preparation]:
-    folder = Workspace(parameters.work_dir).vrts(_rank())
-    return [prepare_product(product, cells, parameters, folder) for product, cells in unit.products]
+    workspace = Workspace(parameters.work_dir)
+    return [prepare_product(product, cells, parameters, workspace, _rank()) for product, cells in unit.products]
 
 
 def _composite(parameters: RunParameters, unit: CompositeUnit) -> list[Outcome]:

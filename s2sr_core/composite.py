@@ -30,7 +30,8 @@ from s2sr_core.workspace import Workspace, written_beside
 logger = logging.getLogger(__name__)
 
 Status = Literal["written", "kept", "no scene", "failed"]
-_CREATION = {"COMPRESS": "DEFLATE", "PREDICTOR": "YES", "BLOCKSIZE": "512", "BIGTIFF": "IF_SAFER"}
+#: Level 6, the default, takes twice the time for 3 % fewer bytes.
+_CREATION = {"COMPRESS": "DEFLATE", "LEVEL": "1", "PREDICTOR": "YES", "BLOCKSIZE": "512", "BIGTIFF": "IF_SAFER"}
 #: Rows that are compared at once when a file is read back.
 _CHECKED_ROWS = 512
 #: Nodata of counts: outside the cell; inside, 0 says that no value is valid.

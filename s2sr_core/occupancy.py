@@ -6,7 +6,9 @@ and rows of its images.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,17 +51,12 @@ class Occupancy:
     parts: tuple[Window, ...]
 
     @classmethod
-    def of(cls, counts: BoolArray, tile: tuple[int, int]) -> Occupancy:
-        """Where ``counts``, of the scene's shape, is true; ``tile`` is rows and columns of the images' tiles."""
-        rows, columns = np.flatnonzero(counts.any(axis=1)), np.flatnonzero(counts.any(axis=0))
-        if len(rows) == 0:
-            return cls(Window(0, 0, 0, 0), np.zeros((0, 0), bool), ())
-        window = Window(int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
-        return cls(
-            window,
-            counts[window.y0 : window.y1, window.x0 : window.x1],
-            tuple(part & window for part in _parts(counts, tile)),
-        )
+    def of(cls, counts: BoolArray, within: Window, tile: tuple[int, int]) -> Occupancy:
+        """Where ``counts``, of the shape of ``within``, is true; ``tile`` is rows and columns of the images' tiles."""
+        window = _trimmed(counts, within)
+        x, y = window.offset_in(within)
+        counts = counts[y : y + window.height, x : x + window.width]
+        return cls(window, counts, tuple(_parts(counts, window, tile)))
 
     def write(self, path: Path) -> None:
         """Keep it in a file, one bit a pixel."""
@@ -75,18 +72,35 @@ class Occupancy:
             counts = np.unpackbits(file["bits"], axis=1, count=window.width).view(bool)
         return cls(window, counts, tuple(parts))
 
+    @staticmethod
+    def read_parts(path: Path) -> tuple[Window, ...]:
+        """The parts alone of what :meth:`write` wrote."""
+        with np.load(path, allow_pickle=False) as file:
+            return tuple(Window(*map(int, corners)) for corners in file["windows"][1:])
 
-def pixels_near(
-    cells: Sequence[Gridcell], outline: BaseGeometry, crs: str, geotransform: Geotransform, shape: tuple[int, int]
-) -> BoolArray:
-    """Which pixels of a grid lie in one of ``cells`` or a few pixels from it; of ``shape`` (rows, columns).
 
-    ``outline`` is that of the grid (EPSG:4326).
+@dataclass(frozen=True, slots=True)
+class Near:
+    """The pixels of a grid that lie in or beside some cells.
+
+    Attributes
+    ----------
+    window: the smallest one that holds them all; empty where there is none.
+    pixels: which pixels of ``window`` they are; of its shape.
     """
-    rows, columns = shape
+
+    window: Window
+    pixels: BoolArray
+
+
+@functools.lru_cache(maxsize=4)
+def pixels_near(
+    cells: tuple[Gridcell, ...], outline: BaseGeometry, crs: str, geotransform: Geotransform, shape: tuple[int, int]
+) -> Near:
+    """Which pixels of a grid (of ``shape``, rows and columns, and ``outline``, EPSG:4326) are near ``cells``."""
+    whole = Window(0, 0, shape[1], shape[0])
     around = footprint.on_the_globe(outline.buffer(_AROUND))
-    parts = shapely.get_parts([cell.polygon.intersection(around) for cell in cells])
-    outlines = shapely.segmentize(shapely.get_parts(shapely.get_parts(parts)), _STEP)
+    parts = [footprint.polygonal(cell.polygon.intersection(around)) for cell in cells]
     transformation, inverse = footprint.from_wgs84(crs), gdal.InvGeoTransform(geotransform)
 
     def to_pixels(points: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -95,19 +109,25 @@ def pixels_near(
             [inverse[0] + x * inverse[1] + y * inverse[2], inverse[3] + x * inverse[4] + y * inverse[5]]
         )
 
-    on_grid = shapely.transform([part for part in outlines if part.geom_type == "Polygon"], to_pixels)
-    raster = gdal.GetDriverByName("MEM").Create("", columns, rows, 1, gdal.GDT_Byte)
+    outlines = [part for part in shapely.segmentize(parts, _STEP) if not part.is_empty]
+    on_grid = [shapely.transform(part, to_pixels) for part in outlines]
+    if not np.isfinite(shapely.get_coordinates(on_grid)).all():  # beyond what the CRS can say
+        return Near(whole, np.ones(shape, bool))
+    on_grid = [part.buffer(_MARGIN) for part in on_grid]
+    left, top, right, bottom = shapely.total_bounds(on_grid) if on_grid else (0, 0, 0, 0)
+    window = whole & Window(math.floor(left), math.floor(top), math.ceil(right), math.ceil(bottom))
+    if not window:
+        return Near(window, np.zeros(window.shape, bool))
+    raster = gdal.GetDriverByName("MEM").Create("", window.width, window.height, 1, gdal.GDT_Byte)
+    raster.SetGeoTransform((window.x0, 1.0, 0.0, window.y0, 0.0, 1.0))
     source = ogr.GetDriverByName("MEM").CreateDataSource("")
-    layer = source.CreateLayer("cells", None, ogr.wkbMultiPolygon)
-    for polygon in on_grid:
-        if not np.isfinite(shapely.get_coordinates(polygon)).all():
-            return np.ones(shape, bool)
+    layer = source.CreateLayer("cells", None, ogr.wkbUnknown)
+    for part in on_grid:
         feature = ogr.Feature(layer.GetLayerDefn())
-        feature.SetGeometry(ogr.CreateGeometryFromWkb(shapely.to_wkb(polygon.buffer(_MARGIN))))
+        feature.SetGeometry(ogr.CreateGeometryFromWkb(shapely.to_wkb(part)))
         layer.CreateFeature(feature)
     gdal.RasterizeLayer(raster, [1], layer, burn_values=[1], options=["ALL_TOUCHED=TRUE"])
-    result: BoolArray = raster.ReadAsArray().astype(bool)
-    return result
+    return Near(window, raster.ReadAsArray().astype(bool))
 
 
 # ----------------------------------------------------------------------------------- which windows of a JPEG 2000 tile
@@ -122,28 +142,28 @@ _CODE_BLOCK, _LEVELS = 64, 4
 _OVERHEAD = 16_000
 
 
-def _parts(counts: BoolArray, tile: tuple[int, int]) -> Iterator[Window]:
-    """Windows that hold all that counts, chosen so that decoding them costs little, tile by tile of the image."""
-    height, width = counts.shape
-    for tile_window in Window(0, 0, width, height).tiles(*tile):
-        inner = counts[tile_window.y0 : tile_window.y1, tile_window.x0 : tile_window.x1]
-        squares = np.logical_or.reduceat(
-            np.logical_or.reduceat(inner, np.arange(0, inner.shape[0], _SQUARE), axis=0),
-            np.arange(0, inner.shape[1], _SQUARE),
-            axis=1,
-        )
-        for part in _cheapest(squares, Window(0, 0, squares.shape[1], squares.shape[0]), max(inner.shape)):
-            yield tile_window & Window(
-                tile_window.x0 + part.x0 * _SQUARE,
-                tile_window.y0 + part.y0 * _SQUARE,
-                tile_window.x0 + part.x1 * _SQUARE,
-                tile_window.y0 + part.y1 * _SQUARE,
-            )
+def _parts(counts: BoolArray, window: Window, tile: tuple[int, int]) -> Iterator[Window]:
+    """Windows that hold all that counts, chosen so that decoding them costs little, tile by tile of the images."""
+    rows, columns = tile
+    for y in range(window.y0 - window.y0 % rows, window.y1, rows):
+        for x in range(window.x0 - window.x0 % columns, window.x1, columns):
+            shared = window & Window(x, y, x + columns, y + rows)
+            inner = np.zeros(tile, bool)
+            left, top = shared.offset_in(Window(x, y, 0, 0))
+            x0, y0 = shared.offset_in(window)
+            inner[top : top + shared.height, left : left + shared.width] = counts[
+                y0 : y0 + shared.height, x0 : x0 + shared.width
+            ]
+            squares = inner.reshape(rows // _SQUARE, _SQUARE, columns // _SQUARE, _SQUARE).any(axis=(1, 3))
+            for part in _cheapest(squares, Window(0, 0, columns // _SQUARE, rows // _SQUARE), rows):
+                yield shared & Window(
+                    x + part.x0 * _SQUARE, y + part.y0 * _SQUARE, x + part.x1 * _SQUARE, y + part.y1 * _SQUARE
+                )
 
 
 def _cheapest(squares: BoolArray, within: Window, side: int) -> list[Window]:
     """The squares in ``within``, as one window or, where that costs less, as those of its halves, and so on."""
-    whole = _trimmed(squares, within)
+    whole = _trimmed(_inside(squares, within), within)
     if not whole:
         return []
     best, halves = _cost(whole, side), None
@@ -152,7 +172,7 @@ def _cheapest(squares: BoolArray, within: Window, side: int) -> list[Window]:
         down = (Window(whole.x0, whole.y0, whole.x1, cut), Window(whole.x0, cut, whole.x1, whole.y1))
         for pair in (across, down):
             if pair[0] and pair[1]:
-                cost = sum(_cost(_trimmed(squares, half), side) for half in pair)
+                cost = sum(_cost(_trimmed(_inside(squares, half), half), side) for half in pair)
                 if cost < best:
                     best, halves = cost, pair
     if halves is None:
@@ -160,14 +180,17 @@ def _cheapest(squares: BoolArray, within: Window, side: int) -> list[Window]:
     return [part for half in halves for part in _cheapest(squares, half, side)]
 
 
-def _trimmed(squares: BoolArray, within: Window) -> Window:
-    """The smallest window in ``within`` that holds its squares; empty where there is none."""
-    inner = squares[within.y0 : within.y1, within.x0 : within.x1]
-    rows, columns = np.flatnonzero(inner.any(axis=1)), np.flatnonzero(inner.any(axis=0))
+def _trimmed(values: BoolArray, within: Window) -> Window:
+    """The smallest window that holds the true ones of ``values``, which are those of ``within``; empty without any."""
+    rows, columns = np.flatnonzero(values.any(axis=1)), np.flatnonzero(values.any(axis=0))
     if len(rows) == 0:
-        return Window(0, 0, 0, 0)
+        return Window(within.x0, within.y0, within.x0, within.y0)
     x, y = within.x0, within.y0
     return Window(x + int(columns[0]), y + int(rows[0]), x + int(columns[-1]) + 1, y + int(rows[-1]) + 1)
+
+
+def _inside(values: BoolArray, window: Window) -> BoolArray:
+    return values[window.y0 : window.y1, window.x0 : window.x1]
 
 
 def _cost(window: Window, side: int) -> int:

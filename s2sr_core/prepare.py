@@ -6,6 +6,7 @@ other: GDAL tells a format by its content, and a "JP2" that is really a VRT woul
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -18,7 +19,7 @@ from s2sr_core.errors import ProductError
 from s2sr_core.gdal_runtime import gdal, osr
 from s2sr_core.gridcells import Gridcell, select_gridcells
 from s2sr_core.lattice import Lattice, Window
-from s2sr_core.occupancy import Occupancy, pixels_near
+from s2sr_core.occupancy import Near, Occupancy, pixels_near
 from s2sr_core.parameters import RunParameters
 from s2sr_core.pixel_functions import Dilation, scl_masked
 from s2sr_core.safe import SCL, BandFile, Product, band_files
@@ -52,14 +53,12 @@ def prepare_product(
         targets = _targets(outline, touched, parameters)
         scale = scene_scale(grid, parameters.lattice)
         dilation = _dilation_in_pixels(grid, parameters.scl_dilation)
-        classes = _read_scl(name, scl)
-        valid_share = float(np.mean(~scl_masked(classes, parameters.scl_mask)))
+        near = pixels_near(tuple(touched), outline, grid.crs, grid.geotransform, grid.shape)
+        clear, valid_share = _clear(name, scl, near, parameters.scl_mask, dilation)
         occupancy = None
         if parameters.engine == "fast":
-            near = pixels_near(touched, outline, grid.crs, grid.geotransform, grid.shape)
-            clear = ~scl_masked(classes, parameters.scl_mask, dilation)
             occupancy = workspace.occupancy(name)
-            Occupancy.of(clear & near, _TILE).write(occupancy)
+            Occupancy.of(clear, near.window, _TILE).write(occupancy)
     except ProductError as error:
         return Preparation(name, None, (error,))
     except RuntimeError as error:  # what GDAL raises
@@ -194,11 +193,26 @@ def _open_grid(name: str, file: BandFile) -> SceneGrid:
         )
 
 
-def _read_scl(name: str, scl: BandFile) -> npt.NDArray[np.uint8]:
-    """The classes of all pixels."""
+def _clear(
+    name: str, scl: BandFile, near: Near, masked: Sequence[int], dilation: Dilation
+) -> tuple[npt.NDArray[np.bool_], float]:
+    """Which pixels of ``near.window`` are near the cells and not masked; and their share of those near, undilated."""
+    window = near.window
+    if not window:
+        return near.pixels, 0.0
     with _open(name, scl) as dataset:
-        classes: npt.NDArray[np.uint8] = dataset.ReadAsArray()
-        return classes
+        reach = math.ceil(max((axis for axes in dilation.values() for axis in axes), default=0.0))
+        buffered = Window(0, 0, dataset.RasterXSize, dataset.RasterYSize) & Window(
+            window.x0 - reach, window.y0 - reach, window.x1 + reach, window.y1 + reach
+        )
+        classes = dataset.ReadAsArray(buffered.x0, buffered.y0, buffered.width, buffered.height)
+    x, y = window.offset_in(buffered)
+    inner = (slice(y, y + window.height), slice(x, x + window.width))
+    clear = near.pixels & ~scl_masked(classes[inner], masked)
+    share = np.count_nonzero(clear) / np.count_nonzero(near.pixels)
+    if dilation:
+        clear &= ~scl_masked(classes, masked, dilation)[inner]
+    return clear, share
 
 
 def _dilation_in_pixels(grid: SceneGrid, metres: dict[int, float]) -> Dilation:

@@ -64,7 +64,7 @@ class Scene:
     scale: lattice pixels a pixel of its images, along x and y.
     occupancy: the file that says which of its pixels count; None where the engine of the run does not ask.
     scl: the scene classification's file.
-    valid_share: share of all its pixels that SCL leaves unmasked, 0 … 1.
+    valid_share: share of its pixels in and beside the selected cells that SCL leaves unmasked, 0 … 1.
     cells: ids of the selected cells that share area with the outline.
     bands: those that can be used.
     """

@@ -59,7 +59,10 @@ centres of a window's pixels; not finite where there is none."""
 
 
 def extent(warp: Warp, window: Window, margin: int) -> Window:
-    """A window of the scene's grid that holds ``margin`` pixels around all that ``window`` touches."""
+    """A window of the scene's grid that holds ``margin`` pixels around all that ``window`` touches.
+
+    It may reach beyond the scene's edges by as much.
+    """
     edge = np.linspace(0.0, 1.0, 33)
     left, top = window.offset_in(warp.piece)
     x = left + window.width * np.concatenate([edge, edge, np.zeros(33), np.ones(33)])
@@ -73,7 +76,7 @@ def extent(warp: Warp, window: Window, margin: int) -> Window:
     rows, columns = warp.grid.shape
     low_x, high_x, low_y, high_y = (np.clip(value, -1e6, 1e6) for value in (x.min(), x.max(), y.min(), y.max()))
     around = Window(int(low_x) - margin, int(low_y) - margin, int(high_x) + margin + 1, int(high_y) + margin + 1)
-    return around & Window(0, 0, columns, rows)
+    return around & Window(-margin, -margin, columns + margin, rows + margin)
 
 
 def _computed(warp: Warp, window: Window) -> tuple[FloatArray, FloatArray]:

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from s2sr_core import vrt
-from s2sr_core.decoded import CopyReader, make_all
+from s2sr_core.decoded import CopyReader, UInt16Array, make_all
 from s2sr_core.engines import kernels, reference
 from s2sr_core.engines.coordinates import FloatArray, Warp, extent, source_coordinates
 from s2sr_core.engines.stack import CellStack, Layer, PixelWindow
@@ -80,31 +80,23 @@ def _say_reference(resampling: str) -> None:
 
 
 def _holds_something(layer: Layer, stack: CellStack) -> bool:
-    """Whether a pixel of the scene that counts is near the stack's window."""
+    """Whether a part of the scene is near the stack's window."""
     if layer.copy is None:
         return False
-    occupancy = _occupancy(layer.copy.occupancy)
-    around = extent(_warp(layer, stack), layer.piece.window & stack.window, _MARGIN) & occupancy.window
-    x, y = around.offset_in(occupancy.window)
-    return bool(occupancy.counts[y : y + around.height, x : x + around.width].any())
+    around = extent(_warp(layer, stack), layer.piece.window & stack.window, _MARGIN)
+    return any(part & around for part in _parts(layer.copy.occupancy))
 
 
 def _described(stack: CellStack, layers: Sequence[Layer]) -> dict[str, Any]:
     """All that the pixel function must know, as plain JSON."""
-    warps = list(dict.fromkeys(_warp(layer, stack) for layer in layers))
+    copies: dict[Warp, list[tuple[str, str]]] = {}
+    for layer in layers:
+        if layer.copy is not None:
+            copies.setdefault(_warp(layer, stack), []).append((str(layer.copy.path), str(layer.copy.occupancy)))
     return {
         "resampling": stack.resampling,
         "window": asdict(stack.window),
-        "warps": [asdict(warp) for warp in warps],
-        "layers": [
-            {
-                "warp": warps.index(_warp(layer, stack)),
-                "copy": str(layer.copy.path),
-                "occupancy": str(layer.copy.occupancy),
-            }
-            for layer in layers
-            if layer.copy
-        ],
+        "warps": [{**asdict(warp), "copies": of_warp} for warp, of_warp in copies.items()],
     }
 
 
@@ -134,9 +126,9 @@ def _opened(description: Path, _time: int, _inode: int) -> _Layers:
     return _Layers(json.loads(description.read_text(encoding="utf-8")))
 
 
-@functools.lru_cache(maxsize=256)
-def _occupancy(path: Path) -> Occupancy:
-    return Occupancy.read(path)
+@functools.lru_cache(maxsize=1024)
+def _parts(occupancy: Path) -> tuple[Window, ...]:
+    return Occupancy.read_parts(occupancy)
 
 
 class _Layers:
@@ -146,16 +138,11 @@ class _Layers:
         self._stack = Window(**description["window"])
         self._nearest = description["resampling"] == "nearest"
         self._warps = [
-            Warp(
-                SceneGrid(warp["grid"]["crs"], tuple(warp["grid"]["geotransform"]), tuple(warp["grid"]["shape"])),
-                Lattice(**warp["lattice"]),
-                Window(**warp["piece"]),
+            (
+                _warp_from(entry),
+                [CopyReader(Path(copy), _parts(Path(occupancy))) for copy, occupancy in entry["copies"]],
             )
-            for warp in description["warps"]
-        ]
-        self._layers = [
-            (layer["warp"], CopyReader(Path(layer["copy"]), _occupancy(Path(layer["occupancy"])).parts))
-            for layer in description["layers"]
+            for entry in description["warps"]
         ]
         self._last: tuple[Window, Computed] | None = None
 
@@ -169,31 +156,42 @@ class _Layers:
 
     def _computed(self, window: Window) -> Computed:
         medians, counts = np.empty(window.shape, np.float32), np.empty(window.shape, np.uint16)
-        found = []
-        for index, reader in self._layers:
-            warp = self._warps[index]
+        found: list[tuple[int, UInt16Array]] = []
+        grids: list[tuple[Warp, Window]] = []
+        for warp, readers in self._warps:
             shared = window & warp.piece
             around = extent(warp, shared, _MARGIN) if shared else shared
-            pixels = reader.read(around) if around else None
-            if pixels is not None:
-                found.append((index, around, pixels))
-        warps = sorted({index for index, _, _ in found})
-        coordinates = [_coordinates(self._warps[index], window) for index in warps]
-        blank = np.empty((0, *window.shape))
-        kernels.composite(
-            np.concatenate([pixels.ravel() for _, _, pixels in found] or [np.empty(0, np.uint16)]),
-            np.cumsum([0, *(pixels.size for _, _, pixels in found)])[:-1],
-            np.array([(w.x0, w.y0, w.x1, w.y1) for _, w, _ in found], np.int64).reshape(-1, 4),
-            np.array([warps.index(index) for index, _, _ in found], np.int64),
-            np.array([self._warps[index].grid.shape for index in warps], np.int64).reshape(-1, 2),
-            np.stack([x for x, _ in coordinates]) if coordinates else blank,
-            np.stack([y for _, y in coordinates]) if coordinates else blank,
+            pixels = [some for reader in readers if around and (some := reader.read(around)) is not None]
+            found += [(len(grids), some) for some in pixels]
+            grids += [(warp, around)] if pixels else []
+        coordinates = np.empty((2, len(grids), *window.shape))
+        for index, (warp, _) in enumerate(grids):
+            coordinates[:, index] = _coordinates(warp, window)
+        starts = np.cumsum([0, *(pixels.size for _, pixels in found)])
+        went_well = kernels.composite(
+            np.concatenate([pixels.ravel() for _, pixels in found] or [np.empty(0, np.uint16)]),
+            np.array([(grid, start) for (grid, _), start in zip(found, starts, strict=False)], np.int64).reshape(-1, 2),
+            np.array([(w.x0, w.y0, w.x1, w.y1) for _, w in grids], np.int64).reshape(-1, 4),
+            np.array([warp.grid.shape for warp, _ in grids], np.int64).reshape(-1, 2),
+            coordinates[0],
+            coordinates[1],
             self._nearest,
             _network(len(found)),
             medians,
             counts,
         )
+        if not went_well:
+            raise AssertionError(f"a window of {window.shape} pixels reaches beyond its extents {grids}")
         return Computed(medians, counts)
+
+
+def _warp_from(entry: dict[str, Any]) -> Warp:
+    grid = entry["grid"]
+    return Warp(
+        SceneGrid(grid["crs"], tuple(grid["geotransform"]), tuple(grid["shape"])),
+        Lattice(**entry["lattice"]),
+        Window(**entry["piece"]),
+    )
 
 
 def _coordinates(warp: Warp, window: Window) -> tuple[FloatArray, FloatArray]:

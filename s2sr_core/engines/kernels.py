@@ -28,104 +28,136 @@ _STRIP = 256
 
 _OPTIONS: Any = {"cache": True, "nogil": True, "error_model": "numpy"}
 _SIGNATURE = (
-    "void(uint16[::1], int64[::1], int64[:, ::1], int64[::1], int64[:, ::1], float64[:, :, ::1], float64[:, :, ::1], "
+    "boolean(uint16[::1], int64[:, ::1], int64[:, ::1], int64[:, ::1], float64[:, :, ::1], float64[:, :, ::1], "
     "boolean, int64[:, ::1], float32[:, ::1], uint16[:, ::1])"
 )
 
 
 @numba.njit(**_OPTIONS)
-def _sample(pixels, start, window, size, x, y, nearest):  # type: ignore[no-untyped-def]
-    """The value at column ``x``, row ``y`` of a scene of ``size`` (rows, columns), of which ``window`` is there."""
+def _places(xs, ys, size, window, nearest, near, first, weights):  # type: ignore[no-untyped-def]
+    """Where the values of a strip of pixels come from, the same for all scenes of a grid.
+
+    Fills, for each coordinate: ``near``, the position in ``window`` of the source pixel that holds it, or −1 outside of
+    the scene of ``size`` (rows, columns); ``first``, that of the upper left one of the four around it; and the weights
+    of the four and their sum, pixels × 5. ``window`` is left, top, right, bottom; it reaches beyond the scene's edge
+    where that is near. Returns whether it holds all these pixels.
+    """
     left, top, right, bottom = window
-    if not (x >= 0.0 and y >= 0.0 and x + _EDGE <= size[1] and y + _EDGE <= size[0]):
-        return _NODATA
     width = right - left
-    column, row = min(int(x + _EDGE), size[1] - 1), min(int(y + _EDGE), size[0] - 1)
-    if column < left or column >= right or row < top or row >= bottom:
-        return _NODATA
-    value = pixels[start + (row - top) * width + column - left]
-    if nearest or value == _NODATA:
-        return value
-    column, row = math.floor(x - 0.5), math.floor(y - 0.5)
-    ratio_x, ratio_y = 1.5 - (x - column), 1.5 - (y - row)
-    if column == -1:
-        column, ratio_x = 0, 1.0
-    if row == -1:
-        row, ratio_y = 0, 1.0
-    total, weights = 0.0, 0.0
-    first = start + (row - top) * width + column - left
-    has_left, has_right = column >= left, column + 1 < right
-    if row >= top:
-        if has_left and pixels[first] != _NODATA:
-            weight = ratio_x * ratio_y
-            weights += weight
-            total += pixels[first] * weight
-        if has_right and pixels[first + 1] != _NODATA:
-            weight = (1.0 - ratio_x) * ratio_y
-            weights += weight
-            total += pixels[first + 1] * weight
-    if row + 1 < bottom:
-        first += width
-        if has_left and pixels[first] != _NODATA:
-            weight = ratio_x * (1.0 - ratio_y)
-            weights += weight
-            total += pixels[first] * weight
-        if has_right and pixels[first + 1] != _NODATA:
-            weight = (1.0 - ratio_x) * (1.0 - ratio_y)
-            weights += weight
-            total += pixels[first + 1] * weight
-    if weights != 1.0:
-        total /= weights
-    return np.uint16(total + 0.5)
+    for index in range(xs.size):
+        x, y = xs[index], ys[index]
+        if not (x >= 0.0 and y >= 0.0 and x + _EDGE <= size[1] and y + _EDGE <= size[0]):
+            near[index] = -1
+            continue
+        column, row = min(int(x + _EDGE), size[1] - 1), min(int(y + _EDGE), size[0] - 1)
+        near[index] = (row - top) * width + column - left
+        if column < left or column >= right or row < top or row >= bottom:
+            return False
+        if nearest:
+            continue
+        column, row = math.floor(x - 0.5), math.floor(y - 0.5)
+        ratio_x, ratio_y = 1.5 - (x - column), 1.5 - (y - row)
+        if column == -1:
+            column, ratio_x = 0, 1.0
+        if row == -1:
+            row, ratio_y = 0, 1.0
+        first[index] = (row - top) * width + column - left
+        if column < left or column + 1 >= right or row < top or row + 1 >= bottom:
+            return False
+        weights[index, 0] = ratio_x * ratio_y
+        weights[index, 1] = (1.0 - ratio_x) * ratio_y
+        weights[index, 2] = ratio_x * (1.0 - ratio_y)
+        weights[index, 3] = (1.0 - ratio_x) * (1.0 - ratio_y)
+        weights[index, 4] = weights[index, 0] + weights[index, 1] + weights[index, 2] + weights[index, 3]
+    return True
+
+
+@numba.njit(**_OPTIONS)
+def _bilinear(pixels, first, width, weights):  # type: ignore[no-untyped-def]
+    """The weighted mean of the valid ones of four pixels; at least one is."""
+    a, b, c, d = pixels[first], pixels[first + 1], pixels[first + width], pixels[first + width + 1]
+    if a != _NODATA and b != _NODATA and c != _NODATA and d != _NODATA:
+        total = a * weights[0] + b * weights[1] + c * weights[2] + d * weights[3]
+        return np.uint16(total / weights[4] + 0.5)
+    total, sum_of_weights = 0.0, 0.0
+    if a != _NODATA:
+        sum_of_weights += weights[0]
+        total += a * weights[0]
+    if b != _NODATA:
+        sum_of_weights += weights[1]
+        total += b * weights[1]
+    if c != _NODATA:
+        sum_of_weights += weights[2]
+        total += c * weights[2]
+    if d != _NODATA:
+        sum_of_weights += weights[3]
+        total += d * weights[3]
+    return np.uint16(total / sum_of_weights + 0.5)
 
 
 @numba.njit(_SIGNATURE, **_OPTIONS)
-def composite(pixels, starts, windows, grids, sizes, xs, ys, nearest, network, medians, counts):  # type: ignore[no-untyped-def]
+def composite(pixels, scenes, windows, sizes, xs, ys, nearest, network, medians, counts):  # type: ignore[no-untyped-def]
     """Median and count of the valid values of scenes, warped.
 
     Parameters
     ----------
-    pixels, starts, windows:
-        UInt16, nodata 65535: the windows of all scenes behind one another, row by row; where each starts; what each is
-        (left, top, right, bottom on the scene's grid), int64, scenes × 4.
-    grids, sizes, xs, ys:
-        The grid of each scene; rows and columns of each grid, grids × 2; the coordinates on each grid, grids × rows ×
-        columns, float64.
+    pixels:
+        UInt16, nodata 65535: the window of each scene, row by row, one behind the other.
+    scenes:
+        For each scene its grid and the position of its first pixel, scenes × 2, int64; in the order of grids.
+    windows, sizes:
+        For each grid the window that its scenes hold (left, top, right, bottom), and its rows and columns, int64.
+    xs, ys:
+        The coordinates on each grid, grids × rows × columns, float64.
     nearest: whether the nearest pixel is taken instead of four.
     network: pairs of positions that sort as many values as there are scenes, int64, pairs × 2.
     medians, counts: filled: Float32, nodata −9999; UInt16; rows × columns.
+
+    Returns
+    -------
+    Whether ``windows`` hold all pixels that were needed; where not, nothing can be said.
     """
-    scenes = starts.size
     rows, columns = medians.shape
-    values = np.empty((scenes, _STRIP), np.uint16)
+    values = np.empty((max(scenes.shape[0], 1), _STRIP), np.uint16)
     valid = np.empty(_STRIP, np.uint16)
+    near, first, weights = np.empty(_STRIP, np.int64), np.empty(_STRIP, np.int64), np.empty((_STRIP, 5), np.float64)
     for row in range(rows):
         for begin in range(0, columns, _STRIP):
-            width = min(_STRIP, columns - begin)
+            length = min(_STRIP, columns - begin)
+            end = begin + length
             valid[:] = 0
-            for scene in range(scenes):
-                grid = grids[scene]
-                size = (sizes[grid, 0], sizes[grid, 1])
-                window = (windows[scene, 0], windows[scene, 1], windows[scene, 2], windows[scene, 3])
-                for column in range(width):
-                    x, y = xs[grid, row, begin + column], ys[grid, row, begin + column]
-                    value = _sample(pixels, starts[scene], window, size, x, y, nearest)
-                    values[scene, column] = value
-                    valid[column] += value != _NODATA
+            last = -1
+            for scene in range(scenes.shape[0]):
+                grid, start = scenes[scene, 0], scenes[scene, 1]
+                width = windows[grid, 2] - windows[grid, 0]
+                if grid != last:
+                    x, y = xs[grid, row, begin:end], ys[grid, row, begin:end]
+                    if not _places(x, y, sizes[grid], windows[grid], nearest, near, first, weights):
+                        return False
+                    last = grid
+                for index in range(length):
+                    value = _NODATA
+                    if near[index] >= 0:
+                        value = pixels[start + near[index]]
+                        if value != _NODATA and not nearest:
+                            value = _bilinear(pixels, start + first[index], width, weights[index])
+                    values[scene, index] = value
+                    valid[index] += value != _NODATA
             for pair in range(network.shape[0]):
                 low, high = values[network[pair, 0]], values[network[pair, 1]]
-                for column in range(_STRIP):
-                    a, b = low[column], high[column]
-                    low[column], high[column] = min(a, b), max(a, b)
-            for column in range(width):
-                count = valid[column]
-                counts[row, begin + column] = count
+                for index in range(_STRIP):
+                    a, b = low[index], high[index]
+                    low[index], high[index] = min(a, b), max(a, b)
+            for index in range(length):
+                count = valid[index]
+                counts[row, begin + index] = count
                 if count == 0:
-                    medians[row, begin + column] = _COMPOSITE_NODATA
+                    medians[row, begin + index] = _COMPOSITE_NODATA
                 else:
                     # Nodata is above all values, so the valid ones come first.
-                    a, b = values[(count - 1) // 2, column], values[count // 2, column]
-                    medians[row, begin + column] = np.float32(0.5) * (np.float32(a) + np.float32(b))
+                    lower, upper = values[(count - 1) // 2, index], values[count // 2, index]
+                    medians[row, begin + index] = np.float32(0.5) * (np.float32(lower) + np.float32(upper))
+    return True
 
 
 def sorting_network(size: int) -> npt.NDArray[np.int64]:

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import shapely
-from scenes import noisy_dn, parameters_for, patchy_scl, pixels, product_name, run, write_scene
+from scenes import parameters_for, pixels, product_name, run, write_scene
 
 from s2sr_core.gridcells import Gridcell
 from s2sr_core.sandbox.grid import Grid
-from s2sr_core.sandbox.products import write_product
 from s2sr_core.workspace import Workspace
 
 #: Longitude, latitude, zones, tile: inland, across ±180, the far north, the south, where two zones meet.
@@ -49,7 +48,9 @@ def noise(folder: Path, place: str, count: int = 5, size: tuple[int, int] = (330
     return folder
 
 
-def rasters_of(tmp_path: Path, archive: Path, cells: list[Gridcell], engine: str, **changes: Any) -> dict[str, np.ndarray]:
+def rasters_of(
+    tmp_path: Path, archive: Path, cells: list[Gridcell], engine: str, **changes: Any
+) -> dict[str, np.ndarray]:
     """Every raster that a run with ``engine`` writes, by the name of its file."""
     folder = tmp_path / engine
     parameters = parameters_for(tmp_path, archive, cells, engine=engine, work_dir=folder, count=True, **changes)
