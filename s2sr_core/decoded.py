@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +21,8 @@ from s2sr_core.gdal_runtime import gdal
 from s2sr_core.lattice import Window
 from s2sr_core.occupancy import Occupancy
 from s2sr_core.pixel_functions import SCENE_NODATA, harmonised
-from s2sr_core.workspace import written_beside
+from s2sr_core.scene import Scene
+from s2sr_core.workspace import Workspace, written_beside
 
 UInt16Array = npt.NDArray[np.uint16]
 logger = logging.getLogger(__name__)
@@ -139,3 +140,28 @@ class CopyReader:
                     :, column : column + shared.width
                 ]
         return pixels
+
+
+class CopiesInUse:
+    """Which cells still need the copies of which scenes; copies that none needs are removed."""
+
+    def __init__(self, scenes: Iterable[Scene], workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._scenes_of: dict[tuple[str, str], list[str]] = {}
+        self._needed: dict[tuple[str, str], set[str]] = {}
+        for scene in scenes:
+            product = str(scene.product.name)
+            for band in scene.bands:
+                self._needed[product, band.file.band] = set(scene.cells)
+                for cell_id in scene.cells:
+                    self._scenes_of.setdefault((cell_id, band.file.band), []).append(product)
+
+    def finished(self, cell_id: str, band: str) -> None:
+        """A composite is done, well or not."""
+        for product in self._scenes_of.pop((cell_id, band), ()):
+            cells = self._needed[product, band]
+            cells.discard(cell_id)
+            if not cells:
+                copy = self._workspace.decoded_copy(product, band)
+                for path in (copy, copy.with_suffix(".lock")):
+                    path.unlink(missing_ok=True)

@@ -109,8 +109,7 @@ def _warp(layer: Layer, stack: CellStack) -> Warp:
 
 def computed_window(description: Path, x: int, y: int, width: int, height: int) -> Computed:
     """Median and count of a window (column, row, columns, rows) of what ``description`` describes."""
-    stamp = description.stat()
-    return _opened(description, stamp.st_mtime_ns, stamp.st_ino).window(x, y, width, height)
+    return _opened(description, _stamp(description)).window(x, y, width, height)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,13 +121,23 @@ class Computed:
 
 
 @functools.lru_cache(maxsize=1)
-def _opened(description: Path, _time: int, _inode: int) -> _Layers:
+def _opened(description: Path, _stamp: tuple[int, int]) -> _Layers:
     return _Layers(json.loads(description.read_text(encoding="utf-8")))
 
 
-@functools.lru_cache(maxsize=1024)
 def _parts(occupancy: Path) -> tuple[Window, ...]:
+    return _read_parts(occupancy, _stamp(occupancy))
+
+
+@functools.lru_cache(maxsize=1024)
+def _read_parts(occupancy: Path, _stamp: tuple[int, int]) -> tuple[Window, ...]:
     return Occupancy.read_parts(occupancy)
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """What changes when another file takes the place of this one."""
+    status = path.stat()
+    return status.st_mtime_ns, status.st_ino
 
 
 class _Layers:

@@ -39,7 +39,7 @@ def _places(xs, ys, size, window, nearest, near, first, weights):  # type: ignor
 
     Fills, for each coordinate: ``near``, the position in ``window`` of the source pixel that holds it, or −1 outside of
     the scene of ``size`` (rows, columns); ``first``, that of the upper left one of the four around it; and the weights
-    of the four and their sum, pixels × 5. ``window`` is left, top, right, bottom; it reaches beyond the scene's edge
+    of the four and their sum, 5 × pixels. ``window`` is left, top, right, bottom; it reaches beyond the scene's edge
     where that is near. Returns whether it holds all these pixels.
     """
     left, top, right, bottom = window
@@ -64,34 +64,34 @@ def _places(xs, ys, size, window, nearest, near, first, weights):  # type: ignor
         first[index] = (row - top) * width + column - left
         if column < left or column + 1 >= right or row < top or row + 1 >= bottom:
             return False
-        weights[index, 0] = ratio_x * ratio_y
-        weights[index, 1] = (1.0 - ratio_x) * ratio_y
-        weights[index, 2] = ratio_x * (1.0 - ratio_y)
-        weights[index, 3] = (1.0 - ratio_x) * (1.0 - ratio_y)
-        weights[index, 4] = weights[index, 0] + weights[index, 1] + weights[index, 2] + weights[index, 3]
+        weights[0, index] = ratio_x * ratio_y
+        weights[1, index] = (1.0 - ratio_x) * ratio_y
+        weights[2, index] = ratio_x * (1.0 - ratio_y)
+        weights[3, index] = (1.0 - ratio_x) * (1.0 - ratio_y)
+        weights[4, index] = weights[0, index] + weights[1, index] + weights[2, index] + weights[3, index]
     return True
 
 
 @numba.njit(**_OPTIONS)
-def _bilinear(pixels, first, width, weights):  # type: ignore[no-untyped-def]
+def _bilinear(pixels, first, width, weights, index):  # type: ignore[no-untyped-def]
     """The weighted mean of the valid ones of four pixels; at least one is."""
     a, b, c, d = pixels[first], pixels[first + 1], pixels[first + width], pixels[first + width + 1]
     if a != _NODATA and b != _NODATA and c != _NODATA and d != _NODATA:
-        total = a * weights[0] + b * weights[1] + c * weights[2] + d * weights[3]
-        return np.uint16(total / weights[4] + 0.5)
+        total = a * weights[0, index] + b * weights[1, index] + c * weights[2, index] + d * weights[3, index]
+        return np.uint16(total / weights[4, index] + 0.5)
     total, sum_of_weights = 0.0, 0.0
     if a != _NODATA:
-        sum_of_weights += weights[0]
-        total += a * weights[0]
+        sum_of_weights += weights[0, index]
+        total += a * weights[0, index]
     if b != _NODATA:
-        sum_of_weights += weights[1]
-        total += b * weights[1]
+        sum_of_weights += weights[1, index]
+        total += b * weights[1, index]
     if c != _NODATA:
-        sum_of_weights += weights[2]
-        total += c * weights[2]
+        sum_of_weights += weights[2, index]
+        total += c * weights[2, index]
     if d != _NODATA:
-        sum_of_weights += weights[3]
-        total += d * weights[3]
+        sum_of_weights += weights[3, index]
+        total += d * weights[3, index]
     return np.uint16(total / sum_of_weights + 0.5)
 
 
@@ -120,7 +120,7 @@ def composite(pixels, scenes, windows, sizes, xs, ys, nearest, network, medians,
     rows, columns = medians.shape
     values = np.empty((max(scenes.shape[0], 1), _STRIP), np.uint16)
     valid = np.empty(_STRIP, np.uint16)
-    near, first, weights = np.empty(_STRIP, np.int64), np.empty(_STRIP, np.int64), np.empty((_STRIP, 5), np.float64)
+    near, first, weights = np.empty(_STRIP, np.int64), np.empty(_STRIP, np.int64), np.empty((5, _STRIP), np.float64)
     for row in range(rows):
         for begin in range(0, columns, _STRIP):
             length = min(_STRIP, columns - begin)
@@ -140,7 +140,7 @@ def composite(pixels, scenes, windows, sizes, xs, ys, nearest, network, medians,
                     if near[index] >= 0:
                         value = pixels[start + near[index]]
                         if value != _NODATA and not nearest:
-                            value = _bilinear(pixels, start + first[index], width, weights[index])
+                            value = _bilinear(pixels, start + first[index], width, weights, index)
                     values[scene, index] = value
                     valid[index] += value != _NODATA
             for pair in range(network.shape[0]):
