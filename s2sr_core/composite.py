@@ -6,7 +6,7 @@ import contextlib
 import errno
 import logging
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +16,7 @@ import numpy as np
 
 from s2sr_core.clip import owned_pixels
 from s2sr_core.engines import ENGINES
-from s2sr_core.engines.stack import CellStack
+from s2sr_core.engines.stack import CellStack, PixelWindow
 from s2sr_core.gdal_runtime import gdal
 from s2sr_core.gridcells import Gridcell
 from s2sr_core.lattice import Lattice, Window
@@ -43,7 +43,7 @@ class Outcome:
     Attributes
     ----------
     status: ``written`` now, ``kept`` because it was up to date, ``no scene`` covers the cell, or ``failed``.
-    scenes: how many scenes meet the cell.
+    scenes: how many scenes meet the cell, spared ones among them.
     owned, valid: pixels of the cell, and those of them with a value.
     step, reason: what failed, and why.
     """
@@ -127,6 +127,7 @@ class _Job:
             record = {
                 "key": key,
                 "made_of": made_of,
+                "spared": [str(scene.product.name) for scene, _ in self.inputs if scene.is_spared],
                 "pixels": self._compute(),
                 "bytes": {path.name: path.stat().st_size for path in self._files()},
                 "engine": self.parameters.engine,
@@ -206,7 +207,7 @@ class _Job:
         folder = self.workspace.vrts(self.rank)
         for leftover in self.workspace.cell_folder(cell_id).glob(f".cell_{cell_id}_{band}_*.part*"):
             leftover.unlink()  # of a process that was killed while writing
-        pieces = [scene_band.piece_for(self.lattice, self.window) for _, scene_band in self.inputs]
+        pieces = [band.piece_for(self.lattice, self.window) for scene, band in self.inputs if not scene.is_spared]
         stack = CellStack(
             f"{cell_id}_{band}", self.lattice, self.window, tuple(piece for piece in pieces if piece), folder
         )
@@ -216,7 +217,8 @@ class _Job:
             counts = _Raster(folder / f"{stack.name}_count.tif", self, gdal.GDT_UInt16, COUNT_NODATA)
         owned = valid = 0
         self.step = "median"
-        for part in ENGINES[self.parameters.engine](stack, with_counts=counts is not None):
+        read_windows = ENGINES[self.parameters.engine] if stack.pieces else _empty_windows
+        for part in read_windows(stack, with_counts=counts is not None):
             inside = owned_pixels(self.cell.polygon, self.lattice, part.window)
             median = np.where(inside, part.median, np.float32(COMPOSITE_NODATA))
             medians.write(part.window, median)
@@ -231,6 +233,13 @@ class _Job:
                 counts.finish(targets.enter_context(written_beside(self.workspace.count(cell_id, band))))
             self._remove_old()
         return {"owned": owned, "valid": valid}
+
+
+def _empty_windows(stack: CellStack, *, with_counts: bool) -> Iterator[PixelWindow]:
+    """What engines make of no scene at all; they are given one at least."""
+    for part in stack.window.tiles(_CHECKED_ROWS):
+        count = np.zeros(part.shape, np.uint16) if with_counts else None
+        yield PixelWindow(part, np.full(part.shape, COMPOSITE_NODATA, np.float32), count)
 
 
 class _Raster:
