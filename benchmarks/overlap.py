@@ -20,7 +20,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from s2sr_core.gridcells import Gridcell, make_gridcells, write_gridcells
+import shapely
+
+from s2sr_core.gridcells import Gridcell, write_gridcells
 from s2sr_core.parameters import RunParameters
 from s2sr_core.sandbox.archive import make_archive
 from s2sr_core.sandbox.grid import Grid
@@ -80,8 +82,10 @@ def workload(folder: Path, places: int, cells: int) -> RunParameters:
     for number in range(places):
         longitude = FIRST_LONGITUDE + STEP * number
         make_archive(folder / "cdse", Grid.utm(longitude, LATITUDE, SIDE), seed=number, bands=BANDS)
-        box = (longitude - 0.05, LATITUDE - 0.04, longitude + 0.05, LATITUDE + 0.04)
-        chosen += make_gridcells(box, CELL)[:cells]
+        for cell in range(cells):  # side by side, from west to east, inside the images
+            west = longitude + CELL * (cell - cells / 2)
+            polygon = shapely.box(west, LATITUDE - CELL / 2, west + CELL, LATITUDE + CELL / 2)
+            chosen.append(Gridcell(f"p{number:02d}c{cell}", polygon))
         print(f"place {number + 1} of {places}", file=sys.stderr, flush=True)
     write_gridcells(chosen, folder / "cells.csv")
     return RunParameters(
@@ -109,7 +113,8 @@ def run(parameters: RunParameters, **changes: object) -> float:
     state = pipeline(**dict(parameters.model_copy(update=changes)), return_state=True)
     seconds = time.monotonic() - began
     if not state.is_completed() or state.name != "Completed":
-        raise SystemExit(f"{changes}: {state.name}: {state.message}")
+        errors = parameters.work_dir / "indices" / "phase1_errors.csv"
+        raise SystemExit(f"{state.name}: {state.message}\n{errors.read_text() if errors.exists() else ''}")
     print(f"{changes}: {seconds:.1f} s: {state.message}", file=sys.stderr, flush=True)
     return seconds
 
