@@ -1,7 +1,7 @@
 """Do downloads and computing overlap? ``python -m benchmarks.overlap [--seconds 90] [--places 16]``.
 
-A sandbox CDSE holds products of several places that share no cell. Three runs are timed in one process, after one that
-starts Prefect's server and writes the manifest:
+A sandbox CDSE holds products of several places that share no cell. Three runs are timed in one process, against one
+Prefect server that runs already:
 
 * computing alone: ``--stage composite`` of what an unthrottled ``--stage download`` fetched;
 * download alone: ``--stage download`` from a sandbox that is throttled so that it takes about as long;
@@ -13,11 +13,13 @@ Printed are the three wall times and the ratio of the last to the larger of the 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import shapely
@@ -42,16 +44,8 @@ def main() -> None:
     parser.add_argument("--places", type=int, default=16)
     parser.add_argument("--cells", type=int, default=2, help="cells of a place")
     arguments = parser.parse_args()
-    for variable, value in {
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_LOGGING_LEVEL": "CRITICAL",
-        "DO_NOT_TRACK": "1",
-    }.items():
-        os.environ.setdefault(variable, value)
-    with tempfile.TemporaryDirectory(prefix="overlap-") as name:
+    with tempfile.TemporaryDirectory(prefix="overlap-") as name, prefect_server(Path(name) / "prefect"):
         folder = Path(name)
-        os.environ.setdefault("PREFECT_HOME", str(folder / "prefect"))
         parameters = workload(folder, arguments.places, arguments.cells)
         with running(folder / "cdse", SandboxSettings()) as sandbox:
             use(sandbox)
@@ -74,6 +68,29 @@ def main() -> None:
     print(f"all              {together:6.1f} s = {ratio:.2f} × the larger")
     figures = {"download": download, "computing": computing, "all": together, "overlap_ratio": ratio}
     print(json.dumps({key: round(value, 3) for key, value in figures.items()}))
+
+
+@contextlib.contextmanager
+def prefect_server(home: Path) -> Iterator[None]:
+    """One server for the flow and its workers, which would each start their own."""
+    os.environ |= {
+        "PREFECT_HOME": str(home),
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_LOGGING_LEVEL": "CRITICAL",
+        "DO_NOT_TRACK": "1",
+    }
+    from prefect.server.api.server import SubprocessASGIServer
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    server = SubprocessASGIServer()
+    server.start(timeout=120)
+    try:
+        os.environ["PREFECT_API_URL"] = server.api_url
+        with temporary_settings({PREFECT_API_URL: server.api_url}):
+            yield
+    finally:
+        server.stop()
 
 
 def workload(folder: Path, places: int, cells: int) -> RunParameters:

@@ -163,7 +163,7 @@ def test_bands_come_when_a_later_run_needs_them_and_what_is_there_is_not_asked_f
     tmp_path: Path, sandbox: Sandbox
 ) -> None:
     """The northern cell sees neither part of the split pair; the southern one sees one; without scl_first all come."""
-    north = Gridcell("north", shapely.box(-149.605, 68.631, -149.595, 68.634))
+    north = Gridcell("north", shapely.box(-149.605, 68.628, -149.595, 68.634))
     south = Gridcell("south", shapely.box(-149.61, 68.624, -149.60, 68.627))
     chosen = parameters(tmp_path, bbox=(-149.7, 68.6, -149.5, 68.7))
     workspace = Workspace(chosen.work_dir)
