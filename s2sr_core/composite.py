@@ -17,7 +17,7 @@ import numpy as np
 from s2sr_core.clip import owned_pixels
 from s2sr_core.decoded import Copy
 from s2sr_core.engines import ENGINES
-from s2sr_core.engines.stack import CellStack, Layer
+from s2sr_core.engines.stack import CellStack, Layer, PixelWindow
 from s2sr_core.gdal_runtime import gdal
 from s2sr_core.gridcells import Gridcell
 from s2sr_core.lattice import Lattice, Window
@@ -45,7 +45,7 @@ class Outcome:
     Attributes
     ----------
     status: ``written`` now, ``kept`` because it was up to date, ``no scene`` covers the cell, or ``failed``.
-    scenes: how many scenes meet the cell.
+    scenes: how many scenes meet the cell, spared ones among them.
     owned, valid: pixels of the cell, and those of them with a value.
     step, reason: what failed, and why.
     """
@@ -129,6 +129,7 @@ class _Job:
             record = {
                 "key": key,
                 "made_of": made_of,
+                "spared": [str(scene.product.name) for scene, _ in self.inputs if scene.is_spared],
                 "pixels": self._compute(),
                 "bytes": {path.name: path.stat().st_size for path in self._files()},
                 "engine": self.parameters.engine,
@@ -212,7 +213,7 @@ class _Job:
                     scene_band.offset,
                     scene.occupancy,
                 )
-            if piece := scene_band.piece_for(self.lattice, self.window):
+            if not scene.is_spared and (piece := scene_band.piece_for(self.lattice, self.window)):
                 yield Layer(piece, scene.grid, scene.scale, copy)
 
     def _compute(self) -> dict[str, int]:
@@ -230,7 +231,8 @@ class _Job:
             counts = _Raster(folder / f"{stack.name}_count.tif", self, gdal.GDT_UInt16, COUNT_NODATA)
         owned = valid = 0
         self.step = "median"
-        for part in ENGINES[self.parameters.engine](stack, with_counts=counts is not None):
+        read_windows = ENGINES[self.parameters.engine] if stack.layers else _empty_windows
+        for part in read_windows(stack, with_counts=counts is not None):
             inside = owned_pixels(self.cell.polygon, self.lattice, part.window)
             median = np.where(inside, part.median, np.float32(COMPOSITE_NODATA))
             medians.write(part.window, median)
@@ -245,6 +247,13 @@ class _Job:
                 counts.finish(targets.enter_context(written_beside(self.workspace.count(cell_id, band))))
             self._remove_old()
         return {"owned": owned, "valid": valid}
+
+
+def _empty_windows(stack: CellStack, *, with_counts: bool) -> Iterator[PixelWindow]:
+    """What engines make of no scene at all; they are given one at least."""
+    for part in stack.window.tiles(_CHECKED_ROWS):
+        count = np.zeros(part.shape, np.uint16) if with_counts else None
+        yield PixelWindow(part, np.full(part.shape, COMPOSITE_NODATA, np.float32), count)
 
 
 class _Raster:

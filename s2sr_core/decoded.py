@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,16 +145,18 @@ class CopyReader:
 class CopiesInUse:
     """Which cells still need the copies of which scenes; copies that none needs are removed."""
 
-    def __init__(self, scenes: Iterable[Scene], workspace: Workspace) -> None:
+    def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
         self._scenes_of: dict[tuple[str, str], list[str]] = {}
         self._needed: dict[tuple[str, str], set[str]] = {}
-        for scene in scenes:
-            product = str(scene.product.name)
-            for band in scene.bands:
-                self._needed[product, band.file.band] = set(scene.cells)
-                for cell_id in scene.cells:
-                    self._scenes_of.setdefault((cell_id, band.file.band), []).append(product)
+
+    def add(self, scene: Scene) -> None:
+        """Its cells need the copies of its bands, before one of them is composited."""
+        product = str(scene.product.name)
+        for band in scene.bands:
+            self._needed[product, band.file.band] = set(scene.cells)
+            for cell_id in scene.cells:
+                self._scenes_of.setdefault((cell_id, band.file.band), []).append(product)
 
     def finished(self, cell_id: str, band: str) -> None:
         """A composite is done, well or not."""

@@ -90,7 +90,7 @@ def _scene_row(candidate: Candidate[Product], preparation: Preparation | None, b
 
 
 def _prepared_columns(scene: Scene) -> dict[str, Any]:
-    files = (scene.scl, *(band.file for band in scene.bands))
+    files = [scene.scl, *(band.file for band in scene.bands if not scene.is_spared)]
     columns = {
         "valid_share": round(scene.valid_share, 6),
         "cells": " ".join(scene.cells),
@@ -99,6 +99,8 @@ def _prepared_columns(scene: Scene) -> dict[str, Any]:
     }
     if not scene.cells:
         columns |= {"status": "no cell", "reason": "its images touch no selected gridcell"}
+    elif scene.is_spared:
+        columns |= {"status": "spared", "reason": scene.spared_because}
     return columns
 
 

@@ -25,9 +25,10 @@ from s2sr_core.workspace import written_beside
 
 BoolArray = npt.NDArray[np.bool_]
 
-#: Pixels around a cell that count as well: the four neighbours that bilinear takes, and how far a straight line between
-#: two points of a cell's edge can be from the edge.
-_MARGIN = 4
+#: Pixels of a scene that the widest kernel (cubic) reads on each side of a point, where the lattice is not coarser.
+_KERNEL = 2
+#: For rounding: of a point to its pixel, of a cell's edge to straight lines between points.
+_SLACK = 2
 #: Step, degrees, at which a cell's edges are followed on the scene's grid: between two points, an edge along a parallel
 #: is within a metre of the straight line.
 _STEP = 0.05
@@ -93,11 +94,24 @@ class Near:
     pixels: BoolArray
 
 
+def kernel_reach(scale: tuple[float, float]) -> int:
+    """Pixels of a scene beyond its own that a pixel of the lattice may be made of; ``scale`` as of ``scene_scale``."""
+    return math.ceil(_KERNEL * max(1.0, 1.0 / scale[0], 1.0 / scale[1])) + _SLACK
+
+
 @functools.lru_cache(maxsize=4)
 def pixels_near(
-    cells: tuple[Gridcell, ...], outline: BaseGeometry, crs: str, geotransform: Geotransform, shape: tuple[int, int]
+    cells: tuple[Gridcell, ...],
+    outline: BaseGeometry,
+    crs: str,
+    geotransform: Geotransform,
+    shape: tuple[int, int],
+    reach: int,
 ) -> Near:
-    """Which pixels of a grid (of ``shape``, rows and columns, and ``outline``, EPSG:4326) are near ``cells``."""
+    """Which pixels of a grid lie in one of ``cells`` or within ``reach`` pixels of it.
+
+    The grid is of ``shape`` (rows, columns) and has ``outline`` (EPSG:4326).
+    """
     whole = Window(0, 0, shape[1], shape[0])
     around = footprint.on_the_globe(outline.buffer(_AROUND))
     parts = [footprint.polygonal(cell.polygon.intersection(around)) for cell in cells]
@@ -113,7 +127,7 @@ def pixels_near(
     on_grid = [shapely.transform(part, to_pixels) for part in outlines]
     if not np.isfinite(shapely.get_coordinates(on_grid)).all():  # beyond what the CRS can say
         return Near(whole, np.ones(shape, bool))
-    on_grid = [part.buffer(_MARGIN) for part in on_grid]
+    on_grid = [part.buffer(reach) for part in on_grid]
     left, top, right, bottom = shapely.total_bounds(on_grid) if on_grid else (0, 0, 0, 0)
     window = whole & Window(math.floor(left), math.floor(top), math.ceil(right), math.ceil(bottom))
     if not window:

@@ -173,6 +173,13 @@ class RunParameters(BaseModel):
     download_connections: Annotated[
         int, Field(ge=1, le=64, description="Byte connections to CDSE at once; an account may have 4.")
     ] = 4
+    scl_first: Annotated[
+        bool,
+        Field(
+            description="Download SCL of all products first, then the bands only of those that have an unmasked pixel "
+            "in the selected gridcells; means something without source only."
+        ),
+    ] = True
     bands: Annotated[
         list[Band],
         AfterValidator(_check_bands),
@@ -253,6 +260,16 @@ class RunParameters(BaseModel):
     def archive(self) -> Path:
         """The folder of products that the run reads."""
         return self.source or Workspace(self.work_dir).imagery_raw
+
+    @property
+    def spares_scenes(self) -> bool:
+        """Whether bands may be missing of products whose SCL masks all that the selected cells see of them."""
+        return self.scl_first and self.source is None
+
+    @property
+    def is_offline(self) -> bool:
+        """Whether products are there, in :attr:`archive`, and nothing is asked of CDSE."""
+        return self.source is not None or self.stage == "composite"
 
     @property
     def lattice(self) -> Lattice:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
 from s2sr_core import footprint
@@ -15,37 +15,50 @@ from s2sr_core.gridcells import Gridcell, read_gridcells, select_gridcells
 from s2sr_core.parameters import RunParameters
 from s2sr_core.safe import SCL, BandFile, Product, band_files
 from s2sr_core.scene import Scene
-from s2sr_core.selection import CellsNear, select_products
+from s2sr_core.selection import CellsNear, Described, select_products
 
-#: Units of downloads and of each phase; and the most of a phase, where there are more workers. A unit is a Prefect task
-#: run, which costs some 0.13 s, and the server keeps up with about a thousand of them a flow run.
+#: Units of each phase; and the most of a phase, where there are more workers. A unit is a Prefect task run, which costs
+#: some 0.13 s, and the server keeps up with about a thousand of them a flow run.
 _UNITS_A_PHASE = 250
 _MOST_UNITS = 350
+#: Units of downloads, each of which is one of phase 1 as well; of SCL alone, each of which is one more to look at it.
+DOWNLOADS = 200
+SCL_DOWNLOADS = 100
 #: Size of a full 20 m band and of SCL at CDSE, bytes: 25 to 35 MB, and 0.5 to 3 MB.
 _BAND_BYTES, _SCL_BYTES = 28e6, 2e6
 
 
 class DownloadUnit:
-    """Products that one task downloads; ``title`` says which.
+    """Products that one task downloads: SCL and ``bands``; ``title`` says which.
 
     Units are plain classes: Prefect would walk through all that a dataclass, a list or a tuple holds, for each task.
     """
 
-    __slots__ = ("products", "title")
+    __slots__ = ("bands", "products", "title")
 
-    def __init__(self, title: str, products: tuple[CatalogueProduct, ...]) -> None:
+    def __init__(self, title: str, products: tuple[CatalogueProduct, ...], bands: tuple[str, ...]) -> None:
         self.title = title
         self.products = products
+        self.bands = bands
 
 
 class SceneUnit:
-    """What one task of phase 1 prepares: products, each with the cells near its footprint; ``title`` says which."""
+    """What one task of phase 1 takes: products, each with the cells near its footprint; ``title`` says which.
 
-    __slots__ = ("products", "title")
+    ``classified`` holds the scenes of those whose SCL was looked at before, by product name.
+    """
 
-    def __init__(self, title: str, products: tuple[tuple[Product, tuple[Gridcell, ...]], ...]) -> None:
+    __slots__ = ("classified", "products", "title")
+
+    def __init__(
+        self,
+        title: str,
+        products: tuple[tuple[Product, tuple[Gridcell, ...]], ...],
+        classified: Mapping[str, Scene] | None = None,
+    ) -> None:
         self.title = title
         self.products = products
+        self.classified = classified or {}
 
 
 class CompositeUnit:
@@ -69,6 +82,24 @@ class CompositeUnit:
         self.failed_products = failed_products
 
 
+class CellGroup:
+    """Neighbouring cells that are composited together, in one unit or, by groups of ``bands``, in a few."""
+
+    __slots__ = ("bands", "cells", "title")
+
+    def __init__(self, title: str, cells: tuple[Gridcell, ...], bands: tuple[tuple[str, ...], ...]) -> None:
+        self.title = title
+        self.cells = cells
+        self.bands = bands
+
+    def units(
+        self, scenes: Mapping[str, Sequence[Scene]], failed_products: frozenset[str] = frozenset()
+    ) -> list[CompositeUnit]:
+        """Its units; ``scenes`` by the ids of the cells they touch."""
+        work = tuple((cell, tuple(scenes.get(cell.cell_id, ()))) for cell in self.cells)
+        return [CompositeUnit(f"{self.title} {' '.join(bands)}", work, bands, failed_products) for bands in self.bands]
+
+
 def choose_gridcells(parameters: RunParameters) -> list[Gridcell]:
     """The cells of ``grid_csv`` that share area with ``bbox``.
 
@@ -83,26 +114,52 @@ def choose_gridcells(parameters: RunParameters) -> list[Gridcell]:
     return cells
 
 
-def download_units(products: Sequence[CatalogueProduct]) -> list[DownloadUnit]:
-    """One unit a product, or as few more products a unit as keep within the number of task runs."""
+def download_units(products: Sequence[CatalogueProduct], bands: Sequence[str], most: int) -> list[DownloadUnit]:
+    """One unit a product, or as few more products a unit as make at most ``most``; without ``bands``, SCL alone."""
+    noun = "product" if bands else "SCL of product"
     return [
-        DownloadUnit(_title("product", [str(product.name) for product in chunk], first, len(products)), tuple(chunk))
-        for first, chunk in _chunks(products, _UNITS_A_PHASE)
+        DownloadUnit(_title(noun, chunk, first, len(products)), tuple(chunk), tuple(bands))
+        for first, chunk in _chunks(products, most)
     ]
 
 
 def scene_units(products: Sequence[Product], cells: Sequence[Gridcell], workers: int) -> list[SceneUnit]:
-    """Phase 1: one unit a product, or as few more products a unit as keep within the number of task runs."""
+    """Phase 1 of an archive: one unit a product, or as few more products a unit as keep within the task runs."""
     near = CellsNear(cells)
     return [
-        scene_unit(chunk, near, _title("scene", [str(product.name) for product in chunk], first, len(products)))
+        SceneUnit(
+            _title("scene", chunk, first, len(products)),
+            tuple((product, tuple(near.footprint(product.footprint))) for product in chunk),
+        )
         for first, chunk in _chunks(products, _limit(workers))
     ]
 
 
-def scene_unit(products: Sequence[Product], near: CellsNear, title: str) -> SceneUnit:
-    """One unit of phase 1 of these products, whatever else there is."""
-    return SceneUnit(title, tuple((product, tuple(near.footprint(product.footprint))) for product in products))
+def scene_unit(
+    products: Sequence[Product],
+    cells_near: Callable[[str], tuple[Gridcell, ...]],
+    classified: Mapping[str, Scene] | None = None,
+) -> list[SceneUnit]:
+    """One unit of phase 1 of these products, whatever else there is; none where there is no product.
+
+    ``cells_near`` gives the cells near a product by its name, ``classified`` scenes whose SCL was looked at.
+    """
+    if not products:
+        return []
+    names = [str(product.name) for product in products]
+    title = f"scene {names[0]}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
+    known = {name: classified[name] for name in names if classified and name in classified}
+    return [SceneUnit(title, tuple((p, cells_near(name)) for name, p in zip(names, products, strict=True)), known)]
+
+
+def cell_groups(cells: Sequence[Gridcell], bands: Sequence[str], workers: int) -> list[CellGroup]:
+    """Phase 2: neighbouring cells with all bands, or, where cells alone leave workers idle, groups of bands."""
+    groups = min(len(bands), -(-2 * workers // len(cells)))
+    bands_of = tuple(tuple(group) for _, group in _chunks(bands, groups))
+    return [
+        CellGroup(_title("cell", chunk, first, len(cells)), tuple(chunk), bands_of)
+        for first, chunk in _chunks(cells, max(_limit(workers) // groups, 1))
+    ]
 
 
 def composite_units(
@@ -112,19 +169,12 @@ def composite_units(
     workers: int,
     failed_products: frozenset[str] = frozenset(),
 ) -> list[CompositeUnit]:
-    """Phase 2: neighbouring cells with all bands, or, where cells alone leave workers idle, groups of bands."""
+    """Phase 2 of all cells, once all scenes are prepared."""
     scenes_of: dict[str, list[Scene]] = {cell.cell_id: [] for cell in cells}
     for scene in scenes:
         for cell_id in scene.cells:
             scenes_of[cell_id].append(scene)
-    groups = min(len(bands), -(-2 * workers // len(cells)))
-    units = []
-    for first, chunk in _chunks(cells, max(_limit(workers) // groups, 1)):
-        title = _title("cell", [cell.cell_id for cell in chunk], first, len(cells))
-        work = tuple((cell, tuple(scenes_of[cell.cell_id])) for cell in chunk)
-        for _, group in _chunks(bands, groups):
-            units.append(CompositeUnit(f"{title} {' '.join(group)}", work, tuple(group), failed_products))
-    return units
+    return [unit for group in cell_groups(cells, bands, workers) for unit in group.units(scenes_of, failed_products)]
 
 
 def bytes_to_read(products: Sequence[Product], bands: Sequence[str]) -> int:
@@ -144,7 +194,8 @@ def _chunks[T](items: Sequence[T], count: int) -> list[tuple[int, Sequence[T]]]:
     return [(start, items[start:stop]) for start, stop in pairwise(starts)]
 
 
-def _title(noun: str, names: Sequence[str], first: int, total: int) -> str:
+def _title(noun: str, chunk: Sequence[Gridcell | Described], first: int, total: int) -> str:
+    names = [item.cell_id if isinstance(item, Gridcell) else str(item.name) for item in chunk]
     if len(names) == 1:
         return f"{noun} {names[0]}"
     return f"{noun}s {first + 1}-{first + len(names)} of {total} ({names[0]} … {names[-1]})"
@@ -160,25 +211,29 @@ def describe(parameters: RunParameters, workers: int) -> str:
     """
     cells, bands = choose_gridcells(parameters), parameters.bands
     statuses: Counter[str]
-    if parameters.source is None and parameters.stage != "composite":
+    if not parameters.is_offline:
         found = query_products(parameters, cells, client.catalogue())
         statuses = Counter(candidate.status for candidate in found)
         products_found = [c.product for c in found if c.status == "selected" and c.product is not None]
-        units = len(download_units(products_found))
-        amount = f"to download about {statuses['selected'] * (_BAND_BYTES * len(bands) + _SCL_BYTES) / 1e9:.1f} GB"
+        units = len(download_units(products_found, bands, DOWNLOADS))
+        size = statuses["selected"] * (_BAND_BYTES * len(bands) + _SCL_BYTES) / 1e9
+        amount = f"to download about {size:.1f} GB of {' '.join(bands)} and SCL"
+        if parameters.scl_first:
+            scl_size = statuses["selected"] * _SCL_BYTES / 1e9
+            amount += f", less what need not come once SCL is there (first, {scl_size:.1f} GB)"
     else:
         candidates = select_products(parameters, cells)
         statuses = Counter(candidate.status for candidate in candidates)
         products = [c.product for c in candidates if c.status == "selected" and c.product is not None]
         units = len(scene_units(products, cells, workers))
-        amount = f"to read     {bytes_to_read(products, bands) / 1e6:.1f} MB"
+        amount = f"to read     {bytes_to_read(products, bands) / 1e6:.1f} MB of {' '.join(bands)} and SCL"
     left_out = ", ".join(f"{count} {status}" for status, count in sorted(statuses.items()) if status != "selected")
     total = sum(statuses.values())
     return "\n".join(
         [
             f"gridcells   {len(cells)}",
             f"products    {statuses['selected']} of {total} found" + (f" ({left_out})" if left_out else ""),
-            f"{amount} of {' '.join(bands)} and SCL",
+            amount,
             f"composites  {len(cells) * len(bands)}",
             f"units       {units} of phase 1, {len(composite_units(cells, [], bands, workers))} of phase 2, "
             f"on {workers} workers",

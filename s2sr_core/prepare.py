@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +21,7 @@ from s2sr_core.errors import ProductError
 from s2sr_core.gdal_runtime import gdal, osr
 from s2sr_core.gridcells import Gridcell, select_gridcells
 from s2sr_core.lattice import Lattice, Window
-from s2sr_core.occupancy import Near, Occupancy, pixels_near
+from s2sr_core.occupancy import Near, Occupancy, kernel_reach, pixels_near
 from s2sr_core.parameters import RunParameters
 from s2sr_core.pixel_functions import Dilation, scl_masked
 from s2sr_core.safe import SCL, BandFile, Product, band_files
@@ -35,35 +37,53 @@ _METRES_A_DEGREE = 111_320.0
 #: Rows and columns of the tiles of 20 m bands.
 _TILE = (640, 640)
 
+#: Suffix of a warped VRT's name, lattice and window.
+_Target = tuple[str, Lattice, Window]
+
+
+def classify_product(
+    product: Product, cells: Sequence[Gridcell], parameters: RunParameters, workspace: Workspace, rank: int
+) -> Preparation:
+    """Look at SCL alone: the scene without its bands, or the whole of it where these are spared.
+
+    What is wrong with the product ends up in the result.
+    """
+    try:
+        scene = _classified(product, cells, parameters, workspace)
+        if scene.is_spared:
+            return _spared(scene, cells, parameters, workspace.vrts(rank))
+    except ProductError as error:
+        return Preparation(str(product.name), None, (error,))
+    except RuntimeError as error:  # what GDAL raises
+        return Preparation(str(product.name), None, (_open_error(product, SCL, error),))
+    return Preparation(str(product.name), scene, ())
+
 
 def prepare_product(
-    product: Product, cells: Sequence[Gridcell], parameters: RunParameters, workspace: Workspace, rank: int
+    product: Product,
+    cells: Sequence[Gridcell],
+    parameters: RunParameters,
+    workspace: Workspace,
+    rank: int,
+    scene: Scene | None = None,
 ) -> Preparation:
     """Open the images of ``product``, write its VRTs and say which of ``cells`` it touches.
 
-    Faults of the product end up in the result, one error each; a band that fails leaves the others usable.
+    ``scene`` is what :func:`classify_product` made of it, if it did. Faults of the product end up in the result, one
+    error each; a band that fails leaves the others usable.
     """
-    name, folder = str(product.name), workspace.vrts(rank)
+    if scene is None:
+        classified = classify_product(product, cells, parameters, workspace, rank)
+        if classified.scene is None or classified.scene.is_spared:
+            return classified
+        scene = classified.scene
+    name, grid, scl, folder = str(product.name), scene.grid, scene.scl, workspace.vrts(rank)
     try:
-        files = band_files(product, (SCL, *parameters.bands))
-        scl = _found(files[SCL])
-        grid = _open_grid(name, scl)
-        outline = footprint.of_raster(grid.crs, grid.geotransform, grid.shape)
-        touched = select_gridcells(cells, outline)
-        targets = _targets(outline, touched, parameters)
-        scale = scene_scale(grid, parameters.lattice)
+        targets = _targets(scene, cells, parameters)
         dilation = _dilation_in_pixels(grid, parameters.scl_dilation)
-        near = pixels_near(tuple(touched), outline, grid.crs, grid.geotransform, grid.shape)
-        clear, valid_share = _clear(name, scl, near, parameters.scl_mask, dilation)
-        occupancy = None
-        if parameters.engine == "fast":
-            occupancy = workspace.occupancy(name)
-            Occupancy.of(clear, near.window, _TILE).write(occupancy)
-    except ProductError as error:
-        return Preparation(name, None, (error,))
-    except RuntimeError as error:  # what GDAL raises
-        return Preparation(name, None, (ProductError(name, _one_line(error), step="open", band=SCL),))
-
+    except RuntimeError as error:
+        return Preparation(name, None, (_open_error(product, SCL, error),))
+    files = band_files(product, tuple(parameters.bands))
     bands, errors = [], []
     for band in parameters.bands:
         try:
@@ -72,35 +92,101 @@ def prepare_product(
                 raise ProductError(
                     name, "its grid (CRS, geotransform, size) is not that of SCL", step="open", band=band
                 )
-            offset = product.offset(band).dn
-            masked = vrt.masked(
-                folder / f"{name}_{band}_masked.vrt",
+            planned = _planned(scene, file, targets, folder)
+            vrt.masked(
+                planned.masked,
                 band=file.path,
                 scl=scl.path,
                 shape=grid.shape,
                 crs=grid.crs,
                 geotransform=grid.geotransform,
-                offset=offset,
+                offset=planned.offset,
                 classes=parameters.scl_mask,
                 dilation=dilation,
             )
-            pieces = []
-            for suffix, lattice, window in targets:
-                target = folder / f"{name}_{band}{suffix}.vrt"
+            for piece in planned.pieces:
                 vrt.warped(
-                    target, source=masked, lattice=lattice, window=window, resampling=parameters.resampling, scale=scale
+                    piece.path,
+                    source=planned.masked,
+                    lattice=piece.lattice,
+                    window=piece.window,
+                    resampling=parameters.resampling,
+                    scale=scene.scale,
                 )
-                pieces.append(WarpedPiece(target, lattice, window))
-            bands.append(SceneBand(file, offset, masked, tuple(pieces)))
+            bands.append(planned)
         except ProductError as error:
             errors.append(error)
         except RuntimeError as error:
-            errors.append(ProductError(name, _one_line(error), step="open", band=band))
-    if not bands:
-        return Preparation(name, None, tuple(errors))
-    ids = tuple(cell.cell_id for cell in touched)
-    scene = Scene(product, grid, outline, scale, occupancy, scl, valid_share, ids, tuple(bands))
-    return Preparation(name, scene, tuple(errors))
+            errors.append(_open_error(product, band, error))
+    return Preparation(name, replace(scene, bands=tuple(bands)) if bands else None, tuple(errors))
+
+
+def _classified(product: Product, cells: Sequence[Gridcell], parameters: RunParameters, workspace: Workspace) -> Scene:
+    """The scene by SCL alone: grid, outline, cells, what counts of it and whether it is spared; no bands yet."""
+    name = str(product.name)
+    scl = _found(band_files(product, (SCL,))[SCL])
+    grid = _open_grid(name, scl)
+    outline = footprint.of_raster(grid.crs, grid.geotransform, grid.shape)
+    touched = select_gridcells(cells, outline)
+    scale = scene_scale(grid, parameters.lattice)
+    near = pixels_near(tuple(touched), outline, grid.crs, grid.geotransform, grid.shape, kernel_reach(scale))
+    dilation = _dilation_in_pixels(grid, parameters.scl_dilation)
+    counts, valid_share = _counts(name, scl, near, parameters.scl_mask, dilation)
+    occupancy = None
+    if parameters.engine == "fast" and parameters.stage != "download":
+        occupancy = workspace.occupancy(name)
+        Occupancy.of(counts, near.window, _TILE).write(occupancy)
+    return Scene(
+        product,
+        grid,
+        outline,
+        scale,
+        occupancy,
+        scl,
+        valid_share,
+        cells=tuple(cell.cell_id for cell in touched),
+        bands=(),
+        is_spared=parameters.spares_scenes and valid_share == 0,
+    )
+
+
+def _counts(
+    name: str, scl: BandFile, near: Near, masked: Sequence[int], dilation: Dilation
+) -> tuple[npt.NDArray[np.bool_], float]:
+    """Which pixels of ``near.window`` are near the cells and not masked; and the share of those near, not dilated."""
+    window = near.window
+    if not window:
+        return near.pixels, 0.0
+    with _open(name, scl) as dataset:
+        reach = math.ceil(max((axis for axes in dilation.values() for axis in axes), default=0.0))
+        buffered = Window(0, 0, dataset.RasterXSize, dataset.RasterYSize) & Window(
+            window.x0 - reach, window.y0 - reach, window.x1 + reach, window.y1 + reach
+        )
+        classes = dataset.ReadAsArray(buffered.x0, buffered.y0, buffered.width, buffered.height)
+    x, y = window.offset_in(buffered)
+    inner = (slice(y, y + window.height), slice(x, x + window.width))
+    clear = near.pixels & ~scl_masked(classes[inner], masked)
+    share = np.count_nonzero(clear) / np.count_nonzero(near.pixels)
+    if dilation:
+        clear &= ~scl_masked(classes, masked, dilation)[inner]
+    return clear, share
+
+
+def _spared(scene: Scene, cells: Sequence[Gridcell], parameters: RunParameters, folder: Path) -> Preparation:
+    """A spared scene with its bands as the manifest lists them: they are inputs of composites that add no value."""
+    files = band_files(scene.product, tuple(parameters.bands), there=False)
+    targets = _targets(scene, cells, parameters)
+    found = [file for file in files.values() if isinstance(file, BandFile)]
+    errors = tuple(error for error in files.values() if isinstance(error, ProductError))
+    bands = tuple(_planned(scene, file, targets, folder) for file in found)
+    return Preparation(str(scene.product.name), replace(scene, bands=bands) if bands else None, errors)
+
+
+def _planned(scene: Scene, file: BandFile, targets: Sequence[_Target], folder: Path) -> SceneBand:
+    """A band and where its VRTs belong."""
+    name = f"{scene.product.name}_{file.band}"
+    pieces = tuple(WarpedPiece(folder / f"{name}{suffix}.vrt", lattice, window) for suffix, lattice, window in targets)
+    return SceneBand(file, scene.product.offset(file.band).dn, folder / f"{name}_masked.vrt", pieces)
 
 
 def scene_scale(grid: SceneGrid, lattice: Lattice) -> tuple[float, float]:
@@ -124,17 +210,16 @@ def scene_scale(grid: SceneGrid, lattice: Lattice) -> tuple[float, float]:
     return float(1 / np.hypot(*step_x)), float(1 / np.hypot(*step_y))
 
 
-def _targets(
-    outline: BaseGeometry, cells: Sequence[Gridcell], parameters: RunParameters
-) -> list[tuple[str, Lattice, Window]]:
-    """What to warp onto: name suffix, lattice and window.
+def _targets(scene: Scene, cells: Sequence[Gridcell], parameters: RunParameters) -> list[_Target]:
+    """What to warp onto.
 
     On a common lattice (``tap``) that is the whole scene, on each side of the antimeridian: the same window whatever
     cells were asked, so a pixel is computed from the same numbers in every run. Without it, each cell is a lattice of
     its own.
     """
     targets = []
-    for part in _sides(outline):
+    touched = set(scene.cells)
+    for part in _sides(scene.outline):
         if parameters.tap:
             lattice = parameters.lattice
             suffix = (
@@ -142,7 +227,7 @@ def _targets(
             )
             targets.append((suffix, lattice, _with_margin(lattice.covering(part.bounds), lattice)))
         else:
-            for cell in cells:
+            for cell in (cell for cell in cells if cell.cell_id in touched):
                 lattice = parameters.lattice_of(cell)
                 window = lattice.owned(cell.bounds) & _with_margin(lattice.covering(part.bounds), lattice)
                 if window:
@@ -193,28 +278,6 @@ def _open_grid(name: str, file: BandFile) -> SceneGrid:
         )
 
 
-def _clear(
-    name: str, scl: BandFile, near: Near, masked: Sequence[int], dilation: Dilation
-) -> tuple[npt.NDArray[np.bool_], float]:
-    """Which pixels of ``near.window`` are near the cells and not masked; and their share of those near, undilated."""
-    window = near.window
-    if not window:
-        return near.pixels, 0.0
-    with _open(name, scl) as dataset:
-        reach = math.ceil(max((axis for axes in dilation.values() for axis in axes), default=0.0))
-        buffered = Window(0, 0, dataset.RasterXSize, dataset.RasterYSize) & Window(
-            window.x0 - reach, window.y0 - reach, window.x1 + reach, window.y1 + reach
-        )
-        classes = dataset.ReadAsArray(buffered.x0, buffered.y0, buffered.width, buffered.height)
-    x, y = window.offset_in(buffered)
-    inner = (slice(y, y + window.height), slice(x, x + window.width))
-    clear = near.pixels & ~scl_masked(classes[inner], masked)
-    share = np.count_nonzero(clear) / np.count_nonzero(near.pixels)
-    if dilation:
-        clear &= ~scl_masked(classes, masked, dilation)[inner]
-    return clear, share
-
-
 def _dilation_in_pixels(grid: SceneGrid, metres: dict[int, float]) -> Dilation:
     """Widths in metres as columns and rows of the scene's grid."""
     if not metres:
@@ -228,6 +291,10 @@ def _dilation_in_pixels(grid: SceneGrid, metres: dict[int, float]) -> Dilation:
     else:
         width, height = width * reference.GetLinearUnits(), height * reference.GetLinearUnits()
     return {value: (float(radius / width), float(radius / height)) for value, radius in metres.items()}
+
+
+def _open_error(product: Product, band: str, error: RuntimeError) -> ProductError:
+    return ProductError(str(product.name), _one_line(error), step="open", band=band)
 
 
 def _one_line(error: Exception) -> str:

@@ -8,17 +8,44 @@ import time
 from collections.abc import Callable, Iterator
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 #: Seconds between lines where there is no terminal.
 _PAUSE = 15.0
 
 Advance = Callable[[], None]
+Show = Callable[[str, int, int | None], None]
 
 
 @contextlib.contextmanager
 def progress(title: str, total: int | None) -> Iterator[Advance]:
     """Show ``title``; call what is yielded once for each of ``total`` items done (None: not known beforehand)."""
+    done = 0
+
+    def advance() -> None:
+        nonlocal done
+        done += 1
+        show(title, done, total)
+
+    with progress_of_several() as show:
+        show(title, 0, total)
+        yield advance
+
+
+@contextlib.contextmanager
+def progress_of_several() -> Iterator[Show]:
+    """Show several kinds of work that go on at once; call what is yielded with title, items done and their total.
+
+    The total may grow.
+    """
     console = Console(stderr=True)
     if console.is_terminal:
         columns = (
@@ -30,22 +57,36 @@ def progress(title: str, total: int | None) -> Iterator[Advance]:
             TimeRemainingColumn(),
         )
         with Progress(*columns, console=console) as bars:
-            task = bars.add_task(title, total=total)
-            yield lambda: bars.advance(task)
+            shown: dict[str, TaskID] = {}
+
+            def show(title: str, done: int, total: int | None) -> None:
+                if title not in shown:
+                    shown[title] = bars.add_task(title, total=total)
+                bars.update(shown[title], completed=done, total=total)
+
+            yield show
         return
-    lines = _Lines(title, total)
-    yield lines.advance
-    lines.end()
+    lines: dict[str, _Lines] = {}
+
+    def say(title: str, done: int, total: int | None) -> None:
+        lines.setdefault(title, _Lines(title)).update(done, total)
+
+    yield say
+    for each in lines.values():
+        each.end()
 
 
 class _Lines:
-    def __init__(self, title: str, total: int | None) -> None:
-        self._title, self._total, self._done = title, total, 0
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._done = 0
+        self._total: int | None = None
         self._begun = self._said = time.monotonic()
 
-    def advance(self) -> None:
-        self._done += 1
-        if time.monotonic() - self._said >= _PAUSE and self._done != self._total:
+    def update(self, done: int, total: int | None) -> None:
+        is_news = done > self._done
+        self._done, self._total = done, total
+        if is_news and time.monotonic() - self._said >= _PAUSE and done != total:
             self._say()
 
     def end(self) -> None:

@@ -146,10 +146,13 @@ def read_product(path: Path) -> Product:
     )
 
 
-def band_files(product: Product, bands: tuple[str, ...], *, hashed: bool = True) -> dict[str, BandFile | ProductError]:
+def band_files(
+    product: Product, bands: tuple[str, ...], *, hashed: bool = True, there: bool = True
+) -> dict[str, BandFile | ProductError]:
     """The images of ``bands`` (``SCL`` may be one), each as a file found whole, or as the error that it is not.
 
-    Without ``hashed`` no file is read: one that no manifest lists has no checksum.
+    Without ``hashed`` no file is read: one that no manifest lists has no checksum. Without ``there`` no file is looked
+    for: each is as the manifest lists it.
     """
     manifest_path = product.path / "manifest.safe"
     try:
@@ -159,7 +162,7 @@ def band_files(product: Product, bands: tuple[str, ...], *, hashed: bool = True)
     found: dict[str, BandFile | ProductError] = {}
     for band in bands:
         try:
-            found[band] = _band_file(product, band, [file for file in listed if file.role == band], hashed)
+            found[band] = _band_file(product, band, [file for file in listed if file.role == band], hashed, there)
         except ProductError as error:
             found[band] = error
     return found
@@ -339,7 +342,7 @@ def _images_on_disk(product: Product) -> list[ListedFile]:
     return [ListedFile(role, href) for href in hrefs if (role := _role(href)) is not None]
 
 
-def _band_file(product: Product, band: str, listed: list[ListedFile], hashed: bool) -> BandFile:
+def _band_file(product: Product, band: str, listed: list[ListedFile], hashed: bool, there: bool) -> BandFile:
     def fail(reason: str) -> ProductError:
         return ProductError(str(product.name), reason, step="files", band=band)
 
@@ -349,6 +352,8 @@ def _band_file(product: Product, band: str, listed: list[ListedFile], hashed: bo
         raise fail(f"the product lists {len(listed)} images of this band; products of one granule are supported")
     image = listed[0]
     path = product.path / image.href
+    if not there:
+        return BandFile(band, path, image.size or 0, image.checksum)
     try:
         status = path.stat()
     except FileNotFoundError as error:

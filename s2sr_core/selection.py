@@ -20,7 +20,7 @@ from s2sr_core.parameters import RunParameters
 from s2sr_core.product_name import ProductName
 from s2sr_core.safe import Product, find_products, read_product
 
-Status = Literal["selected", "filtered", "offline", "duplicate", "twin", "no cell", "failed"]
+Status = Literal["selected", "filtered", "offline", "duplicate", "twin", "no cell", "spared", "failed"]
 
 #: How far beyond a footprint a cell may lie and still be tried, degrees of latitude: footprints are drawn roughly.
 #: Phase 1 then holds the cells against the outline of the raster itself.

@@ -20,7 +20,8 @@ class Summary:
     ----------
     cells, products, selected: selected cells, products found, and those of them that count.
     downloaded: bytes that came.
-    scenes: products prepared to be used.
+    scenes: products prepared to be used, or spared.
+    spared, spared_bytes: those of them whose bands SCL makes needless, and the bytes that did not come for it.
     failed_products: products that could not be used, wholly or in a band.
     written, kept, no_scene, failed: composites by what became of them.
     owned, valid: pixels of the cells, over all composites that are there, and those with a value.
@@ -33,6 +34,8 @@ class Summary:
     failed_products: int
     downloaded: int = 0
     scenes: int = 0
+    spared: int = 0
+    spared_bytes: int = 0
     written: int = 0
     kept: int = 0
     no_scene: int = 0
@@ -50,6 +53,7 @@ class Summary:
         outcomes: Sequence[Outcome] = (),
         downloads: Sequence[Download] = (),
     ) -> Self:
+        scenes = [preparation.scene for preparation in preparations if preparation.scene is not None]
         by_status = Counter(outcome.status for outcome in outcomes)
         candidates = [*found, *(download.candidate for download in downloads)]
         failed = {candidate.title for candidate in candidates if candidate.status == "failed"}
@@ -60,7 +64,9 @@ class Summary:
             selected=sum(candidate.status == "selected" for candidate in found),
             failed_products=len(failed),
             downloaded=sum(download.size for download in downloads),
-            scenes=sum(preparation.scene is not None for preparation in preparations),
+            scenes=len(scenes),
+            spared=sum(scene.is_spared for scene in scenes),
+            spared_bytes=sum(scene.spared_bytes() for scene in scenes),
             written=by_status["written"],
             kept=by_status["kept"],
             no_scene=by_status["no scene"],
@@ -108,6 +114,8 @@ class Summary:
             text += f"; {100 * self.valid_share:.1f} % of their pixels are valid"
         if self.downloaded:
             text += f"; {self.downloaded / 1e6:.1f} MB downloaded"
+        if self.spared:
+            text += f"; {counted(self.spared, 'scene')} spared by SCL, {self.spared_bytes / 1e6:.1f} MB not needed"
         if self.failed_products:
             text += f"; {counted(self.failed_products, 'product')} failed"
         if self.other_lattice:

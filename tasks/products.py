@@ -11,13 +11,14 @@ from prefect.tasks import Task
 from s2sr_core.cdse import client
 from s2sr_core.cdse.catalogue import CatalogueProduct
 from s2sr_core.cdse.query import query_products as query
-from s2sr_core.cdse.query import write_manifest
+from s2sr_core.cdse.query import update_spared, write_manifest
 from s2sr_core.errors import InputError, ProductError
 from s2sr_core.gridcells import Gridcell
 from s2sr_core.parameters import RunParameters
 from s2sr_core.plan import DownloadUnit
 from s2sr_core.progress import progress
 from s2sr_core.safe import read_product
+from s2sr_core.scene import Preparation
 from s2sr_core.selection import Candidate, Download
 from s2sr_core.workspace import Workspace
 from tasks.partly_failed import PartlyFailedError
@@ -31,6 +32,13 @@ def query_products(parameters: RunParameters, cells: Sequence[Gridcell]) -> list
         candidates = query(parameters, cells, client.catalogue(), advance)
     write_manifest(Workspace(parameters.work_dir).query_manifest, candidates)
     return candidates
+
+
+@task(name="note-spared", tags={"s2sr", "download"}, **COMMON, **INDEX_TIMEOUT)
+def note_spared(parameters: RunParameters, preparations: Sequence[Preparation]) -> None:
+    """Say in ``indices/query_manifest.csv`` which products were spared, why, and how many bytes that saved."""
+    scenes = [preparation.scene for preparation in preparations if preparation.scene is not None]
+    update_spared(Workspace(parameters.work_dir).query_manifest, [scene for scene in scenes if scene.is_spared])
 
 
 def _may_pass(task: Task[..., object], task_run: TaskRun, state: State[object]) -> bool:
@@ -52,7 +60,9 @@ def _may_pass(task: Task[..., object], task_run: TaskRun, state: State[object]) 
     **UNIT_TIMEOUT,
 )
 def download_products(unit: DownloadUnit, parameters: RunParameters) -> list[Download]:
-    """Complete the products of ``unit`` in ``imagery_raw/``; files that are there and right are not asked for.
+    """Complete the products of ``unit`` in ``imagery_raw/``: metadata, SCL and its bands.
+
+    Files that are there and right are not asked for.
 
     Raises
     ------
@@ -67,7 +77,7 @@ def download_products(unit: DownloadUnit, parameters: RunParameters) -> list[Dow
         title, path = str(product.name), downloader.folder / product.name.folder
         size = 0
         try:
-            size = downloader.download(product, parameters.bands)
+            size = downloader.download(product, unit.bands)
             candidate = Candidate(title, read_product(path), "selected", name=product.name, path=path)
         except ProductError as error:
             candidate = Candidate(title, None, "failed", error.reason, error.step, product.name, path)

@@ -10,7 +10,7 @@ from s2sr_core.gridcells import Gridcell
 from s2sr_core.logs import logged_to
 from s2sr_core.parameters import RunParameters
 from s2sr_core.plan import SceneUnit
-from s2sr_core.prepare import prepare_product
+from s2sr_core.prepare import classify_product, prepare_product
 from s2sr_core.progress import progress
 from s2sr_core.safe import Product
 from s2sr_core.scene import Preparation
@@ -26,6 +26,27 @@ def index_scenes(parameters: RunParameters, cells: Sequence[Gridcell]) -> list[C
     """Every product of the source, judged by its name and metadata."""
     with progress("products found", None) as advance:
         return select_products(parameters, cells, advance)
+
+
+@task(
+    name="classify-scene",
+    tags={"s2sr", "phase-1"},
+    **COMMON,
+    **RETRIES,
+    **UNIT_TIMEOUT,
+)
+def classify_scenes(unit: SceneUnit, parameters: RunParameters) -> list[Preparation]:
+    """Look at SCL of a product (a few where there are very many): are its bands needed?
+
+    Raises
+    ------
+    PartlyFailedError
+        Where a product cannot be used.
+    """
+    workspace = Workspace(parameters.work_dir)
+    with logged_to(workspace.log(rank())):
+        results = [classify_product(product, cells, parameters, workspace, rank()) for product, cells in unit.products]
+    return _complete(results)
 
 
 @task(
@@ -45,7 +66,14 @@ def prepare_scene(unit: SceneUnit, parameters: RunParameters) -> list[Preparatio
     """
     workspace = Workspace(parameters.work_dir)
     with logged_to(workspace.log(rank())):
-        results = [prepare_product(product, cells, parameters, workspace, rank()) for product, cells in unit.products]
+        results = [
+            prepare_product(product, cells, parameters, workspace, rank(), unit.classified.get(str(product.name)))
+            for product, cells in unit.products
+        ]
+    return _complete(results)
+
+
+def _complete(results: list[Preparation]) -> list[Preparation]:
     errors = [error for result in results for error in result.errors]
     if errors:
         raise PartlyFailedError(f"{len(errors)} errors, first: {errors[0]}", results)

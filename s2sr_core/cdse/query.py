@@ -16,6 +16,7 @@ from s2sr_core.footprint import polygonal
 from s2sr_core.gridcells import Gridcell
 from s2sr_core.parameters import RunParameters
 from s2sr_core.product_name import ProductName
+from s2sr_core.scene import Scene
 from s2sr_core.selection import Candidate, CellsNear, judge, ruled_out_by_name, without_repetitions
 from s2sr_core.workspace import written_beside
 
@@ -32,8 +33,11 @@ _COLUMNS = (
     "cloud_cover",
     "size",
     "online",
+    "bytes_saved",
     "footprint",
 )
+#: What becomes of products that are to be had; which of the two SCL settles, anew in each run.
+_WANTED = ("selected", "spared")
 
 
 def query_products(
@@ -117,7 +121,7 @@ def _row(candidate: Candidate[CatalogueProduct]) -> dict[str, Any]:
 
 
 def read_manifest(path: Path) -> list[Candidate[CatalogueProduct]]:
-    """The products of a query manifest that count.
+    """The products of a query manifest that count, spared ones among them: another selection may need their bands.
 
     Raises
     ------
@@ -126,7 +130,7 @@ def read_manifest(path: Path) -> list[Candidate[CatalogueProduct]]:
     """
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
-        rows = table.loc[table["status"].str.strip() == "selected"].to_dict("records")
+        rows = table.loc[table["status"].str.strip().isin(_WANTED)].to_dict("records")
         candidates = [_candidate({str(key): str(value) for key, value in row.items()}) for row in rows]
         if len({candidate.title for candidate in candidates}) < len(candidates):
             raise ValueError("a product stands in it twice")
@@ -135,6 +139,20 @@ def read_manifest(path: Path) -> list[Candidate[CatalogueProduct]]:
         raise InputError("stage", "download", f"finds no {path}", "run --stage query first") from error
     except (OSError, ValueError, KeyError, ProductError, shapely.errors.ShapelyError) as error:
         raise InputError("stage", "download", f"cannot read {path} ({error})", "run --stage query again") from error
+
+
+def update_spared(path: Path, scenes: Sequence[Scene]) -> None:
+    """Mark ``scenes`` in a query manifest as spared, with the reason and the bytes saved, and no other product."""
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table.loc[table["status"].str.strip() == "spared", ["status", "reason"]] = "selected", ""
+    table["bytes_saved"] = ""
+    spared = {str(scene.product.name): scene for scene in scenes}
+    for index in table.index[table["product"].isin(spared) & (table["status"].str.strip() == "selected")]:
+        scene = spared[str(table.loc[index, "product"])]
+        columns = ["status", "reason", "bytes_saved"]
+        table.loc[index, columns] = "spared", scene.spared_because, str(scene.spared_bytes())
+    with written_beside(path) as temporary:
+        table.to_csv(temporary, index=False)
 
 
 def _candidate(row: dict[str, str]) -> Candidate[CatalogueProduct]:

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,7 @@ from flows.pipeline import pipeline
 from s2sr_core.cdse import client
 from s2sr_core.gridcells import Gridcell, write_gridcells
 from s2sr_core.parameters import RunParameters
+from s2sr_core.records import read_record
 from s2sr_core.sandbox.archive import make_archive
 from s2sr_core.sandbox.grid import Grid
 from s2sr_core.sandbox.server import Fault, Sandbox, SandboxSettings, running
@@ -86,16 +88,30 @@ def test_from_the_catalogue_to_composites_and_again_without_a_byte(
     assert state.is_completed(), state.message
     workspace = Workspace(chosen.work_dir)
     manifest = pd.read_csv(workspace.query_manifest, keep_default_na=False).set_index("product")
-    assert manifest["status"].value_counts().to_dict() == {"selected": 7, "duplicate": 1, "twin": 1}
+    assert manifest["status"].value_counts().to_dict() == {"selected": 6, "spared": 1, "duplicate": 1, "twin": 1}
+    spared = manifest[manifest["status"] == "spared"]
+    assert spared["reason"].tolist() == ["SCL leaves none of its pixels unmasked in the selected gridcells"]
+    (missing,) = (archive / f"{spared.index[0]}.SAFE").rglob("*_B04_20m.jp2")
+    assert spared["bytes_saved"].astype(int).tolist() == [missing.stat().st_size]
+    assert f"1 scene spared by SCL, {missing.stat().st_size / 1e6:.1f} MB not needed" in str(state.message)
+    assert not [path for path in values(sandbox) if spared.index[0] in path and "_B04_" in path]
+    kinds = ["B04" if "_B04_" in path else "SCL" for path in values(sandbox)]
+    assert kinds.index("B04") > len(kinds) - 1 - kinds[::-1].index("SCL")  # SCL of all, then the first band
     assert sandbox.connections_high_water <= 2
     assert sandbox.logins == 1
     assert sorted(path.name for path in workspace.imagery_raw.iterdir()) == sorted(
-        f"{name}.SAFE" for name in manifest.index[manifest["status"] == "selected"]
+        f"{name}.SAFE" for name in manifest.index[manifest["status"].isin(["selected", "spared"])]
     )
     from_archive = run(chosen.model_copy(update={"source": archive, "work_dir": tmp_path / "archive run"}))
     for (cell_id, band), outcome in from_archive.items():
         assert outcome.scenes == 7
         assert np.array_equal(pixels(workspace.composite(cell_id, band)), pixels(outcome.path))
+        record = read_record(workspace.record(cell_id, band))
+        plain = read_record(Workspace(tmp_path / "archive run").record(cell_id, band))
+        assert record is not None
+        assert plain is not None
+        assert record["key"] == plain["key"]  # of a run that spares none
+        assert record["spared"] == spared.index.tolist()
 
     sandbox.clear_requests()
     again = go(chosen).result()
@@ -127,13 +143,83 @@ def test_each_stage_runs_alone_and_composite_needs_no_network(tmp_path: Path, sa
     state = go(chosen.model_copy(update={"stage": "download"}))
     assert "MB downloaded" in str(state.message)
     assert len(list(workspace.imagery_raw.iterdir())) == 7
+    assert len(list(workspace.imagery_raw.rglob("*_B04_20m.jp2"))) == 6
     assert not list(workspace.composites.iterdir())
+    statuses = pd.read_csv(workspace.scene_index)["status"].tolist()
+    assert (statuses.count("selected"), statuses.count("spared")) == (6, 1)
 
     sandbox.clear_requests()
     state = go(chosen.model_copy(update={"stage": "composite"}))
     assert state.name == "Completed"
     assert sandbox.requests == []
     assert workspace.composite("a", "B04").exists()
+    index = pd.read_csv(workspace.scene_index, keep_default_na=False).set_index("status")
+    assert index.loc["selected", "reason"].tolist() == [""] * 6
+    assert index.loc["spared", "reason"] == "SCL leaves none of its pixels unmasked in the selected gridcells"
+    assert index.loc["spared", "band_files"].count("=") == 1
+
+
+def test_bands_come_when_a_later_run_needs_them_and_what_is_there_is_not_asked_for_again(
+    tmp_path: Path, sandbox: Sandbox
+) -> None:
+    """The northern cell sees neither part of the split pair; the southern one sees one; without scl_first all come."""
+    north = Gridcell("north", shapely.box(-149.605, 68.628, -149.595, 68.634))
+    south = Gridcell("south", shapely.box(-149.61, 68.624, -149.60, 68.627))
+    chosen = parameters(tmp_path, bbox=(-149.7, 68.6, -149.5, 68.7))
+    workspace = Workspace(chosen.work_dir)
+    steps: list[tuple[list[Gridcell], dict[str, Any], int, int, int]] = [
+        ([north], {}, 2, 5, 1),
+        ([north, south], {}, 1, 1, 1),
+        ([north, south], {"scl_first": False}, 0, 1, 0),
+        ([north, south], {}, 1, 0, 0),
+    ]
+    for cells, changes, spared, bands, written in steps:
+        write_gridcells(cells, chosen.grid_csv)
+        sandbox.clear_requests()
+        summary = go(chosen.model_copy(update=changes)).result()
+        assert isinstance(summary, Summary)
+        asked = values(sandbox)
+        assert len([path for path in asked if "_B04_" in path]) == bands
+        assert len(asked) - bands in (21, 0)  # manifest, metadata and SCL of seven, in the first run alone
+        assert (summary.spared, summary.written, summary.kept) == (spared, written, len(cells) - written)
+        statuses = pd.read_csv(workspace.query_manifest)["status"].tolist()
+        assert (statuses.count("spared"), statuses.count("selected")) == (spared, 7 - spared)
+
+
+def test_a_cell_is_composited_while_products_of_another_are_under_way(
+    tmp_path: Path, sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No band of the eastern place can be had before the western cell has its composite."""
+    folder = tmp_path_factory.mktemp("places")
+    for number, longitude in enumerate((-149.6, -140.6)):
+        make_archive(folder, Grid.utm(longitude, 68.63, 60), dates=1, seed=number, bands=["B04"])
+    cells = [Gridcell(name, shapely.box(x, 68.628, x + 0.01, 68.632)) for name, x in (("w", -149.6), ("e", -140.6))]
+    chosen = parameters(tmp_path, bbox=(-150, 68, -140, 69))
+    write_gridcells(cells, chosen.grid_csv)
+    workspace = Workspace(chosen.work_dir)
+    with running(folder, SandboxSettings(connections=2)) as server:
+        for variable, value in server.environment().items():
+            monkeypatch.setenv(variable, value)
+        eastern = next(path.name.split("_")[5] for path in folder.iterdir() if not path.name.count("_T06"))
+        server.faults.add(Fault.error(f"_{eastern}_.*_B04_", 503, "", "not yet", host="download"))
+        stopped = threading.Event()
+
+        def let_go() -> None:
+            while not stopped.wait(0.1):
+                if workspace.record("w", "B04").exists():
+                    server.faults.clear()
+
+        watcher = threading.Thread(target=let_go)
+        watcher.start()
+        try:
+            state = go(chosen)
+        finally:
+            stopped.set()
+            watcher.join()
+        refused = [request for request in server.byte_requests() if request.status == 503]
+    assert state.name == "Completed", state.message
+    assert refused
+    assert workspace.record("e", "B04").exists()
 
 
 def test_a_product_that_cannot_be_had_is_recorded_and_the_rest_goes_on(
@@ -216,7 +302,7 @@ def test_an_interrupted_download_goes_on_where_it_stopped(
     process = command(tmp_path, chosen)
     imagery = Workspace(chosen.work_dir).imagery_raw
     deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and len(list(imagery.rglob("*_B04_20m.jp2"))) < 6:
+    while time.monotonic() < deadline and len(list(imagery.rglob("*_B04_20m.jp2"))) < 5:
         time.sleep(0.2)
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=60)
@@ -228,6 +314,6 @@ def test_an_interrupted_download_goes_on_where_it_stopped(
     output, _ = process.communicate(timeout=120)
     assert process.returncode == 0, output
     asked = {path.rpartition("Nodes(")[2].partition(")")[0] for path in values(sandbox)}
-    assert len(list(imagery.rglob("*_B04_20m.jp2"))) == 7
+    assert len(list(imagery.rglob("*_B04_20m.jp2"))) == 6
     assert 1 <= len(asked) <= 5
     assert not {name for name in asked if name.endswith(".jp2")} & there

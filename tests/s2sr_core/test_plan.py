@@ -18,7 +18,16 @@ from trees import OLD, content_of, image_path, ring, write_tree
 from s2sr_core.errors import InputError
 from s2sr_core.gridcells import Gridcell, make_gridcells, write_gridcells
 from s2sr_core.parameters import RunParameters
-from s2sr_core.plan import bytes_to_read, choose_gridcells, composite_units, describe, download_units, scene_units
+from s2sr_core.plan import (
+    DOWNLOADS,
+    SCL_DOWNLOADS,
+    bytes_to_read,
+    choose_gridcells,
+    composite_units,
+    describe,
+    download_units,
+    scene_units,
+)
 from s2sr_core.safe import BANDS, BandFile, Product, band_files, read_product
 from s2sr_core.sandbox.grid import Grid
 from s2sr_core.scene import Scene
@@ -120,10 +129,15 @@ def test_downloads_and_both_phases_together_keep_within_the_task_runs_of_a_flow(
 ) -> None:
     first = scene_units([product] * count, cells_named(1), workers)
     assert sum(len(unit.products) for unit in first) == count
-    downloads = download_units([product] * count)  # it looks at their names alone
-    assert sum(len(unit.products) for unit in downloads) == count
     composites = composite_units(cells_named(count + 1), [], BANDS, workers)
-    assert len(downloads) + len(first) + len(composites) < MOST_TASK_RUNS - 40
+    assert len(first) + len(composites) < MOST_TASK_RUNS - 40
+    scl = download_units([product] * count, (), SCL_DOWNLOADS)  # it looks at their names alone
+    assert sum(len(unit.products) for unit in scl) == count
+    bands = [download_units(unit.products, BANDS, DOWNLOADS // SCL_DOWNLOADS) for unit in scl]
+    assert sum(len(unit.products) for units in bands for unit in units) == count
+    # A look for each unit of SCL, and phase 1 for each of bands.
+    assert 2 * len(scl) + 2 * sum(map(len, bands)) + len(composites) < MOST_TASK_RUNS - 40
+    assert 2 * len(download_units([product] * count, BANDS, DOWNLOADS)) + len(composites) < MOST_TASK_RUNS - 40
 
 
 def test_a_product_travels_with_the_cells_near_it(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from s2sr_core import footprint
 from s2sr_core.gdal_runtime import gdal
 from s2sr_core.gridcells import Gridcell
 from s2sr_core.lattice import Lattice
-from s2sr_core.occupancy import pixels_near
+from s2sr_core.occupancy import kernel_reach, pixels_near
 from s2sr_core.prepare import scene_scale
 from s2sr_core.sandbox.grid import Grid
 from s2sr_core.scene import Preparation, SceneGrid
@@ -57,7 +57,8 @@ def test_a_scene_knows_its_grid_its_cells_and_its_valid_share(tmp_path: Path, ar
     assert scene.grid.geotransform == GRID.geotransform
     assert scene.cells == ("c",)
     scl = pixels(image(archive, "SCL"))
-    near = pixels_near((CELL,), scene.outline, scene.grid.crs, scene.grid.geotransform, scene.grid.shape)
+    grid = scene.grid
+    near = pixels_near((CELL,), scene.outline, grid.crs, grid.geotransform, grid.shape, kernel_reach(scene.scale))
     window = near.window
     clear = np.isin(scl, (4, 5, 6))[window.y0 : window.y1, window.x0 : window.x1]
     assert scene.valid_share == clear[near.pixels].mean()

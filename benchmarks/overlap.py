@@ -1,0 +1,140 @@
+"""Do downloads and computing overlap? ``python -m benchmarks.overlap [--seconds 90] [--places 16]``.
+
+A sandbox CDSE holds products of several places that share no cell. Three runs are timed in one process, against one
+Prefect server that runs already:
+
+* computing alone: ``--stage composite`` of what an unthrottled ``--stage download`` fetched;
+* download alone: ``--stage download`` from a sandbox that is throttled so that it takes about as long;
+* all at once, from that sandbox, into a folder of its own.
+
+Printed are the three wall times and the ratio of the last to the larger of the other two; the last line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import shapely
+
+from s2sr_core.gridcells import Gridcell, write_gridcells
+from s2sr_core.parameters import RunParameters
+from s2sr_core.sandbox.archive import make_archive
+from s2sr_core.sandbox.grid import Grid
+from s2sr_core.sandbox.server import Sandbox, SandboxSettings, running
+
+BANDS = ["B02", "B03", "B04"]
+LATITUDE, FIRST_LONGITUDE, STEP = 68.63, -149.6, 3.0
+#: Side of a place's images, pixels of 20 m; size of its cells, degrees.
+SIDE, CELL = 500, 0.05
+CONNECTIONS = 4
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, help="length of the throttled download; as computing by default")
+    parser.add_argument("--places", type=int, default=16)
+    parser.add_argument("--cells", type=int, default=2, help="cells of a place")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="overlap-") as name, prefect_server(Path(name) / "prefect"):
+        folder = Path(name)
+        parameters = workload(folder, arguments.places, arguments.cells)
+        with running(folder / "cdse", SandboxSettings()) as sandbox:
+            use(sandbox)
+            run(parameters, stage="query")
+            run(parameters, stage="download")
+            size = sum(request.bytes for request in sandbox.byte_requests())
+        computing = run(parameters, stage="composite")
+        seconds = arguments.seconds or computing
+        settings = SandboxSettings(bandwidth=size / seconds / CONNECTIONS)
+        with running(folder / "cdse", settings) as sandbox:
+            use(sandbox)
+            run(parameters, stage="query", work_dir=folder / "download")
+            download = run(parameters, stage="download", work_dir=folder / "download")
+        with running(folder / "cdse", settings) as sandbox:
+            use(sandbox)
+            together = run(parameters, work_dir=folder / "all")
+    ratio = together / max(computing, download)
+    print(f"download alone   {download:6.1f} s")
+    print(f"computing alone  {computing:6.1f} s")
+    print(f"all              {together:6.1f} s = {ratio:.2f} × the larger")
+    figures = {"download": download, "computing": computing, "all": together, "overlap_ratio": ratio}
+    print(json.dumps({key: round(value, 3) for key, value in figures.items()}))
+
+
+@contextlib.contextmanager
+def prefect_server(home: Path) -> Iterator[None]:
+    """One server for the flow and its workers, which would each start their own."""
+    os.environ |= {
+        "PREFECT_HOME": str(home),
+        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_LOGGING_LEVEL": "CRITICAL",
+        "DO_NOT_TRACK": "1",
+    }
+    from prefect.server.api.server import SubprocessASGIServer
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    server = SubprocessASGIServer()
+    server.start(timeout=120)
+    try:
+        os.environ["PREFECT_API_URL"] = server.api_url
+        with temporary_settings({PREFECT_API_URL: server.api_url}):
+            yield
+    finally:
+        server.stop()
+
+
+def workload(folder: Path, places: int, cells: int) -> RunParameters:
+    """Six dates of each place, each place in a tile of its own, and the run over the cells inside them."""
+    chosen: list[Gridcell] = []
+    for number in range(places):
+        longitude = FIRST_LONGITUDE + STEP * number
+        make_archive(folder / "cdse", Grid.utm(longitude, LATITUDE, SIDE), seed=number, bands=BANDS)
+        for cell in range(cells):  # side by side, from west to east, inside the images
+            west = longitude + CELL * (cell - cells / 2)
+            polygon = shapely.box(west, LATITUDE - CELL / 2, west + CELL, LATITUDE + CELL / 2)
+            chosen.append(Gridcell(f"p{number:02d}c{cell}", polygon))
+        print(f"place {number + 1} of {places}", file=sys.stderr, flush=True)
+    write_gridcells(chosen, folder / "cells.csv")
+    return RunParameters(
+        bbox=(FIRST_LONGITUDE - 1, LATITUDE - 1, FIRST_LONGITUDE + STEP * places, LATITUDE + 1),
+        grid_csv=folder / "cells.csv",
+        start="2019-06-01",
+        end="2025-01-01",
+        bands=BANDS,
+        tap=True,
+        work_dir=folder / "alone",
+        download_connections=CONNECTIONS,
+    )
+
+
+def use(sandbox: Sandbox) -> None:
+    """Point this process at ``sandbox``."""
+    os.environ.update(sandbox.environment())
+
+
+def run(parameters: RunParameters, **changes: object) -> float:
+    """Run the flow; returns its wall seconds."""
+    from flows.pipeline import pipeline
+
+    began = time.monotonic()
+    state = pipeline(**dict(parameters.model_copy(update=changes)), return_state=True)
+    seconds = time.monotonic() - began
+    if not state.is_completed() or state.name != "Completed":
+        errors = parameters.work_dir / "indices" / "phase1_errors.csv"
+        raise SystemExit(f"{state.name}: {state.message}\n{errors.read_text() if errors.exists() else ''}")
+    print(f"{changes}: {seconds:.1f} s: {state.message}", file=sys.stderr, flush=True)
+    return seconds
+
+
+if __name__ == "__main__":
+    main()

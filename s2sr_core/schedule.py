@@ -1,0 +1,56 @@
+"""In which order products are taken, and which cells can be composited once some of them are done."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+
+from s2sr_core.gridcells import Gridcell
+from s2sr_core.plan import CellGroup, CompositeUnit
+from s2sr_core.scene import Scene
+from s2sr_core.selection import CellsNear, Described
+
+
+class Schedule[P: Described]:
+    """Lets groups of cells go when no product near them is awaited any more.
+
+    Attributes
+    ----------
+    products: in an order in which one group after another can go: those near the first group first.
+    """
+
+    def __init__(self, groups: Sequence[CellGroup], products: Sequence[P]) -> None:
+        self._groups = groups
+        self._near = CellsNear([cell for group in groups for cell in group.cells])
+        self._outlines = {str(product.name): product.footprint for product in products}
+        place = {cell.cell_id: number for number, group in enumerate(groups) for cell in group.cells}
+        self._awaiting = {name: {place[cell.cell_id] for cell in self.cells_near(name)} for name in self._outlines}
+        self._awaited = Counter(number for numbers in self._awaiting.values() for number in numbers)
+        self._free = [number for number in range(len(groups)) if not self._awaited[number]]
+        self._scenes: defaultdict[str, list[Scene]] = defaultdict(list)
+
+        def first_needed(product: P) -> tuple[int, str]:
+            return min(self._awaiting[str(product.name)], default=len(groups)), str(product.name)
+
+        self.products = sorted(products, key=first_needed)
+
+    def cells_near(self, product: str) -> tuple[Gridcell, ...]:
+        """The cells near the footprint of the product of that name."""
+        return tuple(self._near.footprint(self._outlines[product]))
+
+    def settle(self, product: str, scene: Scene | None = None) -> None:
+        """Nothing more will come of ``product`` than ``scene``; None where it failed."""
+        if scene is not None:
+            for cell_id in scene.cells:
+                self._scenes[cell_id].append(scene)
+        for number in self._awaiting.pop(product, ()):
+            self._awaited[number] -= 1
+            if not self._awaited[number]:
+                self._free.append(number)
+
+    def units_ready(self, failed_products: Iterable[str]) -> list[CompositeUnit]:
+        """Units of the groups that came free since this was asked last; ``failed_products`` as they know them."""
+        failed = frozenset(failed_products)
+        units = [unit for number in self._free for unit in self._groups[number].units(self._scenes, failed)]
+        self._free = []
+        return units
