@@ -82,7 +82,7 @@ def block_statistics(size: Size) -> list[dict[str, float]]:
     statistics = []
     for path in sorted(size.granules.glob("*.SAFE")):
         file = band_files(read_product(path), (SCL,))[SCL]
-        assert isinstance(file, BandFile)  # noqa: S101  # written above
+        assert isinstance(file, BandFile)  # written above
         valid = ~np.isin(gdal.Open(str(file.path)).ReadAsArray(), masked)
         empty = {f"empty_{block}": float(clouds.blocks_without(valid, block).mean()) for block in (tiles.TILE, 64)}
         statistics.append({"masked": float(1 - valid.mean()), **empty})
