@@ -135,7 +135,7 @@ def _plan(folder: Path, cell_count: int, footprint_count: int) -> dict[str, Any]
         with metered() as steps_composites:
             composites = composite_units(cells, scenes, parameters.bands, 8)
     steps = {
-        name: step["wall"]
+        name: step["cpu"]
         for name, step in {
             "cells": steps_cells,
             "query": steps_query,

@@ -102,7 +102,8 @@ def scene_units(products: Sequence[Product], cells: Sequence[Gridcell], workers:
 
 def scene_unit(products: Sequence[Product], near: CellsNear, title: str) -> SceneUnit:
     """One unit of phase 1 of these products, whatever else there is."""
-    return SceneUnit(title, tuple((product, tuple(near.footprint(product.footprint))) for product in products))
+    cells = near.footprints([product.footprint for product in products])
+    return SceneUnit(title, tuple((product, tuple(some)) for product, some in zip(products, cells, strict=True)))
 
 
 def composite_units(
