@@ -1,12 +1,13 @@
 # make setup   an environment in .venv, and nothing else
 # make test    lint, types and tests
 # make demo    the main job on a sandbox CDSE: query, download, composites, a picture
+# make bench   what it costs beside other programs, in minutes; bench-full within the hour; bench-table: docs/benchmarks.md
 # Each sets up what it needs, on a machine with python3 (any 3.x), pip, make and a Python 3.12 that uv finds or fetches.
 
 SHELL := /bin/sh
 BIN := .venv/bin
 
-.PHONY: setup lint test demo clean
+.PHONY: setup lint test demo bench bench-full bench-table clean
 
 setup: .venv/.ready
 
@@ -29,5 +30,14 @@ test: lint
 demo: setup
 	$(BIN)/python -m deployments.demo
 
+bench: setup
+	$(BIN)/python -m benchmarks quick
+
+bench-full: setup
+	$(BIN)/python -m benchmarks full
+
+bench-table: setup
+	$(BIN)/python -m benchmarks.report
+
 clean:
-	rm -rf demo .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf demo benchmarks/work .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import resource
 import time
 from collections.abc import Iterator
@@ -42,11 +41,6 @@ def peak() -> int:
 def report(result: dict[str, Any]) -> None:
     """Hand ``result`` to the process that measures."""
     print(json.dumps(result), flush=True)
-
-
-def one_thread() -> None:
-    """Keep this process, and what it starts, to one core, and the libraries that start threads of their own to one."""
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
 
 def _cpu() -> float:

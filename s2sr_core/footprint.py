@@ -84,12 +84,15 @@ def cut_at_antimeridian(ring: Sequence[Sequence[float]] | np.ndarray) -> Polygon
 
 def on_the_globe(geometry: BaseGeometry) -> Polygon | MultiPolygon:
     """The polygons of ``geometry``, cut at ±180; longitudes may be up to two turns off."""
-    turns = (-720.0, -360.0, 0.0, 360.0, 720.0)
-    return union([polygonal(_WORLD.intersection(translate(geometry, xoff=turn))) for turn in turns])
+    west, _, east, _ = geometry.bounds
+    turns = [turn for turn in (-720.0, -360.0, 0.0, 360.0, 720.0) if west + turn < 180.0 and east + turn > -180.0]
+    return union([polygonal(_WORLD.intersection(translate(geometry, turn) if turn else geometry)) for turn in turns])
 
 
 def polygonal(geometry: BaseGeometry) -> Polygon | MultiPolygon:
     """The polygons of ``geometry``, without the lines and points that cutting can leave."""
+    if isinstance(geometry, Polygon) and not geometry.is_empty:
+        return geometry
     parts = shapely.get_parts(shapely.get_parts(geometry))
     polygons = [part for part in parts if isinstance(part, Polygon) and not part.is_empty]
     return polygons[0] if len(polygons) == 1 else MultiPolygon(polygons)

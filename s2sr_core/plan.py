@@ -125,13 +125,11 @@ def download_units(products: Sequence[CatalogueProduct], bands: Sequence[str], m
 
 def scene_units(products: Sequence[Product], cells: Sequence[Gridcell], workers: int) -> list[SceneUnit]:
     """Phase 1 of an archive: one unit a product, or as few more products a unit as keep within the task runs."""
-    near = CellsNear(cells)
+    near = CellsNear(cells).footprints([product.footprint for product in products])
+    work = [(product, tuple(some)) for product, some in zip(products, near, strict=True)]
     return [
-        SceneUnit(
-            _title("scene", chunk, first, len(products)),
-            tuple((product, tuple(near.footprint(product.footprint))) for product in chunk),
-        )
-        for first, chunk in _chunks(products, _limit(workers))
+        SceneUnit(_title("scene", products[first : first + len(chunk)], first, len(products)), tuple(chunk))
+        for first, chunk in _chunks(work, _limit(workers))
     ]
 
 

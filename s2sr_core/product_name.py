@@ -18,7 +18,7 @@ _PATTERN = re.compile(
     r"_R(?P<orbit>\d{3})_T(?P<tile>\d{2}[A-Z]{3})_(?P<discriminator>2\d{7}T\d{6})",
     re.ASCII,
 )
-_TIME = "%Y%m%dT%H%M%S"
+_FIELDS = ((0, 4), (4, 6), (6, 8), (9, 11), (11, 13), (13, 15))
 _TILE = re.compile(r"(0[1-9]|[1-5]\d|60)[C-HJ-NP-X][A-HJ-NP-Z][A-HJ-NP-V]", re.ASCII)
 
 #: Baselines of products made by a user's own Sen2Cor: the name says nothing of the processing.
@@ -70,9 +70,7 @@ class ProductName:
         if not 1 <= int(match["orbit"]) <= 143:
             raise ProductError(name, f"R{match['orbit']} is not a relative orbit (001 to 143)", step="name")
         try:
-            sensing, discriminator = (
-                datetime.strptime(match[key], _TIME).replace(tzinfo=UTC) for key in ("sensing", "discriminator")
-            )
+            sensing, discriminator = _time(match["sensing"]), _time(match["discriminator"])
         except ValueError as error:
             raise ProductError(name, f"holds no valid time ({error})", step="name") from error
         baseline = f"{match['baseline'][:2]}.{match['baseline'][2:]}"
@@ -80,8 +78,8 @@ class ProductName:
 
     def __str__(self) -> str:
         return (
-            f"{self.mission}_MSIL2A_{self.sensing_time:{_TIME}}_N{self.baseline.replace('.', '')}"
-            f"_R{self.relative_orbit:03d}_T{self.tile}_{self.discriminator:{_TIME}}"
+            f"{self.mission}_MSIL2A_{_text(self.sensing_time)}_N{self.baseline.replace('.', '')}"
+            f"_R{self.relative_orbit:03d}_T{self.tile}_{_text(self.discriminator)}"
         )
 
     @property
@@ -98,3 +96,16 @@ class ProductName:
     def has_offset(self) -> bool | None:
         """Whether the baseline's DN carry +1000 (from 04.00 on); None where the name cannot tell."""
         return None if self.is_user_made else self.baseline >= "04.00"
+
+
+# By hand: a plan parses and writes the names of a hundred thousand products, and strptime takes most of that time.
+
+
+def _time(text: str) -> datetime:
+    """``20190701T214529`` as UTC."""
+    year, month, day, hour, minute, second = (text[start:stop] for start, stop in _FIELDS)
+    return datetime(int(year), int(month), int(day), int(hour), int(minute), int(second), tzinfo=UTC)
+
+
+def _text(time: datetime) -> str:
+    return time.isoformat(timespec="seconds")[:19].replace("-", "").replace(":", "")

@@ -21,10 +21,12 @@ class Schedule[P: Described]:
 
     def __init__(self, groups: Sequence[CellGroup], products: Sequence[P]) -> None:
         self._groups = groups
-        self._near = CellsNear([cell for group in groups for cell in group.cells])
-        self._outlines = {str(product.name): product.footprint for product in products}
+        near = CellsNear([cell for group in groups for cell in group.cells])
+        names = [str(product.name) for product in products]
+        cells = near.footprints([product.footprint for product in products])
+        self._cells_near = {name: tuple(some) for name, some in zip(names, cells, strict=True)}
         place = {cell.cell_id: number for number, group in enumerate(groups) for cell in group.cells}
-        self._awaiting = {name: {place[cell.cell_id] for cell in self.cells_near(name)} for name in self._outlines}
+        self._awaiting = {name: {place[cell.cell_id] for cell in self.cells_near(name)} for name in names}
         self._awaited = Counter(number for numbers in self._awaiting.values() for number in numbers)
         self._free = [number for number in range(len(groups)) if not self._awaited[number]]
         self._scenes: defaultdict[str, list[Scene]] = defaultdict(list)
@@ -36,7 +38,7 @@ class Schedule[P: Described]:
 
     def cells_near(self, product: str) -> tuple[Gridcell, ...]:
         """The cells near the footprint of the product of that name."""
-        return tuple(self._near.footprint(self._outlines[product]))
+        return self._cells_near[product]
 
     def settle(self, product: str, scene: Scene | None = None) -> None:
         """Nothing more will come of ``product`` than ``scene``; None where it failed."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import groupby, pairwise
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -120,7 +120,7 @@ def judge(product: Described, parameters: RunParameters, near: CellsNear) -> tup
     limit = parameters.max_cloud_cover
     if limit is not None and product.cloud_cover is not None and product.cloud_cover > limit:
         return "filtered", f"cloud cover {product.cloud_cover:.1f} % > {limit:g} %"
-    if not near.footprint(product.footprint):
+    if not near.any(product.footprint):
         return "no cell", "its footprint touches no selected gridcell"
     return "selected", ""
 
@@ -196,22 +196,38 @@ def _covering(product: Described, kept: Sequence[Described]) -> list[ProductName
 
 
 class CellsNear:
-    """Finds the cells near a footprint in a spatial index."""
+    """Finds the cells near footprints in a spatial index."""
 
     def __init__(self, cells: Sequence[Gridcell]) -> None:
         self._cells = cells
+        self._array = np.array(cells, object)
         self._tree = shapely.STRtree([cell.polygon for cell in cells])
 
     def footprint(self, outline: Polygon | MultiPolygon | None) -> list[Gridcell]:
         """Cells within :data:`_NEAR` of ``outline``; all where it is unknown."""
-        if outline is None:
-            return list(self._cells)
-        found: set[int] = set()
-        for part in shapely.get_parts(outline):
-            west, south, east, north = part.bounds
-            near = _NEAR / max(np.cos(np.radians(max(abs(south), abs(north)))), 0.05)
-            found.update(self._tree.query(part, "dwithin", near).tolist())
-            if west - near < -180.0 or east + near > 180.0:  # what lies beyond ±180 is near too
-                beyond = translate(part, 360.0 if west < 0 else -360.0)
-                found.update(self._tree.query(beyond, "dwithin", near).tolist())
-        return [self._cells[index] for index in sorted(found)]
+        return self.footprints([outline])[0]
+
+    def footprints(self, outlines: Sequence[Polygon | MultiPolygon | None]) -> list[list[Gridcell]]:
+        """The same for many at once."""
+        parts, owners = shapely.get_parts(np.array(outlines, object), return_index=True)
+        bounds = shapely.bounds(parts).reshape(-1, 4)
+        near = _NEAR / np.maximum(np.cos(np.radians(np.abs(bounds[:, [1, 3]]).max(axis=1))), 0.05)
+        # What lies beyond ±180 is near too.
+        beyond = np.flatnonzero((bounds[:, 0] - near < -180.0) | (bounds[:, 2] + near > 180.0)).tolist()
+        turned = [translate(parts[index], 360.0 if bounds[index, 0] < 0 else -360.0) for index in beyond]
+        pairs = []
+        for some, indices in ((parts, slice(None)), (np.array(turned, object), beyond)):
+            inputs, cells = self._tree.query(some, "dwithin", near[indices])
+            pairs.append(owners[indices][inputs] * len(self._cells) + cells)
+        owner, cell = np.divmod(np.unique(np.concatenate(pairs)), len(self._cells))
+        stops = np.searchsorted(owner, np.arange(1, len(outlines) + 1)).tolist()
+        found = [self._array[cell[start:stop]].tolist() for start, stop in pairwise([0, *stops])]
+        return [list(self._cells) if o is None else some for o, some in zip(outlines, found, strict=True)]
+
+    def any(self, outline: Polygon | MultiPolygon | None) -> bool:
+        """Whether there is one; a cell that holds the outline's first point is found sooner than all that are near."""
+        if outline is not None:
+            first = shapely.points(shapely.get_coordinates(outline)[0])
+            if len(self._tree.query(first, "intersects")):
+                return True
+        return bool(self.footprint(outline))

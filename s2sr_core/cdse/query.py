@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import shapely
 from shapely import Polygon
+from shapely.geometry.base import BaseGeometry
 
 from s2sr_core.cdse.catalogue import Catalogue, CatalogueProduct, Unnamed, is_uuid
 from s2sr_core.errors import InputError, ProductError
@@ -96,9 +98,11 @@ def _judge(
 
 def write_manifest(path: Path, candidates: Sequence[Candidate[CatalogueProduct]]) -> None:
     """``indices/query_manifest.csv``: one row a product seen."""
-    rows = [_row(candidate) for candidate in candidates]
+    table = pd.DataFrame([_row(candidate) for candidate in candidates], columns=list(_COLUMNS), dtype=object)
+    outlines = [None if candidate.product is None else candidate.product.footprint for candidate in candidates]
+    table["footprint"] = shapely.to_wkt(np.array(outlines, object), rounding_precision=-1)
     with written_beside(path) as temporary:
-        pd.DataFrame(rows, columns=list(_COLUMNS), dtype=object).to_csv(temporary, index=False)
+        table.to_csv(temporary, index=False)
 
 
 def _row(candidate: Candidate[CatalogueProduct]) -> dict[str, Any]:
@@ -110,13 +114,12 @@ def _row(candidate: Candidate[CatalogueProduct]) -> dict[str, Any]:
         "id": product.id,
         "mission": product.name.mission,
         "tile": product.name.tile,
-        "sensing_time": f"{product.name.sensing_time:%Y-%m-%dT%H:%M:%SZ}",
+        "sensing_time": f"{product.name.sensing_time.isoformat(timespec='seconds')[:19]}Z",
         "relative_orbit": product.name.relative_orbit,
         "baseline": product.name.baseline,
         "cloud_cover": product.cloud_cover,
         "size": product.size,
         "online": product.online,
-        "footprint": "" if product.footprint is None else product.footprint.wkt,
     }
 
 
@@ -131,7 +134,11 @@ def read_manifest(path: Path) -> list[Candidate[CatalogueProduct]]:
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
         rows = table.loc[table["status"].str.strip().isin(_WANTED)].to_dict("records")
-        candidates = [_candidate({str(key): str(value) for key, value in row.items()}) for row in rows]
+        outlines = shapely.from_wkt([row["footprint"] or None for row in rows])
+        candidates = [
+            _candidate({str(key): str(value) for key, value in row.items()}, outline)
+            for row, outline in zip(rows, outlines, strict=True)
+        ]
         if len({candidate.title for candidate in candidates}) < len(candidates):
             raise ValueError("a product stands in it twice")
         return candidates
@@ -155,7 +162,7 @@ def update_spared(path: Path, scenes: Sequence[Scene]) -> None:
         table.to_csv(temporary, index=False)
 
 
-def _candidate(row: dict[str, str]) -> Candidate[CatalogueProduct]:
+def _candidate(row: dict[str, str], outline: BaseGeometry | None) -> Candidate[CatalogueProduct]:
     name = ProductName.parse(row["product"])
     if not is_uuid(row["id"]):
         raise ValueError(f"{row['id'][:40]!r} is no UUID")
@@ -165,6 +172,6 @@ def _candidate(row: dict[str, str]) -> Candidate[CatalogueProduct]:
         size=int(row["size"]),
         cloud_cover=float(row["cloud_cover"]) if row["cloud_cover"] else None,
         online=row["online"] == "True",
-        footprint=polygonal(shapely.from_wkt(row["footprint"])) if row["footprint"] else None,
+        footprint=None if outline is None else polygonal(outline),
     )
     return Candidate(row["product"], product, "selected", name=name)

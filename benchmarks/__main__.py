@@ -1,0 +1,55 @@
+"""``python -m benchmarks [quick|full]``: make the workload, measure everything in one run, print a table and ratios."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from rich.console import Console
+
+from benchmarks import measure, peers, report, workload
+from benchmarks.cases import SIZES, WORK, Size
+
+
+def main() -> int:
+    """Measure; the last line of the output is one JSON object of ratios and figures, smaller is better."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure everything in one run.")
+    parser.add_argument("size", nargs="?", choices=SIZES, default="quick")
+    parser.add_argument("--one-at-a-time", action="store_true", help="also in the quick size measure nothing in pairs")
+    given = parser.parse_args()
+    size, began = SIZES[given.size], time.monotonic()
+    # Lines must not wrap where the output is no terminal.
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    WORK.mkdir(exist_ok=True)
+    console.print("Other programs' environment, and the workload …")
+    with ThreadPoolExecutor(1) as beside:
+        python = beside.submit(peers.environment)
+        workload.make(size)
+        pairs = size.name == "quick" and not given.one_at_a_time
+        results = measure.Bench(size, python.result()).measure(pairs=pairs)
+    results["workload"] = {"bits_a_pixel": workload.bits_a_pixel(size), "granules": workload.block_statistics(size)}
+    results["machine"] = report.machine()
+    results["versions"] = report.versions(python.result())
+    results["minutes"] = (time.monotonic() - began) / 60
+    results["summary"] = report.summary(results)
+    path = _write(size, results)
+    console.print(report.table(results))
+    console.print(f"{results['minutes']:.1f} minutes; all figures in {path}")
+    print(json.dumps(results["summary"]))
+    return 0
+
+
+def _write(size: Size, results: dict[str, object]) -> Path:
+    path = WORK / f"results-{size.name}.json"
+    beside = path.with_suffix(f".{os.getpid()}.part")
+    beside.write_text(json.dumps(results, indent=1), encoding="utf-8")
+    return beside.replace(path)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,169 @@
+"""``python -m benchmarks.plan_run``: the plan alone, of 50,000 gridcells and 100,000 products, metered.
+
+From a CSV of gridcells and the answers of a catalogue to the units of work of both phases: read and select cells,
+judge each product by name and footprint, drop repetitions, give each product the cells near it, cut both phases into
+units. No network, no image: the catalogue is a file of its own answers, read before the clock starts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import numpy as np
+from shapely import Polygon
+
+from benchmarks.cases import WORK
+from benchmarks.meter import metered, peak, report
+from s2sr_core import footprint
+from s2sr_core.cdse.catalogue import CatalogueProduct, Unnamed, parse_entry
+from s2sr_core.cdse.query import query_products, read_manifest, write_manifest
+from s2sr_core.gridcells import make_gridcells, select_gridcells, write_gridcells
+from s2sr_core.parameters import RunParameters
+from s2sr_core.plan import choose_gridcells, composite_units, download_units, scene_units
+from s2sr_core.product_name import ProductName
+from s2sr_core.safe import BandFile, Product
+from s2sr_core.sandbox.grid import mgrs_tile
+from s2sr_core.scene import Scene, SceneGrid
+
+_CELL_SIZE = 0.25
+_ROWS_FROM = 62.0
+#: Footprints of whole granules, degrees of latitude; as wide on the ground as high.
+_GRANULE = 0.99
+_TILES = 2_000
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A catalogue that has its answers ready."""
+
+    entries: tuple[dict[str, Any], ...]
+
+    def search(self, area: Polygon, start: datetime, end: datetime) -> Iterator[CatalogueProduct | Unnamed]:
+        """All entries, as :meth:`s2sr_core.cdse.catalogue.Catalogue.search` gives them."""
+        yield from map(parse_entry, self.entries)
+
+
+def cells_csv(folder: Path, count: int) -> Path:
+    """The first ``count`` cells of 0.25° from 62° N northward, as a CSV."""
+    rows = -(-count // round(360 / _CELL_SIZE))
+    cells = make_gridcells((-180.0, _ROWS_FROM, 180.0, _ROWS_FROM + rows * _CELL_SIZE), _CELL_SIZE)[:count]
+    write_gridcells(cells, folder / "gridcells.csv")
+    return folder / "gridcells.csv"
+
+
+def entries(count: int, north: float) -> tuple[dict[str, Any], ...]:
+    """``count`` catalogue entries: tiles between 62° and ``north``, seen again and again, each tenth a reprocessing."""
+    random = np.random.default_rng(0)
+    tiles = min(_TILES, count)
+    lon, lat = random.uniform(-179, 179, tiles), random.uniform(_ROWS_FROM, north, tiles)
+    first = datetime(2019, 6, 1, 21, tzinfo=UTC)
+    made = []
+    for number in range(count):
+        place, visit = number % tiles, number // tiles
+        again = visit % 10 == 9
+        sensed = first + timedelta(days=5 * (visit - again), seconds=place)
+        baseline = "05.00" if again else "02.12"
+        half = _GRANULE / 2 / np.cos(np.radians(lat[place]))
+        west, east = ((edge + 180) % 360 - 180 for edge in (lon[place] - half, lon[place] + half))
+        south, up = lat[place] - _GRANULE / 2, lat[place] + _GRANULE / 2
+        tile = mgrs_tile(float(lon[place]), float(lat[place]))
+        name = ProductName("S2A", sensed, baseline, 1 + place % 143, tile, sensed + timedelta(days=1 + 900 * again))
+        ring = f"{west:.7f} {south:.7f},{east:.7f} {south:.7f},{east:.7f} {up:.7f},{west:.7f} {up:.7f}"
+        made.append(
+            {
+                "Id": str(uuid.UUID(int=number)),
+                "Name": name.folder,
+                "ContentLength": 800_000_000,
+                "Online": True,
+                "Footprint": f"geography'SRID=4326;POLYGON (({ring},{west:.7f} {south:.7f}))'",
+                "Attributes": [{"Name": "cloudCover", "Value": float(visit % 100)}],
+            }
+        )
+    return tuple(made)
+
+
+def main() -> int:
+    """Plan once."""
+    parser = argparse.ArgumentParser(description="The plan alone.")
+    parser.add_argument("--cells", type=int, default=50_000)
+    parser.add_argument("--footprints", type=int, default=100_000)
+    given = parser.parse_args()
+    WORK.mkdir(exist_ok=True)
+    folder = Path(mkdtemp(prefix="plan-", dir=WORK))
+    try:
+        report(_plan(folder, given.cells, given.footprints))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return 0
+
+
+def _plan(folder: Path, cell_count: int, footprint_count: int) -> dict[str, Any]:
+    rows = -(-cell_count // round(360 / _CELL_SIZE))
+    recorded = Recorded(entries(footprint_count, _ROWS_FROM + rows * _CELL_SIZE))
+    parameters = RunParameters(
+        bbox=(-180.0, -90.0, 180.0, 90.0),
+        grid_csv=cells_csv(folder, cell_count),
+        start="2015-01-01",
+        end="2100-01-01",
+        work_dir=folder,
+    )
+    before = peak()
+    steps: dict[str, float] = {}
+    with metered() as used:
+        with metered() as steps_cells:
+            cells = choose_gridcells(parameters)
+        with metered() as steps_query:
+            candidates = query_products(parameters, cells, recorded)  # type: ignore[arg-type]  # it searches
+        with metered() as steps_manifest:
+            write_manifest(folder / "query_manifest.csv", candidates)
+            again = read_manifest(folder / "query_manifest.csv")
+        with metered() as steps_units:
+            found = [c.product for c in candidates if c.status == "selected" and c.product is not None]
+            downloads = download_units(found)
+            products = [Product(p.name, folder, (), p.cloud_cover, p.footprint, ()) for p in found]
+            units = scene_units(products, cells, 8)
+        with metered() as steps_scenes:
+            scenes = [_scene(product, near) for unit in units for product, near in unit.products]
+        with metered() as steps_composites:
+            composites = composite_units(cells, scenes, parameters.bands, 8)
+    steps = {
+        name: step["cpu"]
+        for name, step in {
+            "cells": steps_cells,
+            "query": steps_query,
+            "manifest": steps_manifest,
+            "units": steps_units,
+            "scenes": steps_scenes,
+            "composites": steps_composites,
+        }.items()
+    }
+    return {
+        **used,
+        "peak_before": before,
+        "steps": steps,
+        "cells": len(cells),
+        "footprints": len(candidates),
+        "selected": len(again),
+        "units": [len(downloads), len(units), len(composites)],
+        "pairs": sum(len(near) for unit in units for _, near in unit.products),
+    }
+
+
+def _scene(product: Product, near: Any) -> Scene:
+    """A scene as phase 1 would hand it over: here from the footprint, not from the raster's outline."""
+    outline = product.footprint or footprint.box((-180.0, -90.0, 180.0, 90.0))
+    cells = tuple(cell.cell_id for cell in select_gridcells(near, outline))
+    grid = SceneGrid("EPSG:4326", (0.0, 1.0, 0.0, 0.0, 0.0, -1.0), (1, 1))
+    return Scene(product, grid, outline, BandFile("SCL", product.path, 0, ""), 1.0, cells, ())
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
