@@ -7,6 +7,7 @@ the first process that needs it, whole or not at all, and gone when the last cel
 from __future__ import annotations
 
 import fcntl
+import functools
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from s2sr_core import openjpeg
-from s2sr_core.gdal_runtime import gdal
+from s2sr_core.gdal_runtime import IMAGE_DRIVERS, gdal
 from s2sr_core.lattice import Window
 from s2sr_core.occupancy import Occupancy
 from s2sr_core.pixel_functions import SCENE_NODATA, harmonised
@@ -86,15 +87,22 @@ def _make(copy: Copy) -> None:
 
 def _reader(image: Path) -> Callable[[Window], UInt16Array]:
     """How windows of an image are read: by OpenJPEG where GDAL would take that too, else by GDAL and whole tiles."""
-    dataset = gdal.Open(str(image))
-    if dataset.GetDriver().ShortName == "JP2OpenJPEG" and openjpeg.is_available():
-        return lambda window: openjpeg.read_window(image, window)
+    dataset = gdal.OpenEx(str(image), gdal.OF_RASTER | gdal.OF_READONLY, allowed_drivers=list(IMAGE_DRIVERS))
+    if dataset.GetDriver().ShortName == "JP2OpenJPEG":
+        if openjpeg.is_available():
+            return lambda window: openjpeg.read_window(image, window)
+        _say_whole_tiles()
 
     def read(window: Window) -> UInt16Array:
         pixels: UInt16Array = dataset.ReadAsArray(window.x0, window.y0, window.width, window.height).astype(np.uint16)
         return pixels
 
     return read
+
+
+@functools.cache
+def _say_whole_tiles() -> None:
+    logger.info("no OpenJPEG library can be called beside GDAL: whole JPEG 2000 tiles are decoded, which is slower")
 
 
 @contextmanager

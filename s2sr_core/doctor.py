@@ -11,10 +11,9 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from s2sr_core import footprint, vrt
-from s2sr_core.gdal_runtime import gdal, overridden_python_setting
+from s2sr_core import footprint, openjpeg, vrt
+from s2sr_core.gdal_runtime import IMAGE_DRIVERS, gdal, overridden_python_setting
 from s2sr_core.pixel_functions import SCENE_NODATA
-from s2sr_core.prepare import IMAGE_DRIVERS
 
 _PACKAGES = (
     "prefect",
@@ -74,7 +73,10 @@ def _jp2_driver() -> str:
             ).Close()
             if not np.array_equal(gdal.Open(str(path)).ReadAsArray(), pixels):
                 raise RuntimeError("JP2OpenJPEG gave other pixels than were written")
-    return " ".join(drivers)
+    version = openjpeg.version()
+    return " ".join(drivers) + (
+        f"; windows by OpenJPEG {version}" if version else "; whole tiles only, which is slower"
+    )
 
 
 def _numpy_bindings() -> str:

@@ -14,9 +14,12 @@ import os
 
 from osgeo import gdal, ogr, osr
 
-__all__ = ["gdal", "ogr", "osr", "overridden_python_setting"]
+__all__ = ["IMAGE_DRIVERS", "gdal", "ogr", "osr", "overridden_python_setting"]
 
 PIXEL_FUNCTION_MODULE = "s2sr_core.pixel_functions"
+
+#: GDAL's drivers for what L2A images come as: JPEG 2000 (any of its codecs) and GeoTIFF.
+IMAGE_DRIVERS = ("JP2OpenJPEG", "JP2KAK", "JP2ECW", "JP2MrSID", "JP2Grok", "JP2Lura", "GTiff")
 
 _SETTINGS = {
     "GDAL_VRT_ENABLE_PYTHON": "TRUSTED_MODULES",

@@ -69,8 +69,14 @@ _SIGNATURES = {
 }
 
 
+def version() -> str | None:
+    """Of the OpenJPEG 2.x that GDAL reads JPEG 2000 with, where it can be called from here; else None."""
+    library = _library()
+    return None if library is None else str(library.opj_version().decode())
+
+
 def is_available() -> bool:
-    """Whether GDAL reads JPEG 2000 with an OpenJPEG 2.x that can be called from here."""
+    """Whether windows can be read here."""
     return _library() is not None
 
 

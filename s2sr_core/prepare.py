@@ -18,7 +18,7 @@ from shapely.geometry.base import BaseGeometry
 
 from s2sr_core import footprint, vrt
 from s2sr_core.errors import ProductError
-from s2sr_core.gdal_runtime import gdal, osr
+from s2sr_core.gdal_runtime import IMAGE_DRIVERS, gdal, osr
 from s2sr_core.gridcells import Gridcell, select_gridcells
 from s2sr_core.lattice import Lattice, Window
 from s2sr_core.occupancy import Near, Occupancy, kernel_reach, pixels_near
@@ -27,9 +27,6 @@ from s2sr_core.pixel_functions import Dilation, scl_masked
 from s2sr_core.safe import SCL, BandFile, Product, band_files
 from s2sr_core.scene import Preparation, Scene, SceneBand, SceneGrid, WarpedPiece
 from s2sr_core.workspace import Workspace
-
-#: GDAL's drivers for what L2A images come as: JPEG 2000 (any of its codecs) and GeoTIFF.
-IMAGE_DRIVERS = ("JP2OpenJPEG", "JP2KAK", "JP2ECW", "JP2MrSID", "JP2Grok", "JP2Lura", "GTiff")
 
 #: Pixels added around a scene's outline on the lattice: the outline is drawn with straight lines between points.
 _MARGIN = 8
