@@ -75,7 +75,7 @@ def _jp2_driver() -> str:
                 raise RuntimeError("JP2OpenJPEG gave other pixels than were written")
     version = openjpeg.version()
     return " ".join(drivers) + (
-        f"; windows by OpenJPEG {version}" if version else "; whole tiles only, which is slower"
+        f"; windows by OpenJPEG {version}" if version else "; whole tiles only (slower)"
     )
 
 
