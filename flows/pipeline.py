@@ -9,17 +9,18 @@ from typing import Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.states import Completed, Failed
+from prefect.states import Cancelled, Completed, Failed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect.utilities.annotations import quote
 
-from deployments.clusters.local import local_runner, worker_count
+from deployments.clusters import check_cluster, cluster_runner, worker_count
+from deployments.leftovers import RunCancelledError, cancelled_by_api
 from flows.units import Units
 from s2sr_core.cdse.catalogue import CatalogueProduct
 from s2sr_core.cdse.http import CdseError
 from s2sr_core.cdse.query import read_manifest
 from s2sr_core.composite import Outcome
-from s2sr_core.errors import InputError, ProductError
+from s2sr_core.errors import ClusterError, InputError, ProductError
 from s2sr_core.gridcells import Gridcell
 from s2sr_core.logs import log_environment, logged_to
 from s2sr_core.parameters import RunParameters
@@ -55,15 +56,18 @@ def pipeline(**fields: Any) -> State:
     try:
         parameters = RunParameters(**fields)
         check(parameters)
+        check_cluster(parameters)
         workspace = Workspace(parameters.work_dir)
-        with workspace.opened(), logged_to(workspace.log(0)):
+        with workspace.opened(), logged_to(workspace.log(0)), cancelled_by_api():
             log_environment()
             summary = _run(parameters)
             logger.info(summary.sentence())
             if not parameters.keep_tmp:
                 workspace.clear_tmp()
-    except (InputError, CdseError) as error:
+    except (InputError, CdseError, ClusterError) as error:
         return Failed(message=str(error), data=error)
+    except RunCancelledError as error:
+        return Cancelled(message=str(error))
     return _final_state(summary)
 
 
@@ -80,7 +84,7 @@ def _run(parameters: RunParameters) -> Summary:
         write_scene_index(parameters, quote([download.candidate for download in downloads]), quote([]))
         return Summary.of(len(cells), manifest, downloads=downloads)
 
-    with local_runner(parameters.workers) as runner:
+    with cluster_runner(parameters) as runner:
         if is_offline:
             candidates, downloads = index_scenes(parameters, quote(cells)), []
             preparations = _prepare(runner, parameters, cells, candidates)
@@ -155,7 +159,7 @@ def _prepare(
 ) -> list[Preparation]:
     """Phase 1 of an archive on the workers."""
     scenes = _scenes(runner, parameters)
-    scenes.submit(scene_units(_products(candidates), cells, worker_count(parameters.workers)))
+    scenes.submit(scene_units(_products(candidates), cells, worker_count(parameters)))
     return _by_name(scenes)
 
 
@@ -199,7 +203,7 @@ def _composite(
 
     scenes = [preparation.scene for preparation in preparations if preparation.scene is not None]
     composites = Units(runner, composite_cells, parameters, failed)
-    workers = worker_count(parameters.workers)
+    workers = worker_count(parameters)
     composites.submit(composite_units(cells, scenes, parameters.bands, workers, failed_products))
     return sorted(chain(*composites.results("composites")), key=lambda outcome: (outcome.cell_id, outcome.band))
 
