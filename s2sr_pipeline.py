@@ -25,14 +25,22 @@ from s2sr_core.workspace import Workspace
 PROG = "s2sr-pipeline"
 #: Files named at the end of a run, at most.
 _LISTED = 12
+#: Prefect's settings, unless the environment has them already.
+_PREFECT = {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_LOGGING_LEVEL": "CRITICAL",
+    "DO_NOT_TRACK": "1",
+}
 
 
 def main() -> int:
     """Run the command line; returns the exit code: 0 all done, 1 finished with failures or failed, 2 bad input."""
+    for variable, value in _PREFECT.items():  # which Prefect reads when it is imported
+        os.environ.setdefault(variable, value)
     here = place()
     if here.size == 1:
         return run(_main, PROG)
-    from deployments.clusters.mpi import run_ranks
+    from deployments.ranks import run_ranks
 
     def report(error: InputError) -> int:
         print(f"{PROG}: {error}", file=sys.stderr)
@@ -110,13 +118,6 @@ def _run(parameters: RunParameters) -> int:
     from s2sr_core.preflight import check
 
     check(parameters)
-    for variable, value in {
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_LOGGING_LEVEL": "CRITICAL",
-        "DO_NOT_TRACK": "1",
-    }.items():
-        os.environ.setdefault(variable, value)
     check_cluster(parameters)
 
     from deployments.prefect_server import server_of_run

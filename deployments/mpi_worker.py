@@ -104,7 +104,7 @@ def main() -> int:
         print(f"rank {here.rank}: the launcher started more than {given.ranks} ranks", file=sys.stderr)
         return 1
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    logging.getLogger("distributed").setLevel(logging.WARNING)
+    logging.getLogger("distributed").setLevel(logging.ERROR)
     rank = rank_of(given.name, here.rank, given.ranks)
     security = None
     if given.tls_ca_file:

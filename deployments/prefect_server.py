@@ -1,7 +1,7 @@
-"""A Prefect server for the length of a run, where none is configured and the run's workers may be on other machines.
+"""A Prefect server for the length of a run, where none is configured.
 
-Prefect's own temporary server listens on 127.0.0.1 alone. This one listens where workers can reach it, and answers
-only to whoever knows a secret made for the run, which reaches the workers with their tasks.
+Prefect would start one by itself, but in each worker's process too, and on 127.0.0.1 alone. This one listens where the
+workers can reach it, and answers only to whoever knows a secret made for the run, which travels with the tasks.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from collections.abc import Iterator
 
 import httpx
 from prefect.context import refresh_global_settings_context
-from prefect.server.api.server import SubprocessASGIServer
 from prefect.settings import PREFECT_API_URL
 
 from deployments.interrupts import ctrl_c_held
@@ -26,6 +25,15 @@ from s2sr_core.errors import S2SRError
 
 _START = 180.0
 _PAUSE = 0.2
+#: What a server of one run has no use for: its interface, and the care of deployments.
+_SETTINGS = {
+    "PREFECT_UI_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_FOREMAN_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_CANCELLATION_CLEANUP_ENABLED": "false",
+}
 
 
 class ServerError(S2SRError):
@@ -33,8 +41,8 @@ class ServerError(S2SRError):
 
 
 @contextlib.contextmanager
-def server_of_run(host: str | None) -> Iterator[None]:
-    """See that flows of this block have an API; ``host`` is where workers reach this machine, None if they are on it.
+def server_of_run(host: str) -> Iterator[None]:
+    """See that flows of this block have an API; ``host`` is where workers reach this machine.
 
     A configured API (``PREFECT_API_URL``, or a profile's) is used as it is.
 
@@ -45,18 +53,9 @@ def server_of_run(host: str | None) -> Iterator[None]:
     """
     if PREFECT_API_URL.value():
         yield
-    elif host is None:
-        with ctrl_c_held(), account_hidden():
-            server = SubprocessASGIServer()
-            server.start()
-        try:
-            yield
-        finally:
-            with ctrl_c_held():
-                server.stop()
-    else:
-        with _started(host) as (url, secret), _configured(PREFECT_API_URL=url, PREFECT_API_AUTH_STRING=secret):
-            yield
+        return
+    with _started(host) as (url, secret), _configured(PREFECT_API_URL=url, PREFECT_API_AUTH_STRING=secret):
+        yield
 
 
 @contextlib.contextmanager
@@ -80,7 +79,7 @@ def _started(host: str) -> Iterator[tuple[str, str]]:
     secret = f"s2sr:{secrets.token_urlsafe(24)}"
     words = [sys.executable, "-m", "prefect", "server", "start", "--host", host, "--port", str(port)]
     with ctrl_c_held(), account_hidden():
-        environment = {**os.environ, "PREFECT_SERVER_API_AUTH_STRING": secret, "PREFECT_UI_ENABLED": "0"}
+        environment = {**os.environ, **_SETTINGS, "PREFECT_SERVER_API_AUTH_STRING": secret}
         process = subprocess.Popen(  # noqa: S603
             words, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )

@@ -53,10 +53,10 @@ def check_cluster(parameters: RunParameters) -> None:
         script_of(parameters)
 
 
-def host_of(parameters: RunParameters) -> str | None:
-    """Where the run's workers can reach this process; None where they are all on this machine."""
+def host_of(parameters: RunParameters) -> str:
+    """Where the run's workers can reach this process."""
     if parameters.cluster == "local":
-        return None
+        return "127.0.0.1"
     from deployments.clusters import mpi
     from deployments.site import read_site
 

@@ -1,19 +1,10 @@
-"""Workers that ``mpirun`` started with the program itself: rank 0 has scheduler and flow, each other rank is a worker.
-
-The other ranks do as rank 0 says: work for a scheduler, or exit with a code. They wait for its word without keeping a
-core busy.
-"""
+"""Workers that ``mpirun`` started with the program: rank 0 has scheduler and flow, each other rank is a worker."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
-import signal
-import socket
-import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,101 +14,13 @@ from distributed.utils import get_ip, get_ip_interface
 
 from deployments.clusters.local import local_runner
 from deployments.interrupts import ctrl_c_held
-from deployments.launcher import Place
-from deployments.mpi_worker import serve
+from deployments.ranks import world as world_of_run
 from deployments.runner import ClusterRunner
-from deployments.secrets import forget_account
 from deployments.site import Site
 from s2sr_core.errors import ClusterError, InputError
 
-_PAUSE = 0.1
 #: Seconds that ranks may take to become workers: they all import from one shared filesystem.
 _START = 600.0
-
-_world: World | None = None
-
-
-class World:
-    """MPI's ranks, of which this process is one.
-
-    Raises
-    ------
-    InputError
-        Where mpi4py finds no MPI library, or another than the launcher's.
-    """
-
-    def __init__(self, place: Place) -> None:
-        try:
-            from mpi4py import MPI
-        except (ImportError, RuntimeError) as error:
-            reason = " ".join(str(error).split())
-            raise InputError(
-                "mpirun", place.size, f"mpi4py finds no MPI library ({reason})", "load the launcher's own MPI"
-            ) from error
-        self._mpi, self._comm = MPI, MPI.COMM_WORLD
-        self.rank, self.size = self._comm.Get_rank(), self._comm.Get_size()
-        if self.size != place.size:
-            library = MPI.Get_library_version().partition("\n")[0].partition(",")[0]
-            raise InputError(
-                "mpirun", place.size, f"mpi4py uses {library}, which is not the launcher's", "load the launcher's MPI"
-            )
-        self.is_one_host = len(set(self._comm.allgather(socket.gethostname()))) == 1
-
-    def tell(self, message: tuple[str, Any]) -> None:
-        """Say the same to every other rank."""
-        for request in [self._comm.isend(message, dest=rank) for rank in range(1, self.size)]:
-            request.wait()
-
-    def hear(self) -> tuple[str, Any]:
-        """Wait for what rank 0 says. MPI itself would wait at full speed."""
-        while not self._comm.iprobe(source=0):
-            time.sleep(_PAUSE)
-        message: tuple[str, Any] = self._comm.recv(source=0)
-        return message
-
-    def end(self) -> None:
-        self._mpi.Finalize()
-
-
-def run_ranks(place: Place, main: Callable[[], int], report: Callable[[InputError], int]) -> int:
-    """Call ``main`` on rank 0 and serve it on the others; every rank returns its exit code.
-
-    ``report`` turns bad input that all ranks meet into an exit code; it is called on rank 0 alone.
-    """
-    global _world
-    try:
-        world = World(place)
-    except InputError as error:
-        return report(error) if place.rank == 0 else 2
-    if world.rank > 0:
-        code = _serve(world)
-        world.end()
-        return code
-    _world, code = world, 1
-    try:
-        code = main()
-    except SystemExit as stop:
-        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
-    finally:
-        with ctrl_c_held():
-            world.tell(("exit", code))
-            world.end()
-    return code
-
-
-def _serve(world: World) -> int:
-    """Do what rank 0 says until it says to exit."""
-    forget_account()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
-    while True:
-        kind, said = world.hear()
-        if kind == "exit":
-            return int(said)
-        try:
-            asyncio.run(serve(said.pop("scheduler"), world.rank, **said))
-        except Exception as error:  # noqa: BLE001  # this rank is lost; rank 0 goes on with the others and says when
-            print(f"rank {world.rank}: {type(error).__name__}: {error}", file=sys.stderr)
 
 
 @contextlib.contextmanager
@@ -126,7 +29,7 @@ def mpi_runner(site: Site, work_dir: Path) -> Iterator[ClusterRunner]:
 
     What goes between ranks is encrypted, with keys that are made for the run and travel by MPI.
     """
-    world = _world
+    world = world_of_run()
     if world is None or world.size == 1:
         with local_runner(None) as runner:
             yield runner
@@ -137,7 +40,7 @@ def mpi_runner(site: Site, work_dir: Path) -> Iterator[ClusterRunner]:
         cluster = distributed.LocalCluster(
             n_workers=0,
             threads_per_worker=1,
-            host=address(site, is_one_host=world.is_one_host),
+            host=host(site),
             protocol="tls://",
             security=security,
             dashboard_address="127.0.0.1:0",
@@ -157,11 +60,18 @@ def mpi_runner(site: Site, work_dir: Path) -> Iterator[ClusterRunner]:
             there = len(cluster.scheduler.workers)
             raise ClusterError(f"only {there} of {world.size - 1} ranks became workers in {_START:g} s") from error
         yield runner
+        cluster.sync(_dismiss, cluster.scheduler)
 
 
-def host(site: Site) -> str | None:
-    """Where ranks reach this one; None where all are on this machine."""
-    return None if _world is None or _world.is_one_host else address(site)
+async def _dismiss(scheduler: Any) -> None:
+    """Let the workers go: one whose scheduler just vanishes complains."""
+    await scheduler.retire_workers(workers=list(scheduler.workers), close_workers=True, remove=True)
+
+
+def host(site: Site) -> str:
+    """Where ranks reach this one."""
+    world = world_of_run()
+    return address(site, is_one_host=world is None or world.is_one_host)
 
 
 def address(site: Site, *, is_one_host: bool = False) -> str:
