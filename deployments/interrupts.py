@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import signal
 from collections.abc import Iterator
+from multiprocessing import resource_tracker
 
 
 @contextlib.contextmanager
@@ -29,6 +30,7 @@ def ctrl_c_held() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _held(numbers: set[signal.Signals]) -> Iterator[None]:
+    resource_tracker.ensure_running()  # else multiprocessing starts it with the first process, and unblocks both then
     before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     try:
         yield

@@ -11,17 +11,17 @@ from collections.abc import Iterable, Iterator
 from uuid import UUID
 
 import httpx
-from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
-    FlowRunFilter,
-    FlowRunFilterId,
     TaskRunFilter,
+    TaskRunFilterFlowRunId,
+    TaskRunFilterId,
     TaskRunFilterState,
     TaskRunFilterStateType,
 )
 from prefect.client.schemas.objects import StateType
 from prefect.context import FlowRunContext
-from prefect.exceptions import ObjectNotFound, PrefectException
+from prefect.exceptions import PrefectException
 from prefect.states import Crashed
 
 logger = logging.getLogger("s2sr_core.flow")
@@ -29,7 +29,11 @@ logger = logging.getLogger("s2sr_core.flow")
 _PAGE = 200
 #: Seconds between questions whether the run has been cancelled.
 _ASK = 3.0
-_OPEN = [StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.PAUSED, StateType.CANCELLING]
+_UNFINISHED = TaskRunFilterState(
+    type=TaskRunFilterStateType(
+        any_=[StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.PAUSED, StateType.CANCELLING]
+    )
+)
 
 
 def settle(task_run_ids: Iterable[UUID], message: str) -> int:
@@ -39,42 +43,26 @@ def settle(task_run_ids: Iterable[UUID], message: str) -> int:
     logged: its records are a view of the work, not the work.
     """
     ids = list(task_run_ids)
-    if not ids:
-        return 0
-    settled = 0
-    try:
-        with get_client(sync_client=True) as client:
-            for task_run_id in ids:
-                with contextlib.suppress(ObjectNotFound):
-                    state = client.read_task_run(task_run_id).state
-                    if state is None or not state.is_final():
-                        client.set_task_run_state(task_run_id, Crashed(message=message), force=True)
-                        settled += 1
-    except (httpx.HTTPError, PrefectException, RuntimeError) as error:
-        logger.warning("%d task runs keep their state in Prefect: %s", len(ids) - settled, error)
-    return settled
+    return _settle(TaskRunFilter(id=TaskRunFilterId(any_=ids), state=_UNFINISHED), message) if ids else 0
 
 
 def settle_all(flow_run_id: UUID, message: str) -> int:
     """Bring every task run of a flow run whose process is gone to Crashed; returns how many there were."""
-    with get_client(sync_client=True) as client:
-        found = [task_run_id for page in _open_pages(client, flow_run_id) for task_run_id in page]
-    return settle(found, message)
+    chosen = TaskRunFilter(flow_run_id=TaskRunFilterFlowRunId(any_=[flow_run_id]), state=_UNFINISHED)
+    return _settle(chosen, message)
 
 
-def _open_pages(client: SyncPrefectClient, flow_run_id: UUID) -> Iterator[list[UUID]]:
-    offset = 0
-    while True:
-        page = client.read_task_runs(
-            flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id])),
-            task_run_filter=TaskRunFilter(state=TaskRunFilterState(type=TaskRunFilterStateType(any_=_OPEN))),
-            limit=_PAGE,
-            offset=offset,
-        )
-        yield [task_run.id for task_run in page]
-        if len(page) < _PAGE:
-            return
-        offset += _PAGE
+def _settle(chosen: TaskRunFilter, message: str) -> int:
+    settled = 0
+    try:
+        with get_client(sync_client=True) as client:
+            while page := client.read_task_runs(task_run_filter=chosen, limit=_PAGE):
+                for task_run in page:
+                    client.set_task_run_state(task_run.id, Crashed(message=message), force=True)
+                settled += len(page)
+    except (httpx.HTTPError, PrefectException, RuntimeError) as error:
+        logger.warning("task runs of lost units keep their state in Prefect: %s", error)
+    return settled
 
 
 class RunCancelledError(Exception):

@@ -7,8 +7,9 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Self
 
+import pandas as pd
 import yaml
-from dask.utils import parse_bytes, parse_timedelta
+from dask.utils import parse_bytes
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from s2sr_core.errors import InputError
@@ -27,9 +28,12 @@ def _duration(value: Any) -> Any:
         for part, unit in zip(reversed(parts), (1, 60, 3600, 86400), strict=False):
             seconds += int(part) * unit
         return timedelta(seconds=seconds)
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError(problem)
     try:
-        return timedelta(seconds=parse_timedelta(value, "seconds"))
-    except (ValueError, TypeError, KeyError) as error:
+        text = str(value)
+        return pd.Timedelta(f"{text} s" if text.replace(".", "", 1).isdecimal() else text).to_pytimedelta()
+    except ValueError as error:
         raise ValueError(problem) from error
 
 

@@ -15,9 +15,6 @@ from deployments.interrupts import ctrl_c_held
 from deployments.runner import ClusterRunner
 from deployments.secrets import account_hidden
 
-#: Seconds that workers which are in the middle of a unit have when a run is broken off.
-_PATIENCE = 1.0
-
 
 def worker_count(workers: int | None) -> int:
     """As many as asked for, or one a core that this process may use."""
@@ -56,4 +53,5 @@ async def _kill(cluster: Any) -> None:
     nannies = list(cluster.workers.values())
     for nanny in nannies:
         nanny.auto_restart = False
-    await asyncio.gather(*(nanny.kill(timeout=_PATIENCE) for nanny in nannies), return_exceptions=True)
+    processes = [nanny.process.process for nanny in nannies if nanny.process is not None]
+    await asyncio.gather(*(process.kill() for process in processes), return_exceptions=True)
