@@ -1,5 +1,6 @@
 # make setup   an environment in .venv, and nothing else
 # make test    lint, types and tests
+# make test-long   the tests that take minutes as well
 # make demo    the main job on a sandbox CDSE: query, download, composites, a picture
 # make bench   what it costs beside other programs, in minutes; bench-full within the hour; bench-table: docs/benchmarks.md
 # Each sets up what it needs, on a machine with python3 (any 3.x), pip, make and a Python 3.12 that uv finds or fetches.
@@ -7,7 +8,7 @@
 SHELL := /bin/sh
 BIN := .venv/bin
 
-.PHONY: setup lint test demo bench bench-full bench-table clean
+.PHONY: setup lint test test-long demo clean
 
 setup: .venv/.ready
 
@@ -25,6 +26,9 @@ lint: setup
 	$(BIN)/mypy
 
 test: lint
+	$(BIN)/pytest -m 'not long'
+
+test-long: lint
 	$(BIN)/pytest
 
 demo: setup

@@ -13,9 +13,10 @@ if importlib.util.find_spec("osgeo") is None:
         "them, or run 'make setup' in the checkout for a wheel that holds both."
     )
 
+from deployments.launcher import place
 from s2sr_core import __version__
 from s2sr_core.cdse.http import CdseError
-from s2sr_core.command_line import EXIT_DONE, EXIT_FAILURES, Parser, add_fields, build, run
+from s2sr_core.command_line import EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILURES, Parser, add_fields, build, run
 from s2sr_core.errors import InputError
 from s2sr_core.parameters import RunParameters
 from s2sr_core.summary import Summary
@@ -24,11 +25,28 @@ from s2sr_core.workspace import Workspace
 PROG = "s2sr-pipeline"
 #: Files named at the end of a run, at most.
 _LISTED = 12
+#: Prefect's settings, unless the environment has them already.
+_PREFECT = {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_LOGGING_LEVEL": "CRITICAL",
+    "DO_NOT_TRACK": "1",
+}
 
 
 def main() -> int:
     """Run the command line; returns the exit code: 0 all done, 1 finished with failures or failed, 2 bad input."""
-    return run(_main, PROG)
+    for variable, value in _PREFECT.items():  # which Prefect reads when it is imported
+        os.environ.setdefault(variable, value)
+    here = place()
+    if here.size == 1:
+        return run(_main, PROG)
+    from deployments.ranks import run_ranks
+
+    def report(error: InputError) -> int:
+        print(f"{PROG}: {error}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+
+    return run_ranks(here, lambda: run(_main, PROG), report)
 
 
 def _main(argv: list[str]) -> int:
@@ -40,13 +58,35 @@ def _main(argv: list[str]) -> int:
     )
     add_fields(parser.add_argument_group("parameters of the run"), RunParameters)
     parser.add_argument("--plan", action="store_true", help="Print what would be done, and stop.")
+    parser.add_argument(
+        "--print-job-script",
+        action="store_true",
+        help="Print the batch job script, and stop; nothing is submitted.",
+    )
     parser.add_argument("--doctor", action="store_true", help="Check this installation, and stop.")
     parser.add_argument("--version", action="version", version=f"{PROG} {__version__}")
     arguments = parser.parse_args(argv)
     if arguments.doctor:
         return _doctor(Path(arguments.work_dir or ".").expanduser())
-    parameters = build(RunParameters, arguments)
+    parameters = _placed(build(RunParameters, arguments))
+    if arguments.print_job_script:
+        from deployments.clusters import script_of
+
+        print(script_of(parameters))
+        return EXIT_DONE
     return _plan(parameters) if arguments.plan else _run(parameters)
+
+
+def _placed(parameters: RunParameters) -> RunParameters:
+    """Ranks that an MPI launcher started are workers; a batch system's jobs start their own."""
+    ranks = place().size
+    if ranks == 1 or parameters.cluster == "mpi":
+        return parameters
+    if parameters.cluster != "local":
+        raise InputError(
+            "cluster", parameters.cluster, f"was started {ranks} times by an MPI launcher", "start it once, without"
+        )
+    return parameters.model_copy(update={"cluster": "mpi"})
 
 
 def _doctor(folder: Path) -> int:
@@ -61,11 +101,11 @@ def _doctor(folder: Path) -> int:
 
 
 def _plan(parameters: RunParameters) -> int:
-    from deployments.clusters.local import worker_count
+    from deployments.clusters import worker_count
     from s2sr_core.plan import describe
 
     try:
-        print(describe(parameters, worker_count(parameters.workers)))
+        print(describe(parameters, worker_count(parameters)))
     except CdseError as error:
         print(f"{PROG}: {error}", file=sys.stderr)
         return EXIT_FAILURES
@@ -74,21 +114,18 @@ def _plan(parameters: RunParameters) -> int:
 
 def _run(parameters: RunParameters) -> int:
     """Check what can be checked at once, then run the flow in this process."""
+    from deployments.clusters import check_cluster, host_of
     from s2sr_core.preflight import check
 
     check(parameters)
-    for variable, value in {
-        "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_LOGGING_LEVEL": "CRITICAL",
-        "DO_NOT_TRACK": "1",
-    }.items():
-        os.environ.setdefault(variable, value)
+    check_cluster(parameters)
 
+    from deployments.prefect_server import server_of_run
     from flows.pipeline import pipeline
 
-    state = pipeline(**dict(parameters), return_state=True)
-    result = state.result(raise_on_failure=False)
+    with server_of_run(host_of(parameters)):
+        state = pipeline(**dict(parameters), return_state=True)
+        result = state.result(raise_on_failure=False)
     if isinstance(result, InputError):
         raise result
     if not isinstance(result, Summary):

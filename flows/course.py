@@ -8,7 +8,7 @@ from typing import Any
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect.utilities.annotations import quote
 
-from deployments.clusters.local import worker_count
+from deployments.clusters import worker_count
 from flows.units import Work
 from s2sr_core.composite import Outcome
 from s2sr_core.decoded import CopiesInUse
@@ -64,7 +64,7 @@ class Course:
     ) -> None:
         self.parameters, self.cells, self.found = parameters, cells, found
         self.outcomes: list[Outcome] = []
-        self._runner, self._workers = runner, worker_count(parameters.workers)
+        self._runner, self._workers = runner, worker_count(parameters)
         self._computes = parameters.stage != "download"
         self._schedule = Schedule(cell_groups(cells, parameters.bands, self._workers), _selected(found))
         self._products = {str(product.name): product for product in self._schedule.products}

@@ -8,15 +8,16 @@ from typing import Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.states import Completed, Failed
+from prefect.states import Cancelled, Completed, Failed
 from prefect.utilities.annotations import quote
 
-from deployments.clusters.local import local_runner, worker_count
+from deployments.clusters import check_cluster, cluster_runner, worker_count
+from deployments.leftovers import RunCancelledError, cancelled_by_api
 from flows.course import Course, threads
 from s2sr_core.cdse.catalogue import CatalogueProduct
 from s2sr_core.cdse.http import CdseError
 from s2sr_core.cdse.query import read_manifest
-from s2sr_core.errors import InputError
+from s2sr_core.errors import ClusterError, InputError
 from s2sr_core.gridcells import Gridcell
 from s2sr_core.logs import log_environment, logged_to
 from s2sr_core.parameters import RunParameters
@@ -40,15 +41,18 @@ def pipeline(**fields: Any) -> State:
     try:
         parameters = RunParameters(**fields)
         check(parameters)
+        check_cluster(parameters)
         workspace = Workspace(parameters.work_dir)
-        with workspace.opened(), logged_to(workspace.log(0)):
+        with workspace.opened(), logged_to(workspace.log(0)), cancelled_by_api():
             log_environment()
             summary = _run(parameters)
             logger.info(summary.sentence())
             if not parameters.keep_tmp:
                 workspace.clear_tmp()
-    except (InputError, CdseError) as error:
+    except (InputError, CdseError, ClusterError) as error:
         return Failed(message=str(error), data=error)
+    except RunCancelledError as error:
+        return Cancelled(message=str(error))
     return _final_state(summary)
 
 
@@ -60,10 +64,10 @@ def _run(parameters: RunParameters) -> Summary:
     if parameters.stage == "query":
         return Summary.of(len(cells), found)
     if parameters.stage == "download":
-        with threads(worker_count(parameters.workers)) as runner:
+        with threads(worker_count(parameters)) as runner:
             return Course(runner, parameters, cells, found).run()
 
-    with local_runner(parameters.workers) as runner:
+    with cluster_runner(parameters) as runner:
         course = Course(runner, parameters, cells, found)
         summary = course.run()
     if parameters.quicklook:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
 from prefect import Task
 from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner
 
+from deployments.leftovers import settle
 from s2sr_core.errors import InputError
 from s2sr_core.parameters import RunParameters
 from s2sr_core.progress import progress_of_several
 from tasks.partly_failed import PartlyFailedError
+
+#: Seconds between looks at the cluster while no result comes.
+_PAUSE = 1.0
 
 
 class Unit(Protocol):
@@ -50,28 +54,38 @@ class Units[U: Unit, R]:
     def under_way(self) -> int:
         return len(self._pending)
 
-    def end(self, future: PrefectFuture[list[R]]) -> None:
+    def end(self, future: PrefectFuture[list[R]], outcome: list[R] | Exception) -> None:
         """Hand on what came of a unit."""
-        self._then(self._results(future, self._pending.pop(future)))
+        self._then(self._results(self._pending.pop(future), outcome))
 
-    def _results(self, future: PrefectFuture[list[R]], unit: U) -> list[R]:
-        try:
-            return future.result()
-        except PartlyFailedError as error:
-            return list(error.results)
-        except InputError:
-            raise
-        except Exception as error:  # noqa: BLE001  # the task crashed or its worker died: the rest goes on
-            return self._lost(unit, " ".join(f"{type(error).__name__}: {error}".split()))
+    def break_off(self) -> None:
+        """No worker will say what became of the rest."""
+        pending, self._pending = self._pending, {}
+        settle((future.task_run_id for future in pending), "The run ended before this unit did.")
+
+    def _results(self, unit: U, outcome: list[R] | Exception) -> list[R]:
+        match outcome:
+            case PartlyFailedError():
+                return list(outcome.results)
+            case InputError():
+                raise outcome
+            case Exception():  # the task crashed or its worker died: the rest goes on
+                return self._lost(unit, " ".join(f"{type(outcome).__name__}: {outcome}".split()))
+        return outcome
 
 
 class Work:
-    """Units of several tasks, all under way at once."""
+    """Units of several tasks, all under way at once.
+
+    The result of a unit is fetched as soon as it is there: workers come and go, and what only a worker has goes with
+    it and would be computed again.
+    """
 
     def __init__(self, parameters: RunParameters) -> None:
         self._parameters = parameters
-        self._ended: SimpleQueue[tuple[Units[Any, Any], PrefectFuture[Any]]] = SimpleQueue()
+        self._ended: SimpleQueue[tuple[Units[Any, Any], PrefectFuture[Any], Any]] = SimpleQueue()
         self._kinds: list[Units[Any, Any]] = []
+        self._watches: set[Callable[[], None]] = set()
 
     def units[U: Unit, R](
         self,
@@ -89,11 +103,13 @@ class Work:
         def submit(unit: U) -> PrefectFuture[list[R]]:
             named = task.with_options(task_run_name=f"{task.name} {unit.title}")
             future: PrefectFuture[list[R]] = runner.submit(named, {"unit": unit, "parameters": self._parameters})
-            future.add_done_callback(lambda ended: self._ended.put((kind, ended)))
+            future.add_done_callback(lambda ended: self._ended.put((kind, ended, _fetched(ended))))
             return future
 
         kind = Units(title, submit, lost, then)
         self._kinds.append(kind)
+        if watch := getattr(runner, "watch", None):
+            self._watches.add(watch)
         return kind
 
     def wait(self, *awaited: Units[Any, Any]) -> None:
@@ -105,11 +121,38 @@ class Work:
         ------
         InputError
             Where a task met one: it is the user's to mend, and every other unit would meet it too.
+        ClusterError
+            Where no worker is left, and none comes.
         """
         with progress_of_several() as show:
-            while any(kind.under_way for kind in awaited):
-                kind, future = self._ended.get()
-                kind.end(future)
-                for each in self._kinds:
-                    if each.count:
-                        show(each.title, each.count - each.under_way, each.count)
+            try:
+                while any(kind.under_way for kind in awaited):
+                    try:
+                        kind, future, outcome = self._ended.get(timeout=_PAUSE)
+                    except Empty:
+                        for watch in self._watches:
+                            watch()
+                        continue
+                    kind.end(future, outcome)
+                    for each in self._kinds:
+                        if each.count:
+                            show(each.title, each.count - each.under_way, each.count)
+            except BaseException:
+                for kind in self._kinds:
+                    kind.break_off()
+                raise
+
+
+def _fetched[R](future: PrefectFuture[R]) -> R | Exception:
+    """Take the result from the worker that has it; called in a thread of its own."""
+    outcome: R | Exception
+    try:
+        outcome = future.result()
+    except Exception as error:  # noqa: BLE001  # handed over, and raised or recorded by who takes it
+        outcome = error
+    wrapped = getattr(future, "wrapped_future", None)
+    if getattr(wrapped, "status", "finished") not in ("finished", "pending"):
+        settle([future.task_run_id], f"Its worker was lost: {outcome}")
+    if (release := getattr(wrapped, "release", None)) is not None:
+        release()
+    return outcome

@@ -74,9 +74,7 @@ def _jp2_driver() -> str:
             if not np.array_equal(gdal.Open(str(path)).ReadAsArray(), pixels):
                 raise RuntimeError("JP2OpenJPEG gave other pixels than were written")
     version = openjpeg.version()
-    return " ".join(drivers) + (
-        f"; windows by OpenJPEG {version}" if version else "; whole tiles only (slower)"
-    )
+    return " ".join(drivers) + (f"; windows by OpenJPEG {version}" if version else "; whole tiles only (slower)")
 
 
 def _numpy_bindings() -> str:

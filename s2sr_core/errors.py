@@ -1,4 +1,4 @@
-"""The errors of a run: what the user can mend, what is wrong with one product, what is wrong with one composite."""
+"""The errors of a run: what the user can mend, what is wrong with the workers, what is wrong with one product."""
 
 from __future__ import annotations
 
@@ -31,6 +31,10 @@ class InputError(S2SRError):
 
     def __str__(self) -> str:
         return f"{self.field} = {_shown(self.value)}: {self.problem}; {self.remedy}."
+
+
+class ClusterError(S2SRError):
+    """The workers of a run are gone and no others come; the message names the job and its log."""
 
 
 class ProductError(S2SRError):

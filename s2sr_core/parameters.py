@@ -31,6 +31,7 @@ Band = Literal["B02", "B03", "B04", "B05", "B06", "B07", "B8A", "B11", "B12"]
 Resampling = Literal["bilinear", "nearest", "cubic"]
 EngineName = Literal["fast", "reference"]
 Stage = Literal["all", "query", "download", "composite"]
+ClusterName = Literal["local", "mpi", "slurm", "pbs", "lsf", "sge", "oar", "htcondor"]
 
 
 def _check_bbox(bbox: Bounds) -> Bounds:
@@ -236,6 +237,13 @@ class RunParameters(BaseModel):
     workers: Annotated[
         int | None, Field(ge=1, le=1024, description="Dask workers on this machine; one a core by default.")
     ] = None
+    cluster: Annotated[
+        ClusterName,
+        Field(description="Where workers run: this machine, the ranks of mpirun, or jobs of a batch system."),
+    ] = "local"
+    site: Annotated[
+        ExpandedPath | None, Field(description="YAML file with the settings of the batch system (docs/hpc.md).")
+    ] = None
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
@@ -248,6 +256,8 @@ class RunParameters(BaseModel):
             )
         if self.source is not None and self.stage in ("query", "download"):
             raise InputError("stage", self.stage, "has nothing to do where source is given", "leave one of them out")
+        if self.site is not None and self.cluster == "local":
+            raise InputError("site", self.site, "is of no use on this machine alone", "give --cluster as well")
         if set(self.scl_mask) >= set(SCL_CLASSES):
             raise InputError("scl_mask", self.scl_mask, "masks every class", "leave out the clear ones, 4 5 6")
         if clear := sorted(set(self.scl_dilation) - set(self.scl_mask)):

@@ -1,0 +1,28 @@
+"""PBS Professional and OpenPBS."""
+
+from __future__ import annotations
+
+from dask.utils import parse_bytes
+from dask_jobqueue import PBSCluster
+
+from deployments.clusters.batch import BatchSystem, hours
+from deployments.site import Site
+
+
+def _chunk(site: Site) -> str:
+    """All ranks on one host."""
+    cores, mebibytes = site.ranks * site.threads, -(-parse_bytes(site.memory) * site.ranks // 2**20)
+    return f"select=1:ncpus={cores}:mpiprocs={site.ranks}:ompthreads={site.threads}:mem={mebibytes}mb"
+
+
+PBS = BatchSystem(
+    cluster=PBSCluster,
+    options=lambda site: {
+        "queue": site.queue,
+        "account": site.account,
+        "walltime": hours(site),
+        "resource_spec": _chunk(site),
+    },
+    state=("qstat",),
+    ended=r"Unknown Job|has finished|\s[CFEX] \S+\s*$|^$",
+)

@@ -1,0 +1,190 @@
+"""The site file: how a batch system is to run the workers, as YAML (``--site``)."""
+
+from __future__ import annotations
+
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import pandas as pd
+import yaml
+from dask.utils import parse_bytes
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from s2sr_core.errors import InputError
+
+
+def _duration(value: Any) -> Any:
+    """``90``, ``30 min``, ``12h`` or ``01:30:00`` as a timedelta."""
+    if isinstance(value, timedelta):
+        return value
+    problem = "is no duration; write one like 01:30:00, 90 min or 12 h"
+    if isinstance(value, str) and ":" in value:
+        parts = value.replace("-", ":", 1).split(":")
+        if not all(part.isdecimal() for part in parts) or not 2 <= len(parts) <= 4:
+            raise ValueError(problem)
+        seconds = 0
+        for part, unit in zip(reversed(parts), (1, 60, 3600, 86400), strict=False):
+            seconds += int(part) * unit
+        return timedelta(seconds=seconds)
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise ValueError(problem)
+    try:
+        text = str(value)
+        return pd.Timedelta(f"{text} s" if text.replace(".", "", 1).isdecimal() else text).to_pytimedelta()
+    except ValueError as error:
+        raise ValueError(problem) from error
+
+
+def _check_launcher(launcher: str) -> str:
+    if "\n" in launcher:
+        raise ValueError("is more than one line; write one command like mpirun -n {ranks}")
+    try:
+        launcher.format(ranks=1)
+    except (KeyError, IndexError, ValueError) as error:
+        raise ValueError("holds braces other than {ranks}; write one command like mpirun -n {ranks}") from error
+    return launcher
+
+
+def _check_memory(memory: str) -> str:
+    try:
+        size = parse_bytes(memory)
+    except ValueError as error:
+        raise ValueError("is no amount of memory; write one like 4 GiB") from error
+    if size < 2**20:
+        raise ValueError("is less than 1 MiB; write one like 4 GiB")
+    return memory
+
+
+def _no_newline(text: str) -> str:
+    if "\n" in text:
+        raise ValueError("is more than one line; write one line an entry")
+    return text
+
+
+Line = Annotated[str, AfterValidator(_no_newline)]
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+
+
+class Site(BaseModel):
+    """What a site's batch system wants to know. A key left out has the default given here."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
+
+    queue: Annotated[Line | None, Field(description="Queue or partition of the jobs.")] = None
+    account: Annotated[Line | None, Field(description="Account or project that pays.")] = None
+    walltime: Annotated[Duration, Field(description="Time limit of a job.")] = timedelta(hours=1)
+    ranks: Annotated[int, Field(ge=1, le=4096, description="MPI ranks of a job; each is one worker.")] = 4
+    threads: Annotated[int, Field(ge=1, le=256, description="Cores reserved for each rank.")] = 1
+    memory: Annotated[str, AfterValidator(_check_memory), Field(description="Memory reserved for each rank.")] = "4 GiB"
+    launcher: Annotated[
+        str,
+        AfterValidator(_check_launcher),
+        Field(description="Command that starts the ranks of a job, with its arguments; {ranks} is their number."),
+    ] = "mpirun -n {ranks}"
+    python: Annotated[Line, Field(description="Interpreter of the workers; the submitting one by default.")] = (
+        sys.executable
+    )
+    prologue: Annotated[
+        list[Line],
+        Field(description="Shell lines that run before the launcher. Jobs inherit no environment: set it here."),
+    ] = []
+    directives: Annotated[
+        list[Line],
+        Field(description="Further directives of the job, without their prefix; for HTCondor as key = value."),
+    ] = []
+    directives_skip: Annotated[
+        list[Line], Field(description="Directives to leave out: every line that holds one of these texts.")
+    ] = []
+    interface: Annotated[
+        Line | None,
+        Field(description="Network interface of scheduler and workers, e.g. ib0; else the default route's."),
+    ] = None
+    tls: Annotated[bool, Field(description="Encrypt and authenticate what goes between scheduler and workers.")] = True
+    scratch: Annotated[
+        Path | None, Field(description="Folder for what Dask and GDAL spill; may be local to a node.")
+    ] = None
+    min_jobs: Annotated[int, Field(ge=0, le=10_000, description="Jobs to hold also while there is no work.")] = 0
+    max_jobs: Annotated[int, Field(ge=1, le=10_000, description="The most jobs at once.")] = 2
+    adaptive: Annotated[
+        bool, Field(description="Follow the work, from min_jobs to max_jobs; else hold max_jobs all the time.")
+    ] = True
+    idle: Annotated[Duration, Field(description="How long a job may have nothing to do before it is ended.")] = (
+        timedelta(minutes=1)
+    )
+    queue_timeout: Annotated[
+        Duration, Field(description="The run fails where it waits so long for the first job to start.")
+    ] = timedelta(hours=12)
+    lifetime: Annotated[
+        Duration | None,
+        Field(description="Age at which a worker takes no more units; three quarters of walltime by default."),
+    ] = None
+    lifetime_stagger: Annotated[
+        Duration | None,
+        Field(description="Lifetimes differ by up to so much, at random; a twentieth of walltime by default."),
+    ] = None
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        if self.min_jobs > self.max_jobs:
+            raise InputError("min_jobs", self.min_jobs, f"is more than max_jobs ({self.max_jobs})", "give fewer")
+        if self.worker_lifetime + self.stagger >= self.walltime:
+            raise InputError(
+                "lifetime",
+                self.worker_lifetime,
+                f"and lifetime_stagger ({self.stagger}) leave no time before walltime ({self.walltime})",
+                "leave the time of the longest unit, a quarter of walltime or more",
+            )
+        return self
+
+    @property
+    def worker_lifetime(self) -> timedelta:
+        return self.lifetime if self.lifetime is not None else self.walltime * 0.75
+
+    @property
+    def stagger(self) -> timedelta:
+        return self.lifetime_stagger if self.lifetime_stagger is not None else self.walltime * 0.05
+
+    @property
+    def workers(self) -> int:
+        """The most workers at once."""
+        return self.max_jobs * self.ranks
+
+
+def read_site(path: Path | None) -> Site:
+    """The site file at ``path``; without one, the defaults.
+
+    Raises
+    ------
+    InputError
+        Where it cannot be read, is no YAML mapping, or holds a key or value that is not as :class:`Site` wants it.
+    """
+    if path is None:
+        return Site()
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "is no text"
+        raise InputError("site", path, f"cannot be read ({reason})", "give the path of a YAML file") from error
+    except yaml.YAMLError as error:
+        raise InputError("site", path, f"is no YAML ({' '.join(str(error).split())})", "mend it") from error
+    if not isinstance(content, dict):
+        raise InputError("site", path, "holds no keys", "write key: value lines as docs/hpc.md has them")
+    try:
+        return Site(**{str(key): value for key, value in content.items()})
+    except ValidationError as error:
+        raise _input_error(path, error) from error
+
+
+def _input_error(path: Path, error: ValidationError) -> InputError:
+    first = error.errors()[0]
+    key = str(first["loc"][0]) if first["loc"] else ""
+    if first["type"] == "extra_forbidden":
+        return InputError("site", path, f"has the unknown key {key}", "docs/hpc.md lists the keys there are")
+    problem, _, remedy = str(first["msg"]).removeprefix("Value error, ").partition("; ")
+    description = Site.model_fields[key].description or "" if key in Site.model_fields else ""
+    value = " ".join(str(first.get("input")).split())
+    return InputError(
+        "site", path, f"{key} = {value!r} {problem[0].lower() + problem[1:]}", remedy or description.rstrip(".")
+    )

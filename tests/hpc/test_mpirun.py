@@ -1,0 +1,140 @@
+"""The specification's command: ``mpirun … -n N python s2sr_pipeline.py …``, with Open MPI and with MPICH."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import shapely
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL
+from scenes import parameters_for, product_name, run, write_scene
+
+from s2sr_core.gridcells import Gridcell
+from s2sr_core.parameters import RunParameters
+from s2sr_core.sandbox.grid import Grid
+
+ROOT = Path(__file__).resolve().parents[2]
+CELLS = [
+    Gridcell(f"c{column}", shapely.box(west, 68.625, west + 0.01, 68.635))
+    for column, west in enumerate((-149.62, -149.61, -149.60, -149.59))
+]
+
+
+@pytest.fixture(scope="module")
+def parameters(tmp_path_factory: pytest.TempPathFactory) -> RunParameters:
+    folder = tmp_path_factory.mktemp("archive")
+    rng, grid = np.random.default_rng(0), Grid.utm(-149.6, 68.63, 100, zone=5)
+    for number in range(3):
+        write_scene(folder / "archive", product_name(number), grid, rng, ("B04",))
+    return parameters_for(folder, folder / "archive", CELLS)
+
+
+def command(
+    mpi: tuple[str, Path], ranks: int, parameters: RunParameters, work_dir: Path, *extra: str
+) -> subprocess.CompletedProcess[str]:
+    """The command as a user types it, the account's variables forwarded as the specification has it."""
+    name, folder = mpi
+    launcher = [str(folder / "bin" / "mpirun")]
+    environment = {
+        **os.environ,
+        "LD_LIBRARY_PATH": str(folder / "lib"),
+        "CDSE_USERNAME": "somebody",
+        "CDSE_PASSWORD_FILE": "/nowhere",
+        "PREFECT_API_URL": str(PREFECT_API_URL.value()),
+    }
+    assert PREFECT_API_AUTH_STRING.value() is None
+    if name == "openmpi":  # MPICH has no -x and forwards the environment by itself
+        environment |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+        launcher += ["-x", "CDSE_USERNAME", "-x", "CDSE_PASSWORD_FILE", "--map-by", ":OVERSUBSCRIBE"]
+    words = ["--bbox", *map(str, parameters.bbox), "--grid_csv", str(parameters.grid_csv), "--source"]
+    words += [str(parameters.source), "--start", "2019-06-01T00:00:00Z", "--end", "2019-08-31T00:00:00Z"]
+    words += ["--bands", "B04", "--tap", "--work_dir", str(work_dir), *extra]
+    return subprocess.run(
+        [*launcher, "-n", str(ranks), sys.executable, str(ROOT / "s2sr_pipeline.py"), *words],
+        env=environment,
+        cwd=work_dir.parent,
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+
+
+def composites(work_dir: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in work_dir.glob("composites/*/*.tif")}
+
+
+def test_rank_0_has_the_flow_and_the_others_are_workers(
+    mpi: tuple[str, Path], parameters: RunParameters, tmp_path: Path, prefect_server: None
+) -> None:
+    done = command(mpi, 4, parameters, tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("4 composites of 4 cells from 3 scenes: 4 written, 0 kept")
+    assert "Traceback" not in done.stderr
+    assert "distributed" not in done.stderr
+    logs = {path.name: path.read_text() for path in (tmp_path / "run" / "logs").glob("pipeline_rank*.log")}
+    assert set(logs) == {f"pipeline_rank{rank}.log" for rank in range(4)}
+    assert "written from" not in logs["pipeline_rank0.log"]
+    assert "".join(logs.values()).count(": written from") == 4
+
+    quiet = parameters.model_copy(update={"work_dir": tmp_path / "quiet"})
+    run(quiet)
+    assert composites(tmp_path / "run") == composites(tmp_path / "quiet")
+
+
+def test_bad_input_is_said_once_and_every_rank_ends_with_2(
+    mpi: tuple[str, Path], parameters: RunParameters, tmp_path: Path, prefect_server: None
+) -> None:
+    done = command(mpi, 3, parameters, tmp_path / "run", "--months", "13")
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    assert done.stderr.count("s2sr-pipeline: months = '13'") == 1
+    assert "Traceback" not in done.stderr
+
+
+def test_failures_end_with_1(
+    mpi: tuple[str, Path], parameters: RunParameters, tmp_path: Path, prefect_server: None
+) -> None:
+    (tmp_path / "run" / "composites" / "c0" / "cell_c0_B04_median_clip.tif").mkdir(parents=True)
+    done = command(mpi, 3, parameters, tmp_path / "run")
+    assert done.returncode == 1, done.stderr
+    assert "1 composite failed" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_one_rank_is_a_local_run(
+    mpi: tuple[str, Path], parameters: RunParameters, tmp_path: Path, prefect_server: None
+) -> None:
+    done = command(mpi, 1, parameters, tmp_path / "run", "--workers", "1")
+    assert done.returncode == 0, done.stderr
+    assert len(composites(tmp_path / "run")) == 4
+
+
+def test_the_same_line_under_sbatch(
+    openmpi: Path, parameters: RunParameters, tmp_path: Path, prefect_server: None, slurm_state: Path
+) -> None:
+    """The allocation tells mpirun where to run; no other Slurm job is submitted."""
+    words = ["--bbox", *map(str, parameters.bbox), "--grid_csv", str(parameters.grid_csv), "--source"]
+    words += [str(parameters.source), "--start", "2019-06-01", "--end", "2019-08-31", "--bands", "B04", "--tap"]
+    line = " ".join([f"{openmpi}/bin/mpirun -x CDSE_USERNAME -n 3 {sys.executable} {ROOT}/s2sr_pipeline.py", *words])
+    script = f"""#!/bin/bash
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 LD_LIBRARY_PATH={openmpi}/lib CDSE_USERNAME=x
+export PREFECT_API_URL={PREFECT_API_URL.value()}
+{line} --work_dir {tmp_path}/run
+"""
+    (tmp_path / "job.sh").write_text(script)
+    done = subprocess.run(
+        ["sbatch", "--wait", "--ntasks=3", "--export=NONE", f"--output={tmp_path}/out", f"{tmp_path}/job.sh"],
+        capture_output=True, text=True, timeout=400, check=False,
+    )  # fmt: skip
+    said = (tmp_path / "out").read_text()
+    assert done.returncode == 0, said
+    assert "4 written" in said
+    assert "Traceback" not in said
+    assert {path.name for path in (tmp_path / "run" / "logs").glob("*.log")} == {
+        f"pipeline_rank{r}.log" for r in range(3)
+    }
