@@ -1,12 +1,13 @@
 # make setup   an environment in .venv, and nothing else
 # make test    lint, types and tests
 # make demo    the main job on a sandbox CDSE: query, download, composites, a picture
+# make serve   Prefect's server, a worker, the deployments and a sandbox CDSE on this machine, until Ctrl-C
 # Each sets up what it needs, on a machine with python3 (any 3.x), pip, make and a Python 3.12 that uv finds or fetches.
 
 SHELL := /bin/sh
 BIN := .venv/bin
 
-.PHONY: setup lint test demo clean
+.PHONY: setup lint test demo serve clean
 
 setup: .venv/.ready
 
@@ -29,5 +30,8 @@ test: lint
 demo: setup
 	$(BIN)/python -m deployments.demo
 
+serve: setup
+	@$(BIN)/python -m deployments.serve
+
 clean:
-	rm -rf demo .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf demo service .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -5,19 +5,23 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect.utilities.annotations import quote
 
 from deployments.clusters.local import local_runner, worker_count
+from flows.recovery import noted
 from flows.units import Units
 from s2sr_core.cdse.catalogue import CatalogueProduct
 from s2sr_core.cdse.http import CdseError
 from s2sr_core.cdse.query import read_manifest
+from s2sr_core.command_line import checked
 from s2sr_core.composite import Outcome
 from s2sr_core.errors import InputError, ProductError
 from s2sr_core.gridcells import Gridcell
@@ -39,27 +43,39 @@ from s2sr_core.selection import Candidate, CellsNear, Download
 from s2sr_core.signature import takes_fields_of
 from s2sr_core.summary import Summary, counted
 from s2sr_core.workspace import Workspace
+from tasks.artifacts import Bars
 from tasks.composites import composite_cells
 from tasks.gridcells import select_gridcells
 from tasks.products import download_products, query_products
-from tasks.reports import begin_composites, draw_quicklooks, write_manifests, write_scene_index
+from tasks.reports import begin_composites, draw_quicklooks, show_results, write_manifests, write_scene_index
 from tasks.scenes import index_scenes, prepare_scene
 
 logger = logging.getLogger("s2sr_core.flow")
 
 
-@flow(name="s2sr-pipeline", flow_run_name="composite {work_dir.name}")
+def _run_name() -> str:
+    return f"composite {Path(str(flow_run.parameters['work_dir'])).name}"
+
+
+# The model checks the parameters, and says what is wrong in one sentence.
+@flow(name="s2sr-pipeline", flow_run_name=_run_name, validate_parameters=False)
 @takes_fields_of(RunParameters)
 def pipeline(**fields: Any) -> State:
     """Composite Sentinel-2 L2A scenes: one cloud-free median GeoTIFF for each gridcell and band."""
     try:
-        parameters = RunParameters(**fields)
+        parameters = checked(RunParameters, fields)
         check(parameters)
         workspace = Workspace(parameters.work_dir)
-        with workspace.opened(), logged_to(workspace.log(0)):
+        with (
+            workspace.opened(),
+            logged_to(workspace.log(0)),
+            noted(workspace, parameters),
+            Bars().shown() as bars,
+        ):
             log_environment()
             summary = _run(parameters)
             logger.info(summary.sentence())
+            show_results(parameters, summary, bars.seconds())
             if not parameters.keep_tmp:
                 workspace.clear_tmp()
     except (InputError, CdseError) as error:
@@ -123,9 +139,9 @@ def _downloads(
         ]
 
     products = [c.product for c in manifest if c.status == "selected" and c.product is not None]
-    downloads = Units(threads, download_products, parameters, failed)
+    downloads = Units(threads, download_products, parameters, failed, "downloads")
     downloads.submit(download_units(products))
-    yield from downloads.results("downloads")
+    yield from downloads.results()
 
 
 def _download_and_prepare(
@@ -164,11 +180,11 @@ def _scenes(runner: TaskRunner[Any], parameters: RunParameters) -> Units[SceneUn
         names = [str(product.name) for product, _ in unit.products]
         return [Preparation(name, None, (ProductError(name, reason, step="prepare"),)) for name in names]
 
-    return Units(runner, prepare_scene, parameters, failed)
+    return Units(runner, prepare_scene, parameters, failed, "scenes")
 
 
 def _by_name(scenes: Units[SceneUnit, Preparation]) -> list[Preparation]:
-    return sorted(chain(*scenes.results("scenes")), key=lambda preparation: preparation.product)
+    return sorted(chain(*scenes.results()), key=lambda preparation: preparation.product)
 
 
 def _products(candidates: Sequence[Candidate[Product]]) -> list[Product]:
@@ -198,10 +214,10 @@ def _composite(
         ]
 
     scenes = [preparation.scene for preparation in preparations if preparation.scene is not None]
-    composites = Units(runner, composite_cells, parameters, failed)
+    composites = Units(runner, composite_cells, parameters, failed, "cells")
     workers = worker_count(parameters.workers)
     composites.submit(composite_units(cells, scenes, parameters.bands, workers, failed_products))
-    return sorted(chain(*composites.results("composites")), key=lambda outcome: (outcome.cell_id, outcome.band))
+    return sorted(chain(*composites.results()), key=lambda outcome: (outcome.cell_id, outcome.band))
 
 
 def _final_state(summary: Summary) -> State:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from prefect import task
 from prefect.client.schemas.objects import State, TaskRun
+from prefect.concurrency.sync import concurrency
 from prefect.tasks import Task
 
 from s2sr_core.cdse import client
@@ -67,7 +68,8 @@ def download_products(unit: DownloadUnit, parameters: RunParameters) -> list[Dow
         title, path = str(product.name), downloader.folder / product.name.folder
         size = 0
         try:
-            size = downloader.download(product, parameters.bands)
+            with concurrency("cdse"):  # where the server has such a limit; see deployments/set_up.py
+                size = downloader.download(product, parameters.bands)
             candidate = Candidate(title, read_product(path), "selected", name=product.name, path=path)
         except ProductError as error:
             candidate = Candidate(title, None, "failed", error.reason, error.step, product.name, path)

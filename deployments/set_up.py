@@ -1,0 +1,98 @@
+"""What a Prefect server needs before deployments: ``python -m deployments.set_up``, and ``make serve`` by itself.
+
+Makes the work pool, the concurrency limit of the CDSE account and, where somebody is to be told, the automation that
+notifies of failures, on the server that ``PREFECT_API_URL`` names. It may be run again at any time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+
+import httpx
+from prefect.automations import Automation, EventTrigger, Posture, ResourceSpecification
+from prefect.blocks.notifications import CustomWebhookNotificationBlock
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.events.actions import SendNotification
+from prefect.exceptions import ObjectAlreadyExists
+from prefect.settings import PREFECT_API_URL
+from prefect.workers.process import ProcessWorker
+
+#: The work pool of every deployment in prefect.yaml.
+WORK_POOL = "s2sr"
+#: The concurrency limit that every product holds a slot of while it is downloaded, and its slots: an account at CDSE
+#: may have four connections, from all machines together.
+DOWNLOADS, DOWNLOAD_SLOTS = "cdse", 4
+#: Where failures are told: any URL that takes a POST of JSON with a ``text`` (Slack, Mattermost and others do).
+NOTIFY_URL = "S2SR_NOTIFY_URL"
+_AUTOMATION = "s2sr: tell of failures"
+_BLOCK = "s2sr-failures"
+
+
+def set_up(client: SyncPrefectClient, notify_url: str | None = None) -> list[str]:
+    """Make what is missing and bring the rest up to date; returns a line for each thing."""
+    template = ProcessWorker.get_default_base_job_template()
+    with contextlib.suppress(ObjectAlreadyExists):
+        client.create_work_pool(WorkPoolCreate(name=WORK_POOL, type=ProcessWorker.type, base_job_template=template))
+    client.upsert_global_concurrency_limit_by_name(DOWNLOADS, DOWNLOAD_SLOTS)
+    done = [f"work pool {WORK_POOL}", f"concurrency limit {DOWNLOADS}: {DOWNLOAD_SLOTS}"]
+    if notify_url:
+        notify_of_failures(client, notify_url)
+        done.append(f"automation {_AUTOMATION!r}")
+    return done
+
+
+def notify_of_failures(client: SyncPrefectClient, url: str) -> None:
+    """An automation that posts a line to ``url`` when a flow run of this project fails or crashes."""
+    block = CustomWebhookNotificationBlock(
+        name=_BLOCK, url=url, json_data={"text": "{{subject}}: {{body}}"}, allow_private_urls=True
+    )
+    block_id = block.save(_BLOCK, overwrite=True)
+    automation = Automation(
+        name=_AUTOMATION,
+        description="A flow run of S2SR failed or crashed.",
+        trigger=EventTrigger(
+            expect={"prefect.flow-run.Failed", "prefect.flow-run.Crashed"},
+            match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
+            match_related=ResourceSpecification(
+                {"prefect.resource.id": "prefect.tag.s2sr", "prefect.resource.role": "tag"}
+            ),
+            posture=Posture.Reactive,
+            threshold=1,
+        ),
+        actions=[
+            SendNotification(
+                block_document_id=block_id,
+                subject="{{ flow.name }} {{ flow_run.name }}: {{ flow_run.state.name }}",
+                body="{{ flow_run.state.message }} {{ flow_run|ui_url }}",
+            )
+        ],
+    )
+    for old in client.read_automations_by_name(_AUTOMATION):
+        client.delete_automation(old.id)
+    client.create_automation(automation)
+
+
+def main() -> int:
+    """Set up the server of ``PREFECT_API_URL``; returns the exit code, 2 where there is none."""
+    url = PREFECT_API_URL.value()
+    if not url:
+        print(
+            "PREFECT_API_URL = '': is not set; export the URL of the server, as http://127.0.0.1:4200/api.",
+            file=sys.stderr,
+        )
+        return 2
+    try:
+        with get_client(sync_client=True) as client:
+            for line in set_up(client, os.environ.get(NOTIFY_URL)):
+                print(line)
+    except httpx.HTTPError as error:
+        print(f"PREFECT_API_URL = '{url}': does not answer ({error}); start the server first.", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
