@@ -83,7 +83,7 @@ def service(port: int, *, sandbox: bool = True) -> Iterator[str]:
         process = stack.enter_context(_running(server, environment, logs / "server.log"))
         _wait_for(f"{url}/api/health", process, logs / "server.log")
         _say("work pool, limits and deployments")
-        _call([sys.executable, "-m", "deployments.set_up"], environment)
+        _call([sys.executable, "-m", "deployments.set_up", "--alone"], environment)
         _call([*prefect, "--no-prompt", "deploy", "--all"], environment)
         worker = [*prefect, "worker", "start", "--pool", "s2sr", "--type", "process", "--name", socket.gethostname()]
         stack.enter_context(_running(worker, environment, logs / "worker.log"))

@@ -6,9 +6,11 @@ notifies of failures, on the server that ``PREFECT_API_URL`` names. It may be ru
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import sys
+from collections.abc import Sequence
 
 import httpx
 from prefect.automations import Automation, EventTrigger, Posture, ResourceSpecification
@@ -20,11 +22,13 @@ from prefect.exceptions import ObjectAlreadyExists
 from prefect.settings import PREFECT_API_URL
 from prefect.workers.process import ProcessWorker
 
+from deployments.leftovers import end_all
+
 #: The work pool of every deployment in prefect.yaml.
 WORK_POOL = "s2sr"
-#: The concurrency limit that every product holds a slot of while it is downloaded, and its slots: an account at CDSE
-#: may have four connections, from all machines together.
-DOWNLOADS, DOWNLOAD_SLOTS = "cdse", 4
+#: The concurrency limit that a run holds a slot of while it downloads. An account at CDSE may have four connections,
+#: from all machines together, and a run uses that many: so one run downloads at a time, while others compute.
+DOWNLOADS, DOWNLOAD_SLOTS = "cdse", 1
 #: Where failures are told: any URL that takes a POST of JSON with a ``text`` (Slack, Mattermost and others do).
 NOTIFY_URL = "S2SR_NOTIFY_URL"
 _AUTOMATION = "s2sr: tell of failures"
@@ -75,8 +79,15 @@ def notify_of_failures(client: SyncPrefectClient, url: str) -> None:
     client.create_automation(automation)
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Set up the server of ``PREFECT_API_URL``; returns the exit code, 2 where there is none."""
+    parser = argparse.ArgumentParser(prog="python -m deployments.set_up", description=__doc__)
+    parser.add_argument(
+        "--alone",
+        action="store_true",
+        help="no worker of this server runs now: bring every flow run to an end that seems to run",
+    )
+    given = parser.parse_args(arguments)
     url = PREFECT_API_URL.value()
     if not url:
         print(
@@ -88,6 +99,8 @@ def main() -> int:
         with get_client(sync_client=True) as client:
             for line in set_up(client, os.environ.get(NOTIFY_URL)):
                 print(line)
+            if given.alone and (count := end_all(client)):
+                print(f"runs that were left without an end: {count}")
     except httpx.HTTPError as error:
         print(f"PREFECT_API_URL = '{url}': does not answer ({error}); start the server first.", file=sys.stderr)
         return 2

@@ -26,5 +26,5 @@ def grid(**fields: Any) -> State:
     except InputError as error:
         return Failed(message=str(error), data=error)
     sentence = f"{counted(count, 'gridcell')} of {parameters.cell_size:g} degrees: {parameters.out}"
-    publish_markdown("grid", sentence)
+    publish_markdown("grid", sentence, sentence)
     return Completed(message=sentence)

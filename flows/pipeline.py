@@ -10,12 +10,14 @@ from typing import Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
+from prefect.concurrency.sync import concurrency
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect.utilities.annotations import quote
 
 from deployments.clusters.local import local_runner, worker_count
+from deployments.set_up import DOWNLOADS
 from flows.recovery import noted
 from flows.units import Units
 from s2sr_core.cdse.catalogue import CatalogueProduct
@@ -140,8 +142,9 @@ def _downloads(
 
     products = [c.product for c in manifest if c.status == "selected" and c.product is not None]
     downloads = Units(threads, download_products, parameters, failed, "downloads")
-    downloads.submit(download_units(products))
-    yield from downloads.results()
+    with concurrency(DOWNLOADS):  # where the server has that limit, one run at a time uses the account's connections
+        downloads.submit(download_units(products))
+        yield from downloads.results()
 
 
 def _download_and_prepare(

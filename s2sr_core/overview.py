@@ -1,9 +1,9 @@
-"""Small pictures of everything in a work folder: the composites in true colour, and the number of valid values."""
+"""Small pictures of all that a run made: composites in true colour, numbers of valid values, states of blocks."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,43 +14,39 @@ from s2sr_core.composite import COUNT_NODATA
 from s2sr_core.gdal_runtime import gdal
 from s2sr_core.pixel_functions import COMPOSITE_NODATA
 from s2sr_core.quicklook import TRUE_COLOUR, read_thinned, stretched, write_png
-from s2sr_core.workspace import Workspace
 
 #: Longest side of a picture, pixels.
-_SIDE = 480
+_SIDE = 640
 _JPEG_QUALITY = 80
 #: Colours from the fewest to the most values: black, violet, orange, light yellow (dark to light for every eye).
 _RAMP = np.array([(0, 0, 4), (114, 31, 129), (241, 96, 93), (252, 253, 191)], float)
 
 
-def true_colour(workspace: Workspace, cell_ids: Collection[str], bands: Sequence[str]) -> bytes | None:
-    """A JPEG of the composites of ``cell_ids``, white where there is no value; None where there is none.
+def true_colour(rasters: Mapping[str, Sequence[Path]]) -> bytes | None:
+    """A JPEG of composites, by band, white where there is no value; None where there is none.
 
-    True colour where all cells have B04, B03 and B02, else the first band in grey.
+    True colour where B04, B03 and B02 are there, else the first band in grey.
     """
-    shown = TRUE_COLOUR if set(TRUE_COLOUR) <= set(bands) else tuple(bands[:1])
-    rasters = [_existing(workspace.composite, cell_ids, band) for band in shown]
-    if not all(rasters):
+    there = {band: paths for band, paths in rasters.items() if paths}
+    if not there:
         return None
-    cells = min(rasters, key=len)
-    layers = [_read_mosaic(paths) for paths in rasters]
-    if len({layer.shape for layer in layers}) > 1:  # a band is missing in a cell on the edge
-        layers, shown = [_read_mosaic(cells)], shown[:1]
-    pixels = np.stack(layers)
+    shown = TRUE_COLOUR if set(TRUE_COLOUR) <= set(there) else tuple(there)[:1]
+    if len({len(there[band]) for band in shown}) > 1:  # a band is missing in some cells
+        shown = (max(shown, key=lambda band: len(there[band])),)
+    pixels = np.stack([_read_mosaic(there[band]) for band in shown])
     valid = (pixels != COMPOSITE_NODATA).all(axis=0)
     picture = stretched(pixels, valid)[:-1]
     return _jpeg(np.where(valid, picture, np.uint8(255)))
 
 
-def valid_counts(workspace: Workspace, cell_ids: Collection[str], band: str) -> tuple[bytes, int] | None:
-    """A PNG of how many values are behind each pixel of ``band``, and the most of them; None without counts.
+def valid_counts(rasters: Sequence[Path]) -> tuple[bytes, int] | None:
+    """A PNG of how many values are behind each pixel, and the most of them; None without counts.
 
     Transparent outside the cells; from black (none) over violet and orange to light yellow (the most).
     """
-    paths = _existing(workspace.count, cell_ids, band)
-    if not paths:
+    if not rasters:
         return None
-    counts = _read_mosaic(paths)
+    counts = _read_mosaic(rasters)
     inside = counts != COUNT_NODATA
     most = int(counts[inside].max(initial=0))
     shares = np.where(inside, counts, 0) / max(most, 1)
@@ -75,10 +71,6 @@ def states_map(boxes: Sequence[tuple[tuple[float, float, float, float], tuple[in
         for layer, value in zip(layers, (*colour, 255), strict=True):
             layer[part] = value
     return _png(layers)
-
-
-def _existing(path: Callable[[str, str], Path], cell_ids: Collection[str], band: str) -> list[Path]:
-    return [raster for cell_id in sorted(cell_ids) if (raster := path(cell_id, band)).exists()]
 
 
 def _read_mosaic(paths: Sequence[Path]) -> npt.NDArray[Any]:

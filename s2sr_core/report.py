@@ -21,7 +21,7 @@ def report(parameters: RunParameters, summary: Summary, seconds: Mapping[str, fl
     spent = {stage: f"{duration:.1f} s" for stage, duration in seconds.items()}
     return "\n\n".join(
         [
-            f"# {summary.sentence()}",
+            f"**{summary.sentence()}**",
             "## Parameters",
             _table("parameter", json.loads(parameters.model_dump_json())),
             "## Bytes and durations",

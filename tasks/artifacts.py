@@ -21,6 +21,8 @@ from prefect.artifacts import (
     create_table_artifact,
     update_progress_artifact,
 )
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import ArtifactUpdate
 
 logger = logging.getLogger("prefect.s2sr.artifacts")
 
@@ -137,16 +139,36 @@ def publish_table(key: str, rows: Sequence[Mapping[str, Any]], description: str)
         create_table_artifact([dict(row) for row in rows[:_MOST_ROWS]], key=key, description=description)
 
 
-def publish_markdown(key: str, text: str) -> None:
-    """A page of text; a later one of the same key is its next version."""
+def publish_markdown(key: str, text: str, description: str = "") -> UUID | None:
+    """A page of text; a later one of the same key is its next version. None where it could not be made."""
     with never_failing(key):
-        create_markdown_artifact(text, key=key)
+        return _id(create_markdown_artifact(text, key=key, description=description or None))
+    return None
 
 
-def publish_picture(key: str, picture: bytes | None, media_type: str, caption: str) -> None:
-    """A picture (None: there is none) inside the text of an artifact: nothing has to be served for it to show."""
-    if picture is not None:
-        publish_markdown(key, f"{caption}\n\n![{key}]({data_url(picture, media_type)})")
+def publish_picture(key: str, picture: bytes, media_type: str, caption: str) -> UUID | None:
+    """A picture inside the text of an artifact: nothing has to be served for it to show."""
+    return publish_markdown(key, _with_picture(key, picture, media_type), caption)
+
+
+class MovingPicture:
+    """One artifact whose picture changes while the flow runs."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+        self._artifact: UUID | None = None
+
+    def show(self, picture: bytes, media_type: str, caption: str) -> None:
+        if self._artifact is None:
+            self._artifact = publish_picture(self._key, picture, media_type, caption)
+            return
+        update = ArtifactUpdate(data=_with_picture(self._key, picture, media_type), description=caption)
+        with never_failing(self._key), get_client(sync_client=True) as client:
+            client.update_artifact(self._artifact, update)
+
+
+def _with_picture(key: str, picture: bytes, media_type: str) -> str:
+    return f"![{key}]({data_url(picture, media_type)})"
 
 
 def data_url(picture: bytes, media_type: str) -> str:

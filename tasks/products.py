@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from prefect import task
 from prefect.client.schemas.objects import State, TaskRun
-from prefect.concurrency.sync import concurrency
 from prefect.tasks import Task
 
 from s2sr_core.cdse import client
@@ -68,8 +67,7 @@ def download_products(unit: DownloadUnit, parameters: RunParameters) -> list[Dow
         title, path = str(product.name), downloader.folder / product.name.folder
         size = 0
         try:
-            with concurrency("cdse"):  # where the server has such a limit; see deployments/set_up.py
-                size = downloader.download(product, parameters.bands)
+            size = downloader.download(product, parameters.bands)
             candidate = Candidate(title, read_product(path), "selected", name=product.name, path=path)
         except ProductError as error:
             candidate = Candidate(title, None, "failed", error.reason, error.step, product.name, path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -73,7 +73,7 @@ def show_results(parameters: RunParameters, summary: Summary, seconds: Mapping[s
     """The report, the tables and the pictures of a run on the page of its flow run; ``seconds`` by stage."""
     workspace = Workspace(parameters.work_dir)
     with never_failing("the report"):
-        publish_markdown("report", report(parameters, summary, seconds))
+        publish_markdown("report", report(parameters, summary, seconds), summary.sentence())
     with never_failing("the tables"):
         scenes = _scenes(parameters, workspace)
         used, left_out = scenes[scenes["status"] == "selected"], scenes[scenes["status"] != "selected"]
@@ -87,11 +87,26 @@ def show_results(parameters: RunParameters, summary: Summary, seconds: Mapping[s
         return
     with never_failing("the pictures"):
         cells = pd.read_csv(workspace.selected_gridcells, dtype=str)["cell_id"].tolist()
-        picture = overview.true_colour(workspace, cells, parameters.bands)
-        publish_picture("quicklook", picture, "image/jpeg", f"{counted(len(cells), 'cell')}, white where no value is.")
-        if (counts := overview.valid_counts(workspace, cells, parameters.bands[0])) is not None:
-            caption = f"Values behind each pixel of {parameters.bands[0]}: black 0, light yellow {counts[1]}."
-            publish_picture("valid-counts", counts[0], "image/png", caption)
+        medians: dict[str, list[Path]] = {
+            band: _existing(workspace.composite, cells, band) for band in parameters.bands
+        }
+        counts = _existing(workspace.count, cells, parameters.bands[0])
+        show_pictures(medians, counts, f"{counted(len(cells), 'cell')}")
+
+
+def show_pictures(medians: Mapping[str, Sequence[Path]], counts: Sequence[Path], what: str) -> None:
+    """Composites by band in true colour, and the counts of the first band, on the page of the flow run."""
+    with never_failing("the pictures"):
+        if (picture := overview.true_colour(medians)) is not None:
+            publish_picture("quicklook", picture, "image/jpeg", f"{what}; white where there is no value.")
+        if (map_and_most := overview.valid_counts(counts)) is not None:
+            picture, most = map_and_most
+            caption = f"Values behind each pixel of {next(iter(medians))}: black 0, light yellow {most}."
+            publish_picture("valid-counts", picture, "image/png", caption)
+
+
+def _existing(path: Callable[[str, str], Path], cell_ids: Sequence[str], band: str) -> list[Path]:
+    return [raster for cell_id in cell_ids if (raster := path(cell_id, band)).exists()]
 
 
 def _scenes(parameters: RunParameters, workspace: Workspace) -> pd.DataFrame:
