@@ -37,7 +37,13 @@ _BOX, _CELL_SIZE = (-149.69, 68.58, -149.51, 68.68), 0.1
 _BANDS = ("B02", "B03", "B04")
 #: Seconds until a server must answer, and until what is asked to stop must have stopped.
 _START, _STOP = 180.0, 4.0
-_QUIET = {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
+_SETTINGS = {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+    # In memory, the default, a server that stops forgets who holds the slots of a limit, and they are never free again.
+    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+    "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,7 +75,7 @@ def service(port: int, *, sandbox: bool = True) -> Iterator[str]:
     _check(port)
     url = f"http://127.0.0.1:{port}"
     own = {"PREFECT_HOME": str((FOLDER / "prefect").absolute()), "PREFECT_API_URL": f"{url}/api"}
-    environment = {**os.environ, **_QUIET, **own}
+    environment = {**os.environ, **_SETTINGS, **own}
     logs = FOLDER / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:

@@ -29,6 +29,8 @@ WORK_POOL = "s2sr"
 #: The concurrency limit that a run holds a slot of while it downloads. An account at CDSE may have four connections,
 #: from all machines together, and a run uses that many: so one run downloads at a time, while others compute.
 DOWNLOADS, DOWNLOAD_SLOTS = "cdse", 1
+#: How long the slot of a run that died stays taken; the least that Prefect allows.
+LEASE_SECONDS = 60.0
 #: Where failures are told: any URL that takes a POST of JSON with a ``text`` (Slack, Mattermost and others do).
 NOTIFY_URL = "S2SR_NOTIFY_URL"
 _AUTOMATION = "s2sr: tell of failures"

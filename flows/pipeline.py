@@ -17,7 +17,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect.utilities.annotations import quote
 
 from deployments.clusters.local import local_runner, worker_count
-from deployments.set_up import DOWNLOADS
+from deployments.set_up import DOWNLOADS, LEASE_SECONDS
 from flows.recovery import noted
 from flows.units import Units
 from s2sr_core.cdse.catalogue import CatalogueProduct
@@ -142,7 +142,8 @@ def _downloads(
 
     products = [c.product for c in manifest if c.status == "selected" and c.product is not None]
     downloads = Units(threads, download_products, parameters, failed, "downloads")
-    with concurrency(DOWNLOADS):  # where the server has that limit, one run at a time uses the account's connections
+    # Where the server has that limit, one run at a time uses the account's connections.
+    with concurrency(DOWNLOADS, lease_duration=LEASE_SECONDS):
         downloads.submit(download_units(products))
         yield from downloads.results()
 
