@@ -2,12 +2,13 @@
 # make test    lint, types and tests
 # make demo    the main job on a sandbox CDSE: query, download, composites, a picture
 # make serve   Prefect's server, a worker, the deployments and a sandbox CDSE on this machine, until Ctrl-C
+# make screenshots   the pictures of docs/service.md anew; needs chromium and chromedriver
 # Each sets up what it needs, on a machine with python3 (any 3.x), pip, make and a Python 3.12 that uv finds or fetches.
 
 SHELL := /bin/sh
 BIN := .venv/bin
 
-.PHONY: setup lint test demo serve clean
+.PHONY: setup lint test demo serve screenshots clean
 
 setup: .venv/.ready
 
@@ -32,6 +33,9 @@ demo: setup
 
 serve: setup
 	@$(BIN)/python -m deployments.serve
+
+screenshots: setup
+	PYTHONPATH=tests $(BIN)/python -m screenshots
 
 clean:
 	rm -rf demo service .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
