@@ -22,7 +22,7 @@ from prefect.exceptions import ObjectAlreadyExists
 from prefect.settings import PREFECT_API_URL
 from prefect.workers.process import ProcessWorker
 
-from deployments.leftovers import end_all
+from deployments.dead_runs import end_all
 
 #: The work pool of every deployment in prefect.yaml.
 WORK_POOL = "s2sr"

@@ -14,7 +14,7 @@ from prefect.client.orchestration import get_client
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
-from deployments.leftovers import end_flow_run, end_task_runs
+from deployments.dead_runs import end_flow_run, end_task_runs
 from s2sr_core.parameters import RunParameters
 from s2sr_core.records import read_record, write_record
 from s2sr_core.workspace import Workspace

@@ -97,6 +97,7 @@ def test_a_campaign_whose_process_dies_takes_up_the_runs_it_started(service: Ser
     assert len(runs(folder)) == 3
 
 
+@pytest.mark.long
 def test_four_blocks_of_the_sandbox_become_one_mosaic(service: Service) -> None:
     """Against one run on the whole region: the same pixels."""
     whole = service.trigger("s2sr-pipeline/local")

@@ -127,28 +127,31 @@ def test_what_the_schema_can_express_is_refused_at_once(
     assert field in answer.text
 
 
-@pytest.mark.parametrize(
-    ("deployment", "parameters", "sentence"),
-    [
-        ("s2sr-pipeline/local", {"start": "2026-01-01"}, "start = '2026-01-01T00:00:00+00:00': is not before end"),
-        ("s2sr-pipeline/local", {"grid_csv": "no.csv"}, "grid_csv = '{folder}/no.csv': does not exist; give the path"),
-        ("s2sr-pipeline/local", {"source": "none"}, "source = 'none': is no folder; give the folder that holds"),
-        ("s2sr-pipeline/local", {"start": "June"}, "start = 'June': is no ISO time; write 2019-06-01"),
-        ("season-update/season-update", {"season_start": "02-31"}, "season_start = '02-31': is no day of the year"),
-        ("campaign/campaign", {"tap": False}, "tap = 'false': gives each cell a lattice of its own"),
-        ("campaign/campaign", {"deployment": "no/such"}, "deployment = 'no/such': is not on this server"),
-        ("make-grid/make-grid", {"cell_size": 0.7}, "cell_size = '0.7': "),
-    ],
-)
-def test_what_it_cannot_fails_the_run_with_one_sentence(
-    service: Service, deployment: str, parameters: dict[str, Any], sentence: str
-) -> None:
-    flow_run_id = service.trigger(deployment, **parameters)
-    state = service.ended(flow_run_id)
+CANNOT: list[tuple[str, dict[str, Any], str]] = [
+    ("s2sr-pipeline/local", {"start": "2026-01-01"}, "start = '2026-01-01T00:00:00+00:00': is not before end"),
+    ("s2sr-pipeline/local", {"grid_csv": "no.csv"}, "grid_csv = '{folder}/no.csv': does not exist; give the path"),
+    ("s2sr-pipeline/local", {"source": "none"}, "source = '{folder}/none': is no folder; give the folder that holds"),
+    ("s2sr-pipeline/local", {"start": "June"}, "start = 'June': is no ISO time; write 2019-06-01"),
+    ("season-update/season-update", {"season_start": "02-31"}, "season_start = '02-31': is no day of the year"),
+    ("campaign/campaign", {"tap": False}, "tap = 'false': gives each cell a lattice of its own"),
+    ("campaign/campaign", {"deployment": "no/such"}, "deployment = 'no/such': is not on this server"),
+    ("make-grid/make-grid", {"cell_size": 0.7}, "cell_size = '0.7': "),
+]
+
+
+@pytest.fixture(scope="module")
+def started(service: Service) -> list[str]:
+    """All of them at once."""
+    return [service.trigger(deployment, **parameters) for deployment, parameters, _ in CANNOT]
+
+
+@pytest.mark.parametrize("number", range(len(CANNOT)))
+def test_what_it_cannot_fails_the_run_with_one_sentence(service: Service, started: list[str], number: int) -> None:
+    state = service.ended(started[number])
     assert state["type"] == "FAILED"
-    assert state["message"].startswith(sentence.format(folder=service.folder)), state["message"]
+    assert state["message"].startswith(CANNOT[number][2].format(folder=service.folder)), state["message"]
     assert "\n" not in state["message"]
-    assert service.task_runs(flow_run_id) == []
+    assert service.task_runs(started[number]) == []
 
 
 def test_the_form_tells_everything_in_order(service: Service) -> None:
