@@ -115,7 +115,6 @@ def test_the_documented_curl_line_starts_a_run(service: Service, first: str) -> 
         ({"bbox": [0, 1, 2]}, "bbox"),
         ({"min_baseline": "5"}, "min_baseline"),
         ({"start": None}, "start"),
-        ({"nonsense": 1}, "nonsense"),
     ],
 )
 def test_what_the_schema_can_express_is_refused_at_once(
@@ -127,10 +126,16 @@ def test_what_the_schema_can_express_is_refused_at_once(
     assert field in answer.text
 
 
+def test_the_command_line_refuses_a_parameter_that_there_is_not(service: Service) -> None:
+    done = service.prefect("deployment", "run", "s2sr-pipeline/local", "-p", "nonsense=1", check=False)
+    assert done.returncode != 0
+    assert "nonsense" in done.stdout + done.stderr
+
+
 CANNOT: list[tuple[str, dict[str, Any], str]] = [
     ("s2sr-pipeline/local", {"start": "2026-01-01"}, "start = '2026-01-01T00:00:00+00:00': is not before end"),
     ("s2sr-pipeline/local", {"grid_csv": "no.csv"}, "grid_csv = '{folder}/no.csv': does not exist; give the path"),
-    ("s2sr-pipeline/local", {"source": "none"}, "source = '{folder}/none': is no folder; give the folder that holds"),
+    ("s2sr-pipeline/local", {"source": "none"}, "source = 'none': is no folder; give the folder that holds"),
     ("s2sr-pipeline/local", {"start": "June"}, "start = 'June': is no ISO time; write 2019-06-01"),
     ("season-update/season-update", {"season_start": "02-31"}, "season_start = '02-31': is no day of the year"),
     ("campaign/campaign", {"tap": False}, "tap = 'false': gives each cell a lattice of its own"),
