@@ -16,21 +16,17 @@ import httpx
 from prefect.automations import Automation, EventTrigger, Posture, ResourceSpecification
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, WorkPoolCreate
 from prefect.events.actions import SendNotification
 from prefect.exceptions import ObjectAlreadyExists
 from prefect.settings import PREFECT_API_URL
 from prefect.workers.process import ProcessWorker
 
 from deployments.dead_runs import end_all
+from deployments.limits import DOWNLOAD_SLOTS, DOWNLOADS
 
 #: The work pool of every deployment in prefect.yaml.
 WORK_POOL = "s2sr"
-#: The concurrency limit that a run holds a slot of while it downloads. An account at CDSE may have four connections,
-#: from all machines together, and a run uses that many: so one run downloads at a time, while others compute.
-DOWNLOADS, DOWNLOAD_SLOTS = "cdse", 1
-#: How long the slot of a run that died stays taken; the least that Prefect allows.
-LEASE_SECONDS = 60.0
 #: Where failures are told: any URL that takes a POST of JSON with a ``text`` (Slack, Mattermost and others do).
 NOTIFY_URL = "S2SR_NOTIFY_URL"
 _AUTOMATION = "s2sr: tell of failures"
@@ -38,12 +34,13 @@ _BLOCK = "s2sr-failures"
 
 
 def set_up(client: SyncPrefectClient, notify_url: str | None = None) -> list[str]:
-    """Make what is missing and bring the rest up to date; returns a line for each thing."""
+    """Make what is missing; a limit that somebody changed stays. Returns a line for each thing."""
     template = ProcessWorker.get_default_base_job_template()
     with contextlib.suppress(ObjectAlreadyExists):
         client.create_work_pool(WorkPoolCreate(name=WORK_POOL, type=ProcessWorker.type, base_job_template=template))
-    client.upsert_global_concurrency_limit_by_name(DOWNLOADS, DOWNLOAD_SLOTS)
-    done = [f"work pool {WORK_POOL}", f"concurrency limit {DOWNLOADS}: {DOWNLOAD_SLOTS}"]
+    with contextlib.suppress(ObjectAlreadyExists):
+        client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=DOWNLOADS, limit=DOWNLOAD_SLOTS))
+    done = [f"work pool {WORK_POOL}", f"concurrency limit {DOWNLOADS}"]
     if notify_url:
         notify_of_failures(client, notify_url)
         done.append(f"automation {_AUTOMATION!r}")

@@ -17,7 +17,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect.utilities.annotations import quote
 
 from deployments.clusters.local import local_runner, worker_count
-from deployments.set_up import DOWNLOADS, LEASE_SECONDS
+from deployments.limits import DOWNLOADS, LEASE_SECONDS
 from flows.recovery import noted
 from flows.units import Units
 from s2sr_core.cdse.catalogue import CatalogueProduct

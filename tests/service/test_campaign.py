@@ -97,6 +97,19 @@ def test_a_campaign_whose_process_dies_takes_up_the_runs_it_started(service: Ser
     assert len(runs(folder)) == 3
 
 
+def test_cancelling_a_campaign_cancels_its_blocks(service: Service, stub: dict[str, Any]) -> None:
+    folder = service.folder / "service" / "runs" / "called-off"
+    folder.mkdir(parents=True)
+    (folder / "wait").touch()
+    flow_run_id = service.trigger("campaign/campaign", **stub, work_dir=str(folder))
+    until(lambda: len([entry for entry in ledger(folder).values() if entry["flow_run_id"]]) == 2)
+    started = {entry["flow_run_id"] for entry in ledger(folder).values()}
+    service.post(f"/flow_runs/{flow_run_id}/set_state", {"state": {"type": "CANCELLING", "name": "Cancelling"}})
+    assert service.ended(flow_run_id)["type"] == "CANCELLED"
+    assert {service.ended(block)["type"] for block in started} == {"CANCELLED"}
+    assert runs(folder) == []
+
+
 @pytest.mark.long
 def test_four_blocks_of_the_sandbox_become_one_mosaic(service: Service) -> None:
     """Against one run on the whole region: the same pixels."""
