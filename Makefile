@@ -3,12 +3,14 @@
 # make test-long   the tests that take minutes as well
 # make demo    the main job on a sandbox CDSE: query, download, composites, a picture
 # make bench   what it costs beside other programs, in minutes; bench-full within the hour; bench-table: docs/benchmarks.md
+# make serve   Prefect's server, a worker, the deployments and a sandbox CDSE on this machine, until Ctrl-C
+# make screenshots   the pictures of docs/service.md anew; needs chromium and chromedriver
 # Each sets up what it needs, on a machine with python3 (any 3.x), pip, make and a Python 3.12 that uv finds or fetches.
 
 SHELL := /bin/sh
 BIN := .venv/bin
 
-.PHONY: setup lint test test-long demo clean
+.PHONY: setup lint test test-long demo bench bench-full bench-table serve screenshots clean
 
 setup: .venv/.ready
 
@@ -43,5 +45,11 @@ bench-full: setup
 bench-table: setup
 	$(BIN)/python -m benchmarks.report
 
+serve: setup
+	@$(BIN)/python -m deployments.serve
+
+screenshots: setup
+	PYTHONPATH=tests $(BIN)/python -m screenshots
+
 clean:
-	rm -rf demo benchmarks/work .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf demo service benchmarks/work .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

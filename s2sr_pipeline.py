@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import os
 import sys
@@ -16,9 +17,19 @@ if importlib.util.find_spec("osgeo") is None:
 from deployments.launcher import place
 from s2sr_core import __version__
 from s2sr_core.cdse.http import CdseError
-from s2sr_core.command_line import EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILURES, Parser, add_fields, build, run
+from s2sr_core.command_line import (
+    EXIT_BAD_INPUT,
+    EXIT_DONE,
+    EXIT_FAILURES,
+    Parser,
+    add_fields,
+    build,
+    checked,
+    run,
+)
 from s2sr_core.errors import InputError
 from s2sr_core.parameters import RunParameters
+from s2sr_core.records import read_record
 from s2sr_core.summary import Summary
 from s2sr_core.workspace import Workspace
 
@@ -57,6 +68,12 @@ def _main(argv: list[str]) -> int:
         epilog="Exit codes: 0 all done; 1 finished with failures, or failed; 2 bad input.",
     )
     add_fields(parser.add_argument_group("parameters of the run"), RunParameters)
+    parser.add_argument(
+        "--repair",
+        action="store_true",
+        help="Take up the last run of work_dir, with its parameters: end what its dead process left on the Prefect "
+        "server, and go on where it stopped.",
+    )
     parser.add_argument("--plan", action="store_true", help="Print what would be done, and stop.")
     parser.add_argument(
         "--print-job-script",
@@ -68,13 +85,25 @@ def _main(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     if arguments.doctor:
         return _doctor(Path(arguments.work_dir or ".").expanduser())
-    parameters = _placed(build(RunParameters, arguments))
+    parameters = _placed(_of_last_run(arguments) if arguments.repair else build(RunParameters, arguments))
     if arguments.print_job_script:
         from deployments.clusters import script_of
 
         print(script_of(parameters))
         return EXIT_DONE
     return _plan(parameters) if arguments.plan else _run(parameters)
+
+
+def _of_last_run(arguments: argparse.Namespace) -> RunParameters:
+    """The parameters of the last run of ``work_dir``, and those that are given instead."""
+    if arguments.work_dir is None:
+        raise InputError("work_dir", "", "is required", "add --work-dir, the folder of the run to repair")
+    folder = Path(arguments.work_dir).expanduser().absolute()
+    last = read_record(Workspace(folder).flow_run)
+    if last is None:
+        raise InputError("work_dir", folder, "holds no record of a run", "give the parameters, without --repair")
+    given = {name: value for name in RunParameters.model_fields if (value := getattr(arguments, name)) is not None}
+    return checked(RunParameters, {**last["parameters"], **given, "work_dir": folder})
 
 
 def _placed(parameters: RunParameters) -> RunParameters:

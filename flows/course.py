@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any
 
+from prefect.concurrency.sync import concurrency
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect.utilities.annotations import quote
 
+from deployments import limits
 from deployments.clusters import worker_count
 from flows.units import Work
 from s2sr_core.composite import Outcome
@@ -78,7 +81,7 @@ class Course:
     def run(self) -> Summary:
         """Do it all, and write the index of scenes as soon as phase 1 is over."""
         parameters, products = self.parameters, self._schedule.products
-        with threads(parameters.download_connections) as connections:
+        with threads(parameters.download_connections) as connections, contextlib.ExitStack() as account:
             work = Work(parameters)
             scl = work.units("SCL", connections, download_products, self._lost_downloads, self._look)
             self._looks = work.units("looks at SCL", self._runner, classify_scenes, _lost_scenes, self._download_bands)
@@ -87,6 +90,8 @@ class Course:
             self._composites = work.units(
                 "composites", self._runner, composite_cells, _lost_composites, self._composited
             )
+            if not parameters.is_offline:  # where the server has that limit, one run at a time uses the account
+                account.enter_context(concurrency(limits.DOWNLOADS, lease_duration=limits.LEASE_SECONDS))
             if parameters.is_offline:
                 self._scenes.submit(scene_units(products, self.cells, self._workers))
             elif parameters.scl_first:
@@ -94,7 +99,10 @@ class Course:
             else:
                 self._bands.submit(download_units(products, parameters.bands, DOWNLOADS))
             self._composite()
-            work.wait(scl, self._looks, self._bands, self._scenes)
+            if not parameters.is_offline:
+                work.wait(scl, self._looks, self._bands)
+                account.close()
+            work.wait(self._scenes)
             self._report_products()
             work.wait(self._composites)
         self.outcomes.sort(key=lambda outcome: (outcome.cell_id, outcome.band))

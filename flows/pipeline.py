@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
+from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 from prefect.utilities.annotations import quote
 
 from deployments.clusters import check_cluster, cluster_runner, worker_count
 from deployments.leftovers import RunCancelledError, cancelled_by_api
 from flows.course import Course, threads
+from flows.recovery import noted
 from s2sr_core.cdse.catalogue import CatalogueProduct
 from s2sr_core.cdse.http import CdseError
 from s2sr_core.cdse.query import read_manifest
+from s2sr_core.command_line import checked
 from s2sr_core.errors import ClusterError, InputError
 from s2sr_core.gridcells import Gridcell
 from s2sr_core.logs import log_environment, logged_to
@@ -26,27 +30,40 @@ from s2sr_core.selection import Candidate
 from s2sr_core.signature import takes_fields_of
 from s2sr_core.summary import Summary, counted
 from s2sr_core.workspace import Workspace
+from tasks.artifacts import Bars
 from tasks.gridcells import select_gridcells
 from tasks.products import query_products
-from tasks.reports import draw_quicklooks, write_manifests
+from tasks.reports import draw_quicklooks, show_results, write_manifests
 from tasks.scenes import index_scenes
 
 logger = logging.getLogger("s2sr_core.flow")
 
 
-@flow(name="s2sr-pipeline", flow_run_name="composite {work_dir.name}")
+def _run_name() -> str:
+    return f"composite {Path(str(flow_run.parameters['work_dir'])).name}"
+
+
+# The model checks the parameters, and says what is wrong in one sentence.
+@flow(name="s2sr-pipeline", flow_run_name=_run_name, validate_parameters=False)
 @takes_fields_of(RunParameters)
 def pipeline(**fields: Any) -> State:
     """Composite Sentinel-2 L2A scenes: one cloud-free median GeoTIFF for each gridcell and band."""
     try:
-        parameters = RunParameters(**fields)
+        parameters = checked(RunParameters, fields)
         check(parameters)
         check_cluster(parameters)
         workspace = Workspace(parameters.work_dir)
-        with workspace.opened(), logged_to(workspace.log(0)), cancelled_by_api():
+        with (
+            workspace.opened(),
+            logged_to(workspace.log(0)),
+            noted(workspace, parameters),
+            cancelled_by_api(),
+            Bars().shown() as bars,
+        ):
             log_environment()
             summary = _run(parameters)
             logger.info(summary.sentence())
+            show_results(parameters, summary, bars.seconds())
             if not parameters.keep_tmp:
                 workspace.clear_tmp()
     except (InputError, CdseError, ClusterError) as error:

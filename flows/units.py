@@ -14,6 +14,7 @@ from deployments.leftovers import settle
 from s2sr_core.errors import InputError
 from s2sr_core.parameters import RunParameters
 from s2sr_core.progress import progress_of_several
+from tasks.artifacts import bar
 from tasks.partly_failed import PartlyFailedError
 
 #: Seconds between looks at the cluster while no result comes.
@@ -41,11 +42,12 @@ class Units[U: Unit, R]:
         lost: Callable[[U, str], list[R]],
         then: Callable[[list[R]], None],
     ) -> None:
-        self.title, self.count = title, 0
+        self.title, self.count, self._bar = title, 0, bar(title)
         self._submit, self._lost, self._then = submit, lost, then
         self._pending: dict[PrefectFuture[list[R]], U] = {}
 
     def submit(self, units: Sequence[U]) -> None:
+        self._bar.expect(len(units))
         for unit in units:
             self._pending[self._submit(unit)] = unit
             self.count += 1
@@ -56,6 +58,7 @@ class Units[U: Unit, R]:
 
     def end(self, future: PrefectFuture[list[R]], outcome: list[R] | Exception) -> None:
         """Hand on what came of a unit."""
+        self._bar.step()
         self._then(self._results(self._pending.pop(future), outcome))
 
     def break_off(self) -> None:

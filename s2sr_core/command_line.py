@@ -8,7 +8,7 @@ import re
 import signal
 import sys
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Annotated, Any, Literal, NoReturn, Union, get_args, get_origin
 
@@ -44,9 +44,21 @@ def build[M: BaseModel](model: type[M], arguments: argparse.Namespace) -> M:
     InputError
         For the first value that is not as the model wants it.
     """
-    given = {name: value for name in model.model_fields if (value := getattr(arguments, name)) is not None}
+    return checked(
+        model, {name: value for name in model.model_fields if (value := getattr(arguments, name)) is not None}
+    )
+
+
+def checked[M: BaseModel](model: type[M], fields: Mapping[str, Any]) -> M:
+    """The model from values by field.
+
+    Raises
+    ------
+    InputError
+        For the first value that is not as the model wants it.
+    """
     try:
-        return model(**given)
+        return model(**fields)
     except ValidationError as error:
         raise input_error(model, error) from error
 

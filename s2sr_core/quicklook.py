@@ -13,7 +13,7 @@ from s2sr_core.gdal_runtime import gdal
 from s2sr_core.pixel_functions import COMPOSITE_NODATA
 from s2sr_core.workspace import Workspace, written_beside
 
-_TRUE_COLOUR = ("B04", "B03", "B02")
+TRUE_COLOUR = ("B04", "B03", "B02")
 #: Longest side of a picture, pixels.
 _SIDE = 1024
 #: Percentiles of the valid pixels that become black and white.
@@ -31,8 +31,8 @@ def draw_cell(workspace: Workspace, cell_id: str, bands: Sequence[str]) -> Path 
     available = [band for band in bands if workspace.composite(cell_id, band).exists()]
     if not available:
         return None
-    shown = _TRUE_COLOUR if set(_TRUE_COLOUR) <= set(available) else (available[0],)
-    pixels = np.stack([_read(gdal.Open(str(workspace.composite(cell_id, band)))) for band in shown])
+    shown = TRUE_COLOUR if set(TRUE_COLOUR) <= set(available) else (available[0],)
+    pixels = np.stack([read_thinned(gdal.Open(str(workspace.composite(cell_id, band)))) for band in shown])
     target = workspace.quicklook(cell_id)
     with written_beside(target) as temporary:
         write_png(stretched(pixels, (pixels != COMPOSITE_NODATA).all(axis=0)), temporary)
@@ -46,10 +46,13 @@ def draw_beside(workspace: Workspace, cell_id: str, images: Mapping[str, Path], 
     """
     halves = []
     for of_date in (True, False):
-        paths = [images[band] if of_date else workspace.composite(cell_id, band) for band in _TRUE_COLOUR]
-        like = workspace.composite(cell_id, _TRUE_COLOUR[0])
+        paths = [images[band] if of_date else workspace.composite(cell_id, band) for band in TRUE_COLOUR]
+        like = workspace.composite(cell_id, TRUE_COLOUR[0])
         pixels = np.stack(
-            [_read(_warped_like(path, like)) if of_date else _read(gdal.Open(str(path))) for path in paths]
+            [
+                read_thinned(_warped_like(path, like)) if of_date else read_thinned(gdal.Open(str(path)))
+                for path in paths
+            ]
         )
         halves.append(stretched(pixels, (pixels != (0 if of_date else COMPOSITE_NODATA)).all(axis=0)))
     gap = np.zeros((4, halves[0].shape[1], _GAP), np.uint8)
@@ -86,12 +89,12 @@ def _warped_like(path: Path, like: Path) -> gdal.Dataset:
     return gdal.Warp("", str(path), format="MEM", dstSRS="EPSG:4326", outputBounds=bounds, srcNodata=0, **size)
 
 
-def _read(dataset: gdal.Dataset) -> npt.NDArray[np.float32]:
-    """A raster in EPSG:4326 with square pixels on the ground, thinned to at most :data:`_SIDE` pixels a side."""
+def read_thinned(dataset: gdal.Dataset, side: int = _SIDE) -> npt.NDArray[np.float32]:
+    """A raster in EPSG:4326 with square pixels on the ground, thinned to at most ``side`` pixels a side."""
     _, dx, _, top, _, dy = dataset.GetGeoTransform()
     latitude = top + dy * dataset.RasterYSize / 2
     width = dataset.RasterXSize * np.cos(np.radians(latitude)) * dx / -dy
-    factor = max(width / _SIDE, dataset.RasterYSize / _SIDE, 1.0)
+    factor = max(width / side, dataset.RasterYSize / side, 1.0)
     pixels: npt.NDArray[np.float32] = dataset.ReadAsArray(
         buf_xsize=max(round(width / factor), 1), buf_ysize=max(round(dataset.RasterYSize / factor), 1)
     )

@@ -90,6 +90,11 @@ class Summary:
         return self.failures > 0 and worked <= 0
 
     @property
+    def nothing_to_do(self) -> bool:
+        """Whether every composite was up to date."""
+        return self.kept > 0 and not (self.written or self.downloaded or self.failures)
+
+    @property
     def valid_share(self) -> float:
         return self.valid / self.owned if self.owned else 0.0
 
@@ -110,6 +115,8 @@ class Summary:
                 parts.append(f"{self.failed} failed")
             of = f"{counted(self.cells, 'cell')} from {counted(self.scenes, 'scene')}"
             text = f"{counted(self.composites, 'composite')} of {of}: {', '.join(parts)}"
+            if self.nothing_to_do:
+                text = f"nothing was to do: {text}"
         if self.owned:
             text += f"; {100 * self.valid_share:.1f} % of their pixels are valid"
         if self.downloaded:

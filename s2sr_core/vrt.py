@@ -113,6 +113,29 @@ def computed(target: Path, *, layers: Path, lattice: Lattice, window: Window, wi
     return _write(target, window.shape, _WGS84, lattice.geotransform(window), bands)
 
 
+def mosaic(
+    target: Path,
+    *,
+    sources: Sequence[tuple[Path, Window]],
+    lattice: Lattice,
+    window: Window,
+    data_type: str,
+    nodata: float,
+) -> Path:
+    """Rasters side by side, one band, nothing resampled; a source's nodata covers nothing.
+
+    ``sources`` are rasters on ``lattice``, each with the window it holds; their paths are relative to ``target``.
+    """
+    placed = "".join(
+        _source(path, 1, (0, 0), held.offset_in(window), held.shape, relative=True, nodata=nodata)
+        for path, held in sources
+    )
+    band = (
+        f'<VRTRasterBand dataType="{data_type}" band="1"><NoDataValue>{nodata:g}</NoDataValue>{placed}</VRTRasterBand>'
+    )
+    return _write(target, window.shape, _WGS84, lattice.geotransform(window), band)
+
+
 def _derived_band(
     function: str,
     data_type: str,
@@ -139,13 +162,24 @@ def _derived_band(
     return "".join(parts)
 
 
-def _source(path: Path, band: int, source: tuple[int, int], target: tuple[int, int], shape: tuple[int, int]) -> str:
+def _source(
+    path: Path,
+    band: int,
+    source: tuple[int, int],
+    target: tuple[int, int],
+    shape: tuple[int, int],
+    *,
+    relative: bool = False,
+    nodata: float | None = None,
+) -> str:
     rows, columns = shape
+    kind = "SimpleSource" if nodata is None else "ComplexSource"
     return (
-        f'<SimpleSource><SourceFilename relativeToVRT="0">{escape(str(path))}</SourceFilename>'
+        f'<{kind}><SourceFilename relativeToVRT="{relative:d}">{escape(str(path))}</SourceFilename>'
         f"<SourceBand>{band}</SourceBand>"
         f'<SrcRect xOff="{source[0]}" yOff="{source[1]}" xSize="{columns}" ySize="{rows}"/>'
-        f'<DstRect xOff="{target[0]}" yOff="{target[1]}" xSize="{columns}" ySize="{rows}"/></SimpleSource>'
+        f'<DstRect xOff="{target[0]}" yOff="{target[1]}" xSize="{columns}" ySize="{rows}"/>'
+        f"{'' if nodata is None else f'<NODATA>{nodata:g}</NODATA>'}</{kind}>"
     )
 
 

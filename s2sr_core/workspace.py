@@ -71,6 +71,11 @@ class Workspace:
         """Parameters, lattice and outcome of the last run."""
         return self.indices / "run.json"
 
+    @property
+    def flow_run(self) -> Path:
+        """Which flow run works here, or did last, and with which parameters."""
+        return self.indices / "flow_run.json"
+
     def log(self, rank: int) -> Path:
         return self.logs / f"pipeline_rank{rank}.log"
 

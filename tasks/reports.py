@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import pandas as pd
 from prefect import task
 
-from s2sr_core import indices
+from s2sr_core import indices, overview
 from s2sr_core.composite import Outcome
 from s2sr_core.parameters import RunParameters
 from s2sr_core.progress import progress
 from s2sr_core.quicklook import draw_cell
+from s2sr_core.report import report
 from s2sr_core.safe import Product
 from s2sr_core.scene import Preparation
 from s2sr_core.selection import Candidate
-from s2sr_core.summary import Summary
+from s2sr_core.summary import Summary, counted
 from s2sr_core.workspace import Workspace
+from tasks.artifacts import never_failing, publish_markdown, publish_picture, publish_table
 from tasks.settings import COMMON, INDEX_TIMEOUT
 
 
@@ -61,3 +64,61 @@ def write_manifests(parameters: RunParameters, outcomes: Sequence[Outcome], summ
     summary = summary.with_other_lattice(len(others))
     indices.write_run_record(workspace, parameters, summary.as_record(), others)
     return summary
+
+
+_SCENE_COLUMNS = ("product", "status", "reason", "sensing_time", "cloud_cover", "valid_share")
+
+
+def show_results(parameters: RunParameters, summary: Summary, seconds: Mapping[str, float]) -> None:
+    """The report, the tables and the pictures of a run on the page of its flow run; ``seconds`` by stage."""
+    workspace = Workspace(parameters.work_dir)
+    with never_failing("the report"):
+        publish_markdown("report", report(parameters, summary, seconds), summary.sentence())
+    with never_failing("the tables"):
+        scenes = _scenes(parameters, workspace)
+        used, left_out = scenes[scenes["status"] == "selected"], scenes[scenes["status"] != "selected"]
+        publish_table("scenes-used", _rows(used), f"{len(used)} scenes are used.")
+        publish_table("scenes-left-out", _rows(left_out), f"{len(left_out)} products are left out.")
+        failures = [path for path in (workspace.phase1_errors, workspace.phase2_errors) if path.exists()]
+        if summary.failures and failures:
+            table = pd.concat([pd.read_csv(path, dtype=str) for path in failures]).fillna("")
+            publish_table("failures", _rows(table), f"{len(table)} failures.")
+    if summary.written + summary.kept == 0:
+        return
+    with never_failing("the pictures"):
+        cells = pd.read_csv(workspace.selected_gridcells, dtype=str)["cell_id"].tolist()
+        medians: dict[str, list[Path]] = {
+            band: _existing(workspace.composite, cells, band) for band in parameters.bands
+        }
+        counts = _existing(workspace.count, cells, parameters.bands[0])
+        show_pictures(medians, counts, f"{counted(len(cells), 'cell')}")
+
+
+def show_pictures(medians: Mapping[str, Sequence[Path]], counts: Sequence[Path], what: str) -> None:
+    """Composites by band in true colour, and the counts of the first band, on the page of the flow run."""
+    with never_failing("the pictures"):
+        if (picture := overview.true_colour(medians)) is not None:
+            publish_picture("quicklook", picture, "image/jpeg", f"{what}; white where there is no value.")
+        if (map_and_most := overview.valid_counts(counts)) is not None:
+            picture, most = map_and_most
+            caption = f"Values behind each pixel of {next(iter(medians))}: black 0, light yellow {most}."
+            publish_picture("valid-counts", picture, "image/png", caption)
+
+
+def _existing(path: Callable[[str, str], Path], cell_ids: Sequence[str], band: str) -> list[Path]:
+    return [raster for cell_id in cell_ids if (raster := path(cell_id, band)).exists()]
+
+
+def _scenes(parameters: RunParameters, workspace: Workspace) -> pd.DataFrame:
+    """The products of the run: of the scene index, and what the query left out."""
+    tables = []
+    if parameters.stage != "query":
+        tables.append(pd.read_csv(workspace.scene_index, dtype=str))
+    if parameters.source is None and parameters.stage != "composite":
+        found = pd.read_csv(workspace.query_manifest, dtype=str)
+        tables.append(found if parameters.stage == "query" else found[found["status"] != "selected"])
+    return pd.concat(tables).reindex(columns=list(_SCENE_COLUMNS)).fillna("").sort_values("product")
+
+
+def _rows(table: pd.DataFrame) -> list[dict[str, str]]:
+    return [{str(key): str(value) for key, value in row.items()} for row in table.to_dict("records")]

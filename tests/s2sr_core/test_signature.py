@@ -62,6 +62,21 @@ def test_the_docstring_tells_every_field_where_prefect_looks() -> None:
     ]
 
 
+def test_models_follow_one_another_those_without_a_default_first() -> None:
+    class Own(BaseModel):
+        limit: Annotated[int, Field(description="How many.")] = 2
+        name: Annotated[str, Field(description="Of whom.")]
+
+    @takes_fields_of(RunParameters, Own, without=("start", "end"))
+    def both(**fields: Any) -> None: ...
+
+    names = list(inspect.signature(both).parameters)
+    assert names[:4] == ["bbox", "grid_csv", "work_dir", "name"]
+    assert names[-1] == "limit"
+    assert set(names) == {*RunParameters.model_fields, "limit", "name"} - {"start", "end"}
+    assert "start:" not in str(both.__doc__)
+
+
 def test_a_function_without_a_docstring_gets_one() -> None:
     class Small(BaseModel):
         size: Annotated[int, Field(description="How large.")] = 3

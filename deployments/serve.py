@@ -1,0 +1,198 @@
+"""The service on this machine in one command: ``make serve``, or ``python -m deployments.serve``.
+
+A Prefect server on loopback with its database in a file, the work pool and limits, the deployments of
+``prefect.yaml``, a worker, and a sandbox CDSE with products of a known landscape. All of it lives in one folder
+and ends with this process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import psutil
+
+from s2sr_core.errors import InputError
+from s2sr_core.grid import GridParameters, make_grid
+from s2sr_core.sandbox.archive import make_archive, summer_dates
+from s2sr_core.sandbox.grid import Grid
+from s2sr_core.sandbox.server import SandboxSettings, running
+from s2sr_core.season import SeasonParameters
+
+ROOT = Path(__file__).resolve().parents[1]
+#: The folder that the parameters in prefect.yaml speak of.
+FOLDER = Path("service")
+_BOX, _CELL_SIZE = (-149.69, 68.58, -149.51, 68.68), 0.1
+_BANDS = ("B02", "B03", "B04")
+#: Seconds until a server must answer, and until what is asked to stop must have stopped.
+_START, _STOP = 180.0, 4.0
+_SETTINGS = {
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+    # In memory, the default, a server that stops forgets who holds the slots of a limit, and they are never free again.
+    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+    "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until Ctrl-C or SIGTERM; returns the exit code, 2 for bad input."""
+    given = _parser().parse_args(arguments)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _stop)
+    try:
+        with service(given.port, sandbox=given.sandbox) as url:
+            print(f"\n{url}  is where the runs are. Ctrl-C stops all of it.", flush=True)
+            threading.Event().wait()
+    except InputError as error:
+        print(f"serve: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; what is complete is kept", flush=True)
+    return 0
+
+
+@contextlib.contextmanager
+def service(port: int, *, sandbox: bool = True) -> Iterator[str]:
+    """Server, worker, deployments and, unless the real CDSE is meant, a sandbox; gives the URL of the UI.
+
+    Raises
+    ------
+    InputError
+        Where the port is taken, or the current folder is not the checkout's.
+    """
+    _check(port)
+    url = f"http://127.0.0.1:{port}"
+    own = {"PREFECT_HOME": str((FOLDER / "prefect").absolute()), "PREFECT_API_URL": f"{url}/api"}
+    environment = {**os.environ, **_SETTINGS, **own}
+    logs = FOLDER / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        if sandbox:
+            _say("a sandbox CDSE")
+            environment |= stack.enter_context(running(_products(), SandboxSettings())).environment()
+        _grid()
+        _say("the Prefect server")
+        prefect = [sys.executable, "-m", "prefect"]
+        server = [*prefect, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+        process = stack.enter_context(_running(server, environment, logs / "server.log"))
+        _wait_for(f"{url}/api/health", process, logs / "server.log")
+        _say("work pool, limits and deployments")
+        _call([sys.executable, "-m", "deployments.set_up", "--alone"], environment)
+        _call([*prefect, "--no-prompt", "deploy", "--all"], environment)
+        worker = [*prefect, "worker", "start", "--pool", "s2sr", "--type", "process", "--name", socket.gethostname()]
+        stack.enter_context(_running(worker, environment, logs / "worker.log"))
+        yield url
+
+
+def _check(port: int) -> None:
+    if not Path("prefect.yaml").is_file():
+        raise InputError("folder", Path.cwd(), "holds no prefect.yaml", f"change to the checkout, {ROOT}")
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise InputError("port", port, f"cannot be had ({error.strerror})", "give another with --port") from error
+
+
+def _products() -> Path:
+    """The sandbox's products: six dates of past summers, and two of the season that ``season-update`` speaks of."""
+    first, _ = SeasonParameters(season_start="06-01").window(datetime.now(UTC))
+    folder = FOLDER / "cdse" / str(first.year)
+    if not folder.exists():
+        dates = [*summer_dates(6), *(first.date() + timedelta(days=days) for days in (1, 11))]
+        unfinished = folder.with_name(f".{folder.name}.part")
+        make_archive(unfinished, Grid.utm(-149.6, 68.63, 800), dates=dates, bands=_BANDS)
+        unfinished.replace(folder)
+    return folder
+
+
+def _grid() -> None:
+    if not (FOLDER / "gridcells.csv").exists():
+        make_grid(GridParameters(bbox=_BOX, cell_size=_CELL_SIZE, out=FOLDER / "gridcells.csv"))
+
+
+def _say(what: str) -> None:
+    print(f"starting {what} …", flush=True)
+
+
+def _call(words: Sequence[str], environment: Mapping[str, str]) -> None:
+    done = subprocess.run(words, env=environment, check=False, capture_output=True, text=True)  # noqa: S603
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(words[1:])} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+
+
+def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + _START
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            break
+        with contextlib.suppress(httpx.HTTPError):
+            if httpx.get(url).is_success:
+                return
+        time.sleep(0.2)
+    raise InputError("server", url, "does not answer", f"see {log}")
+
+
+@contextlib.contextmanager
+def _running(words: Sequence[str], environment: Mapping[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process, in a session of its own so that a terminal's Ctrl-C reaches this process alone, with all it starts."""
+    with log.open("ab") as file:
+        process = subprocess.Popen(  # noqa: S603
+            words, env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
+        )
+        try:
+            yield process
+        finally:
+            _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Ask a process and all below it to end, the lowest first; kill what does not."""
+    try:
+        top = psutil.Process(process.pid)
+        family = [*reversed(top.children(recursive=True)), top]
+    except psutil.NoSuchProcess:
+        return
+    for member in family:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            member.terminate()
+    _, alive = psutil.wait_procs(family, timeout=_STOP)
+    for member in alive:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            member.kill()
+    process.wait()
+
+
+def _stop(*_: object) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C must not cut the ending short
+    raise KeyboardInterrupt
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m deployments.serve", description=__doc__)
+    parser.add_argument("--port", type=int, default=4200, help="of the server, on 127.0.0.1; default: %(default)s")
+    parser.add_argument(
+        "--no-sandbox",
+        dest="sandbox",
+        action="store_false",
+        help="download from Copernicus Data Space itself, with the account of the environment",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,110 @@
+"""What a Prefect server needs before deployments: ``python -m deployments.set_up``, and ``make serve`` by itself.
+
+Makes the work pool, the concurrency limit of the CDSE account and, where somebody is to be told, the automation that
+notifies of failures, on the server that ``PREFECT_API_URL`` names. It may be run again at any time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+
+import httpx
+from prefect.automations import Automation, EventTrigger, Posture, ResourceSpecification
+from prefect.blocks.notifications import CustomWebhookNotificationBlock
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, WorkPoolCreate
+from prefect.events.actions import SendNotification
+from prefect.exceptions import ObjectAlreadyExists
+from prefect.settings import PREFECT_API_URL
+from prefect.workers.process import ProcessWorker
+
+from deployments.dead_runs import end_all
+from deployments.limits import DOWNLOAD_SLOTS, DOWNLOADS
+
+#: The work pool of every deployment in prefect.yaml.
+WORK_POOL = "s2sr"
+#: Where failures are told: any URL that takes a POST of JSON with a ``text`` (Slack, Mattermost and others do).
+NOTIFY_URL = "S2SR_NOTIFY_URL"
+_AUTOMATION = "s2sr: tell of failures"
+_BLOCK = "s2sr-failures"
+
+
+def set_up(client: SyncPrefectClient, notify_url: str | None = None) -> list[str]:
+    """Make what is missing; a limit that somebody changed stays. Returns a line for each thing."""
+    template = ProcessWorker.get_default_base_job_template()
+    with contextlib.suppress(ObjectAlreadyExists):
+        client.create_work_pool(WorkPoolCreate(name=WORK_POOL, type=ProcessWorker.type, base_job_template=template))
+    with contextlib.suppress(ObjectAlreadyExists):
+        client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=DOWNLOADS, limit=DOWNLOAD_SLOTS))
+    done = [f"work pool {WORK_POOL}", f"concurrency limit {DOWNLOADS}"]
+    if notify_url:
+        notify_of_failures(client, notify_url)
+        done.append(f"automation {_AUTOMATION!r}")
+    return done
+
+
+def notify_of_failures(client: SyncPrefectClient, url: str) -> None:
+    """An automation that posts a line to ``url`` when a flow run of this project fails or crashes."""
+    block = CustomWebhookNotificationBlock(
+        name=_BLOCK, url=url, json_data={"text": "{{subject}}: {{body}}"}, allow_private_urls=True
+    )
+    block_id = block.save(_BLOCK, overwrite=True)
+    automation = Automation(
+        name=_AUTOMATION,
+        description="A flow run of S2SR failed or crashed.",
+        trigger=EventTrigger(
+            expect={"prefect.flow-run.Failed", "prefect.flow-run.Crashed"},
+            match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
+            match_related=ResourceSpecification(
+                {"prefect.resource.id": "prefect.tag.s2sr", "prefect.resource.role": "tag"}
+            ),
+            posture=Posture.Reactive,
+            threshold=1,
+        ),
+        actions=[
+            SendNotification(
+                block_document_id=block_id,
+                subject="{{ flow.name }} {{ flow_run.name }}: {{ flow_run.state.name }}",
+                body="{{ flow_run.state.message }} {{ flow_run|ui_url }}",
+            )
+        ],
+    )
+    for old in client.read_automations_by_name(_AUTOMATION):
+        client.delete_automation(old.id)
+    client.create_automation(automation)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Set up the server of ``PREFECT_API_URL``; returns the exit code, 2 where there is none."""
+    parser = argparse.ArgumentParser(prog="python -m deployments.set_up", description=__doc__)
+    parser.add_argument(
+        "--alone",
+        action="store_true",
+        help="no worker of this server runs now: bring every flow run to an end that seems to run",
+    )
+    given = parser.parse_args(arguments)
+    url = PREFECT_API_URL.value()
+    if not url:
+        print(
+            "PREFECT_API_URL = '': is not set; export the URL of the server, as http://127.0.0.1:4200/api.",
+            file=sys.stderr,
+        )
+        return 2
+    try:
+        with get_client(sync_client=True) as client:
+            for line in set_up(client, os.environ.get(NOTIFY_URL)):
+                print(line)
+            if given.alone and (count := end_all(client)):
+                print(f"runs that were left without an end: {count}")
+    except httpx.HTTPError as error:
+        print(f"PREFECT_API_URL = '{url}': does not answer ({error}); start the server first.", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

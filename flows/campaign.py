@@ -1,0 +1,183 @@
+"""A campaign: a large region as many runs of the pipeline, and the mosaic of what they made."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from prefect import flow
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.deployments import run_deployment
+from prefect.exceptions import ObjectNotFound
+from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
+from prefect.states import Completed, Failed
+
+from s2sr_core.campaign import COLOURS, Block, BlockState, Campaign, CampaignParameters, CampaignSummary, Entry, check
+from s2sr_core.command_line import checked
+from s2sr_core.errors import InputError
+from s2sr_core.mosaic import mosaic_folders, mosaic_path
+from s2sr_core.overview import states_map
+from s2sr_core.parameters import RunParameters
+from s2sr_core.signature import takes_fields_of
+from s2sr_core.summary import counted
+from s2sr_core.workspace import Workspace
+from tasks.artifacts import Bar, Bars, MovingPicture, never_failing, publish_table
+from tasks.reports import show_pictures
+
+#: Seconds between two looks at the runs of the blocks.
+_PAUSE = 3.0
+
+
+def _run_name() -> str:
+    return f"campaign {str(flow_run.parameters['work_dir']).rstrip('/').rpartition('/')[2]}"
+
+
+@flow(name="campaign", flow_run_name=_run_name, validate_parameters=False)
+@takes_fields_of(RunParameters, CampaignParameters)
+def campaign(**fields: Any) -> State:
+    """Cut a large region into blocks of gridcells, run the pipeline for each, and mosaic the composites.
+
+    What became of each block is noted in the work folder: started again, a campaign takes up the runs it started and
+    does what is not done.
+    """
+    try:
+        own = {name: fields.pop(name) for name in CampaignParameters.model_fields}
+        parameters, plan = checked(RunParameters, fields), checked(CampaignParameters, own)
+        check(parameters)
+        work = Campaign(parameters, plan.cells_per_block)
+        with get_client(sync_client=True) as client, work.workspace.opened(), Bars().shown() as bars:
+            _find_deployment(client, plan.deployment)
+            summary = _Blocks(client, work, plan, bars.bar("blocks")).run()
+            work.workspace.clear_tmp()
+    except InputError as error:
+        return Failed(message=str(error), data=error)
+    if not summary.done:
+        return Failed(message=summary.sentence())
+    if summary.failed:
+        return Completed(name=f"Completed with {counted(summary.failed, 'failure')}", message=summary.sentence())
+    return Completed(message=summary.sentence())
+
+
+def _find_deployment(client: SyncPrefectClient, name: str) -> None:
+    try:
+        client.read_deployment_by_name(name)
+    except ObjectNotFound as error:
+        raise InputError("deployment", name, "is not on this server", "deploy it, or name another") from error
+
+
+class _Blocks:
+    """The blocks of a campaign on their way: so many at once, until none is left."""
+
+    def __init__(self, client: SyncPrefectClient, work: Campaign, plan: CampaignParameters, bar: Bar) -> None:
+        self._client, self._work, self._plan, self._bar = client, work, plan, bar
+        self._entries: dict[str, Entry] = {}
+        self._map = MovingPicture("blocks-map")
+        self._shown: list[BlockState] = []
+        self._started = 0
+
+    def run(self) -> CampaignSummary:
+        """Work off the ledger, then mosaic what is done."""
+        self._entries = self._work.ledger()
+        blocks = {block.name: block for block in self._work.blocks}
+        self._bar.expect(len(blocks))
+        for entry in self._entries.values():
+            if entry.state == "done":
+                self._bar.step()
+        for entry in self._in_state("running"):
+            self._attach(blocks[entry.block], entry)
+        self._show()
+        while self._in_state("waiting", "running"):
+            room = self._plan.blocks_at_once - len(self._in_state("running"))
+            for entry in self._in_state("waiting")[: max(room, 0)]:
+                self._start(blocks[entry.block], self._work.next_attempt(entry))
+            self._show()
+            time.sleep(_PAUSE)
+            self._look()
+        self._show()
+        self._publish()
+        return CampaignSummary.of(self._work, self._entries.values(), self._started)
+
+    def _in_state(self, *states: str) -> list[Entry]:
+        return [entry for entry in self._entries.values() if entry.state in states]
+
+    def _attach(self, block: Block, entry: Entry) -> None:
+        """Take up a run that an earlier campaign run started, or was about to."""
+        if not entry.flow_run_id:
+            self._start(block, entry)  # under the same ticket: where there is one already, it is that one
+            return
+        self._entries[entry.block] = entry
+        get_run_logger().info("block %s: its run %s is taken up", entry.block, entry.flow_run_id)
+
+    def _start(self, block: Block, entry: Entry) -> None:
+        made = run_deployment(
+            self._plan.deployment,
+            parameters=self._work.told(block),
+            timeout=0,
+            flow_run_name=f"block {block.name}",
+            idempotency_key=self._work.ticket(entry),
+        )
+        if not isinstance(made, FlowRun):
+            raise TypeError("started in an event loop")
+        self._entries[entry.block] = self._work.note(entry, "running", flow_run_id=str(made.id))
+        self._started += 1
+
+    def _look(self) -> None:
+        """Note the end of runs that have ended."""
+        running = self._in_state("running")
+        runs = self._read([UUID(entry.flow_run_id) for entry in running])
+        for entry in running:
+            run = runs.get(entry.flow_run_id)
+            if run is None:
+                self._end(entry, "its flow run is no longer on the server", done=False)
+            elif run.state is not None and run.state.is_final():
+                message = f"{run.state.name}: {run.state.message or ''}".rstrip(": ")
+                self._end(entry, message, done=run.state.is_completed())
+
+    def _read(self, ids: list[UUID]) -> Mapping[str, FlowRun]:
+        if not ids:
+            return {}
+        found = self._client.read_flow_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=ids)))
+        return {str(run.id): run for run in found}
+
+    def _end(self, entry: Entry, message: str, *, done: bool) -> None:
+        ended = self._work.note(entry, "done" if done else "failed", message=message)
+        if self._work.asks_for(ended):
+            self._bar.step()
+        else:  # a run of an earlier campaign run, which asked for something else
+            ended = self._work.waiting(ended)
+        self._entries[entry.block] = ended
+
+    def _show(self) -> None:
+        """The map, where something changed."""
+        states = [self._entries[block.name].state for block in self._work.blocks]
+        if states == self._shown:
+            return
+        self._shown = states
+        with never_failing("the map of the blocks"):
+            cells = zip(self._work.blocks, states, strict=True)
+            boxes = [(cell.bounds, COLOURS[state]) for block, state in cells for cell in block.cells]
+            counts = ", ".join(f"{states.count(state)} {state}" for state in COLOURS)
+            self._map.show(states_map(boxes), "image/png", f"{counts} (grey, yellow, green, red)")
+
+    def _publish(self) -> None:
+        """The mosaics of what is done, their pictures, and the blocks that failed."""
+        done = {entry.block for entry in self._in_state("done")}
+        folders = [Workspace(b.work_dir(self._work.workspace)) for b in self._work.blocks if b.name in done]
+        parameters, workspace = self._work.parameters, self._work.workspace
+        mosaic_folders(workspace, [folder for folder in folders if folder.composite_index.exists()], parameters)
+        bands: Sequence[str] = parameters.bands
+        medians = {band: _there(mosaic_path(workspace, band)) for band in bands}
+        show_pictures(medians, _there(mosaic_path(workspace, bands[0], "count")), counted(len(done), "block"))
+        if failed := self._in_state("failed"):
+            rows = [{"block": e.block, "reason": e.message, "flow_run_id": e.flow_run_id} for e in failed]
+            publish_table("failures", rows, f"{counted(len(failed), 'block')} failed.")
+
+
+def _there(path: Path) -> list[Path]:
+    return [path] if path.exists() else []

@@ -1,0 +1,65 @@
+"""The note in a work folder of the flow run that works there, by which what it left is found if its process dies."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from uuid import UUID
+
+from prefect.client.orchestration import get_client
+from prefect.logging import get_run_logger
+from prefect.runtime import flow_run
+
+from deployments.dead_runs import GONE, end_flow_run
+from deployments.jobs import remove_jobs
+from deployments.leftovers import settle_all
+from s2sr_core.parameters import RunParameters
+from s2sr_core.records import read_record, write_record
+from s2sr_core.workspace import Workspace
+
+
+@contextlib.contextmanager
+def noted(workspace: Workspace, parameters: RunParameters) -> Iterator[None]:
+    """Note the flow run in the work folder while the block runs; first end what an earlier one left.
+
+    That is its batch jobs, and its records on the server.
+
+    Whoever comes here holds the folder's lock, so an earlier run without an end is dead. A run that is stopped from
+    outside (a signal is no ``Exception``) has no end either.
+    """
+    earlier = read_record(workspace.flow_run) or {}
+    if earlier.get("flow_run_id") and not earlier.get("ended"):
+        remove_jobs(workspace.work_dir)
+        _end(UUID(earlier["flow_run_id"]))
+    note = {
+        "flow_run_id": flow_run.id,
+        "process": os.getpid(),
+        "host": socket.gethostname(),
+        "began": _now(),
+        "ended": None,
+        "parameters": json.loads(parameters.model_dump_json()),
+    }
+    write_record(workspace.flow_run, note)
+    try:
+        yield
+    except Exception:
+        write_record(workspace.flow_run, note | {"ended": _now()})
+        raise
+    write_record(workspace.flow_run, note | {"ended": _now()})
+
+
+def _end(earlier: UUID) -> None:
+    get_run_logger().warning("flow run %s left this folder without an end; what it left is ended", earlier)
+    with get_client(sync_client=True) as client:
+        if str(earlier) == flow_run.id:  # the same run, started again: it is alive, its old task runs are not
+            settle_all(earlier, GONE)
+        else:
+            end_flow_run(client, earlier)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,182 @@
+"""What the page of a flow run shows: progress, tables, pictures, a report.
+
+None of it decides anything: an artifact that cannot be made is a line in the log.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import contextvars
+import logging
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+from prefect.artifacts import (
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import ArtifactUpdate
+
+logger = logging.getLogger("prefect.s2sr.artifacts")
+
+#: Seconds between two looks at the counts, so that no artifact is updated more often.
+_PAUSE = 2.0
+#: Rows of a table, at most: the whole of it is a file of the work folder.
+_MOST_ROWS = 500
+
+
+@contextlib.contextmanager
+def never_failing(what: str) -> Iterator[None]:
+    """Log what goes wrong in the block, and go on."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001  # whatever the server or the picture has: the run is another matter
+        logger.warning("%s cannot be shown: %s: %s", what, type(error).__name__, error)
+
+
+# ------------------------------------------------------------------------------------------------------------ progress
+
+
+class Bar:
+    """One progress artifact: so many of so many done. Counting is cheap and may be done in any thread."""
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self.begun = self.moved = time.monotonic()
+        self.total = self.done = 0
+        self._lock = threading.Lock()
+        self._shown: tuple[int, int] | None = None
+        self._artifact: UUID | None = None
+
+    def expect(self, count: int) -> None:
+        with self._lock:
+            self.total += count
+
+    def step(self, _: object = None) -> None:
+        with self._lock:
+            self.done += 1
+            self.moved = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """From the bar's beginning to its last step."""
+        return self.moved - self.begun
+
+    def show(self) -> None:
+        """Make the artifact, or move it where something changed since the last time."""
+        done, total = self.done, self.total
+        if total == 0 or self._shown == (done, total):
+            return
+        text, share = f"{self.title}: {done} of {total}", 100.0 * done / total
+        if self._artifact is None:
+            self._artifact = _id(create_progress_artifact(share, key=self.title, description=text))
+        else:
+            update_progress_artifact(self._artifact, share, description=text)
+        self._shown = done, total
+
+
+class Bars:
+    """The bars of a flow run, shown by a thread of their own, so that nothing waits for the server."""
+
+    def __init__(self) -> None:
+        self._bars: dict[str, Bar] = {}
+        self._ended = threading.Event()
+
+    def bar(self, title: str) -> Bar:
+        return self._bars.setdefault(title, Bar(title))
+
+    def seconds(self) -> dict[str, float]:
+        """How long each stage took, by title."""
+        return {bar.title: bar.seconds for bar in self._bars.values() if bar.total}
+
+    @contextlib.contextmanager
+    def shown(self) -> Iterator[Bars]:
+        """Show them while the block runs, and their end at its end."""
+        # Artifacts belong to the flow run of the context they are made in.
+        thread = threading.Thread(target=contextvars.copy_context().run, args=(self._show_all,), daemon=True)
+        thread.start()
+        current = _current.set(self)
+        try:
+            yield self
+        finally:
+            _current.reset(current)
+            self._ended.set()
+            thread.join()
+
+    def _show_all(self) -> None:
+        last = False
+        while not last:
+            last = self._ended.wait(_PAUSE)
+            for bar in list(self._bars.values()):
+                with never_failing(f"progress of {bar.title}"):
+                    bar.show()
+
+
+_current: contextvars.ContextVar[Bars | None] = contextvars.ContextVar("bars", default=None)
+
+
+def bar(title: str) -> Bar:
+    """The bar of this title in the current flow run; one that nobody sees where none are shown."""
+    bars = _current.get()
+    return Bar(title) if bars is None else bars.bar(title)
+
+
+# -------------------------------------------------------------------------------------------- tables, pictures, report
+
+
+def publish_table(key: str, rows: Sequence[Mapping[str, Any]], description: str) -> None:
+    """A table; of a long one its first rows, and a word that there are more."""
+    if len(rows) > _MOST_ROWS:
+        description = f"{description} The first {_MOST_ROWS} of {len(rows)} rows."
+    with never_failing(f"table {key}"):
+        create_table_artifact([dict(row) for row in rows[:_MOST_ROWS]], key=key, description=description)
+
+
+def publish_markdown(key: str, text: str, description: str = "") -> UUID | None:
+    """A page of text; a later one of the same key is its next version. None where it could not be made."""
+    with never_failing(key):
+        return _id(create_markdown_artifact(text, key=key, description=description or None))
+    return None
+
+
+def publish_picture(key: str, picture: bytes, media_type: str, caption: str) -> UUID | None:
+    """A picture inside the text of an artifact: nothing has to be served for it to show."""
+    return publish_markdown(key, _with_picture(key, picture, media_type), caption)
+
+
+class MovingPicture:
+    """One artifact whose picture changes while the flow runs."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+        self._artifact: UUID | None = None
+
+    def show(self, picture: bytes, media_type: str, caption: str) -> None:
+        if self._artifact is None:
+            self._artifact = publish_picture(self._key, picture, media_type, caption)
+            return
+        update = ArtifactUpdate(data=_with_picture(self._key, picture, media_type), description=caption)
+        with never_failing(self._key), get_client(sync_client=True) as client:
+            client.update_artifact(self._artifact, update)
+
+
+def _with_picture(key: str, picture: bytes, media_type: str) -> str:
+    return f"![{key}]({data_url(picture, media_type)})"
+
+
+def data_url(picture: bytes, media_type: str) -> str:
+    """``data:image/png;base64,…``."""
+    return f"data:{media_type};base64,{base64.b64encode(picture).decode('ascii')}"
+
+
+def _id(made: object) -> UUID:
+    if not isinstance(made, UUID):
+        raise TypeError("made in an event loop")
+    return made

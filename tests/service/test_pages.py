@@ -1,0 +1,58 @@
+"""The pages of the service in a browser: fill the form, run, see the result."""
+
+from __future__ import annotations
+
+from browsing import browser
+from serving import Service, until
+
+from s2sr_core.workspace import Workspace
+
+
+def test_filling_the_form_makes_a_run_whose_page_shows_the_result(service: Service) -> None:
+    deployment = service.deployment("s2sr-pipeline/local")
+    page = f"{service.url}/deployments/deployment/{deployment['id']}/run"
+    with browser() as chromium:
+        chromium.open(page)
+        chromium.text("Area of interest: xmin ymin xmax ymax, degrees (WGS84); xmin > xmax crosses ±180.")
+        assert chromium.field("grid_csv").get_attribute("value") == "service/gridcells.csv"
+        chromium.fill("work_dir", "service/runs/by-hand")
+        chromium.click("Submit")
+
+        def runs() -> list[str]:
+            body = {"deployments": {"id": {"any_": [deployment["id"]]}}, "sort": "START_TIME_DESC"}
+            found = service.post("/flow_runs/filter", body)
+            return [run["id"] for run in found if run["parameters"]["work_dir"] == "service/runs/by-hand"]
+
+        until(runs)
+        (flow_run_id,) = runs()
+        chromium.open(f"{service.url}/runs/flow-run/{flow_run_id}")
+        assert service.ended(flow_run_id)["name"] == "Completed"
+        chromium.text("composite by-hand")
+        chromium.text("Completed")
+        chromium.click("Artifacts")
+        for key in (
+            "downloads",
+            "scenes",
+            "cells",
+            "scenes-used",
+            "scenes-left-out",
+            "quicklook",
+            "valid-counts",
+            "report",
+        ):
+            chromium.text(key)
+        chromium.text("cells: 4 of 4")
+
+        artifacts = service.artifacts(flow_run_id)
+        for key in ("quicklook", "valid-counts"):
+            chromium.open(f"{service.url}/artifacts/artifact/{artifacts[key]['id']}")
+            source, width, height = chromium.picture()
+            assert source.startswith("data:image/")
+            assert max(width, height) == 640
+        chromium.open(f"{service.url}/artifacts/artifact/{artifacts['scenes-left-out']['id']}")
+        chromium.see(
+            "//td[contains(., 'is preferred and covers it')] | //*[contains(text(), 'is preferred and covers it')]"
+        )
+        chromium.open(f"{service.url}/artifacts/artifact/{artifacts['report']['id']}")
+        chromium.text("Bytes and durations")
+    assert Workspace(service.folder / "service" / "runs" / "by-hand").composite_index.exists()

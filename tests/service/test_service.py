@@ -1,0 +1,329 @@
+"""Runs over the REST API and the command line, on a real server with a real worker."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pandas as pd
+import psutil
+import pytest
+from serving import PATIENCE, ROOT, Service, until
+
+from s2sr_core.workspace import Workspace
+
+
+@pytest.fixture(scope="module")
+def first(service: Service) -> str:
+    """A run with nothing but the defaults, as pressing Run makes one."""
+    flow_run_id = service.trigger("s2sr-pipeline/local")
+    state = service.ended(flow_run_id)
+    assert state["name"] == "Completed", state["message"]
+    return flow_run_id
+
+
+def workspace(service: Service, name: str = "local") -> Workspace:
+    return Workspace(service.folder / "service" / "runs" / name)
+
+
+def test_everything_is_deployed_and_set_up(service: Service) -> None:
+    deployments = service.post("/deployments/filter", {})
+    assert {deployment["name"] for deployment in deployments} >= {
+        "local", "hpc", "season-update", "make-grid", "campaign"
+    }  # fmt: skip
+    for deployment in deployments:
+        assert deployment["description"]
+        assert deployment["enforce_parameter_schema"]
+    assert service.get("/work_pools/s2sr")["type"] == "process"
+    (limit,) = (one for one in service.post("/v2/concurrency_limits/filter", {}) if one["name"] == "cdse")
+    assert (limit["limit"], limit["active"]) == (1, True)
+
+
+def test_the_defaults_make_a_run_and_its_page_shows_the_result(service: Service, first: str) -> None:
+    message = service.flow_run(first)["state"]["message"]
+    assert message.startswith("12 composites of 4 cells from 7 scenes: 12 written, 0 kept")
+    here = workspace(service)
+    index = pd.read_csv(here.composite_index)
+    assert len(index) == 12
+
+    artifacts = service.artifacts(first)
+    assert set(artifacts) == {
+        "downloads", "scenes", "cells", "scenes-used", "scenes-left-out", "quicklook", "valid-counts", "report"
+    }  # fmt: skip
+    for title, count in (("downloads", 7), ("scenes", 7), ("cells", 4)):
+        assert artifacts[title]["type"] == "progress"
+        assert artifacts[title]["data"] == 100
+        assert artifacts[title]["description"] == f"{title}: {count} of {count}"
+        assert artifacts[title]["updated"] > artifacts[title]["created"]
+    used, left_out = (json.loads(artifacts[key]["data"]) for key in ("scenes-used", "scenes-left-out"))
+    assert len(used) == 7
+    assert {row["status"] for row in left_out} == {"duplicate", "twin", "filtered"} & {
+        row["status"] for row in left_out
+    }
+    assert all(row["reason"] for row in left_out)
+    for key, head in (("quicklook", b"\xff\xd8\xff"), ("valid-counts", b"\x89PNG")):
+        kind, encoded = re.fullmatch(
+            r"!\[[a-z-]+\]\(data:(image/\w+);base64,([^)]+)\)", artifacts[key]["data"]
+        ).groups()
+        picture = base64.b64decode(encoded)
+        assert picture.startswith(head), kind
+        assert len(picture) < 200_000
+    report = artifacts["report"]["data"]
+    for expected in (message, '| bands | `["B02", "B03", "B04"]` |', "MB` |", str(here.composite_index), "| GDAL |"):
+        assert expected in report, expected
+    assert re.search(r"\| cells \| `\d+\.\d s` \|", report)
+
+
+def test_the_command_line_starts_the_same_and_nothing_is_to_do(service: Service, first: str) -> None:
+    before = {path: path.stat().st_mtime_ns for path in workspace(service).composites.rglob("*.tif")}
+    done = service.prefect("deployment", "run", "s2sr-pipeline/local", "-p", "workers=1")
+    flow_run_id = re.search(r"UUID: (\S+)", done.stdout)[1]
+    state = service.ended(flow_run_id)
+    assert state["message"].startswith("nothing was to do: 12 composites of 4 cells")
+    assert service.flow_run(flow_run_id)["parameters"]["workers"] == 1
+    assert before == {path: path.stat().st_mtime_ns for path in workspace(service).composites.rglob("*.tif")}
+
+
+def test_the_documented_curl_line_starts_a_run(service: Service, first: str) -> None:
+    text = (ROOT / "docs" / "service.md").read_text(encoding="utf-8")
+    (block,) = (block for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) if "create_flow_run" in block)
+    done = subprocess.run(
+        ["bash", "-euc", block], env=service.environment, capture_output=True, text=True, check=True, timeout=120
+    )
+    run = json.loads(done.stdout[done.stdout.index("{") :])
+    assert service.flow_run(run["id"])["parameters"]["bands"] == ["B04"]
+    assert service.ended(run["id"])["type"] == "COMPLETED"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "field"),
+    [
+        ({"workers": 0}, "workers"),
+        ({"max_cloud_cover": 101}, "max_cloud_cover"),
+        ({"bands": ["B08"]}, "bands"),
+        ({"resampling": "lanczos"}, "resampling"),
+        ({"bbox": [0, 1, 2]}, "bbox"),
+        ({"min_baseline": "5"}, "min_baseline"),
+        ({"start": None}, "start"),
+    ],
+)
+def test_what_the_schema_can_express_is_refused_at_once(
+    service: Service, parameters: dict[str, Any], field: str
+) -> None:
+    deployment = service.deployment("s2sr-pipeline/local")
+    answer = service.api.post(f"/deployments/{deployment['id']}/create_flow_run", json={"parameters": parameters})
+    assert answer.status_code in (409, 422)
+    assert field in answer.text
+
+
+def test_the_command_line_refuses_a_parameter_that_there_is_not(service: Service) -> None:
+    done = service.prefect("deployment", "run", "s2sr-pipeline/local", "-p", "nonsense=1", check=False)
+    assert done.returncode != 0
+    assert "nonsense" in done.stdout + done.stderr
+
+
+CANNOT: list[tuple[str, dict[str, Any], str]] = [
+    ("s2sr-pipeline/local", {"start": "2026-01-01"}, "start = '2026-01-01T00:00:00+00:00': is not before end"),
+    ("s2sr-pipeline/local", {"grid_csv": "no.csv"}, "grid_csv = '{folder}/no.csv': does not exist; give the path"),
+    ("s2sr-pipeline/local", {"source": "none"}, "source = 'none': is no folder; give the folder that holds"),
+    ("s2sr-pipeline/local", {"start": "June"}, "start = 'June': is no ISO time; write 2019-06-01"),
+    ("season-update/season-update", {"season_start": "02-31"}, "season_start = '02-31': is no day of the year"),
+    ("campaign/campaign", {"tap": False}, "tap = 'false': gives each cell a lattice of its own"),
+    ("campaign/campaign", {"deployment": "no/such"}, "deployment = 'no/such': is not on this server"),
+    ("make-grid/make-grid", {"cell_size": 0.7}, "cell_size = '0.7': "),
+]
+
+
+@pytest.fixture(scope="module")
+def started(service: Service) -> list[str]:
+    """All of them at once."""
+    return [service.trigger(deployment, **parameters) for deployment, parameters, _ in CANNOT]
+
+
+@pytest.mark.parametrize("number", range(len(CANNOT)))
+def test_what_it_cannot_fails_the_run_with_one_sentence(service: Service, started: list[str], number: int) -> None:
+    state = service.ended(started[number])
+    assert state["type"] == "FAILED"
+    assert state["message"].startswith(CANNOT[number][2].format(folder=service.folder)), state["message"]
+    assert "\n" not in state["message"]
+    assert service.task_runs(started[number]) == []
+
+
+def test_the_form_tells_everything_in_order(service: Service) -> None:
+    schema = service.deployment("s2sr-pipeline/local")["parameter_openapi_schema"]
+    fields = sorted(schema["properties"].items(), key=lambda item: item[1]["position"])
+    names = [name for name, _ in fields]
+    assert names[:5] == ["bbox", "grid_csv", "start", "end", "work_dir"] == schema["required"]
+    for name, field in fields:
+        assert field["description"].endswith("."), name
+    shown = dict(fields)
+    assert "degrees" in shown["bbox"]["description"]
+    assert "degrees" in shown["tr"]["description"]
+    assert "metres" in shown["scl_dilation"]["description"]
+    assert shown["bands"]["items"]["enum"][0] == "B02"
+    assert shown["resampling"]["enum"] == ["bilinear", "nearest", "cubic"]
+    assert (shown["download_connections"]["minimum"], shown["download_connections"]["maximum"]) == (1, 64)
+
+
+def test_a_grid_is_made(service: Service) -> None:
+    flow_run_id = service.trigger("make-grid/make-grid", out="service/other.csv", cell_size=0.05)
+    assert service.ended(flow_run_id)["message"].startswith("15 gridcells of 0.05 degrees")
+    assert len(pd.read_csv(service.folder / "service" / "other.csv")) == 15
+
+
+# ---------------------------------------------------------------------------------------------------------- season
+
+
+def test_the_season_is_brought_up_to_date_and_then_is(service: Service) -> None:
+    flow_run_id = service.trigger("season-update/season-update")
+    state = service.ended(flow_run_id)
+    assert "12 written" in state["message"]
+    (folder,) = (service.folder / "service" / "runs" / "season").iterdir()
+    assert re.fullmatch(r"\d{4}-06-01", folder.name)
+    scenes = pd.read_csv(Workspace(folder).scene_index)
+    begun = datetime.fromisoformat(folder.name).replace(tzinfo=UTC)
+    assert (pd.to_datetime(scenes["sensing_time"]) >= begun).all()
+    assert begun <= datetime.now(UTC) < begun + timedelta(days=366)
+
+    again = service.ended(service.trigger("season-update/season-update"))
+    assert again["message"].startswith("nothing was to do: 12 composites")
+
+
+def test_the_nightly_update_has_runs_at_the_same_local_time_on_both_sides_of_a_clock_change(service: Service) -> None:
+    deployment = service.deployment("season-update/season-update")
+    (schedule,) = deployment["schedules"]
+    assert (schedule["schedule"]["cron"], schedule["schedule"]["timezone"]) == ("30 4 * * *", "America/Anchorage")
+    assert schedule["active"]
+
+    def scheduled(after: datetime, before: datetime) -> list[datetime]:
+        runs = service.post(
+            "/flow_runs/filter",
+            {
+                "deployments": {"id": {"any_": [deployment["id"]]}},
+                "flow_runs": {
+                    "state": {"type": {"any_": ["SCHEDULED"]}},
+                    "expected_start_time": {"after_": after.isoformat(), "before_": before.isoformat()},
+                },
+                "sort": "EXPECTED_START_TIME_ASC",
+            },
+        )
+        return [datetime.fromisoformat(run["expected_start_time"]) for run in runs]
+
+    now, anchorage = datetime.now(UTC), ZoneInfo("America/Anchorage")
+    until(lambda: scheduled(now, now + timedelta(days=30)))  # made by the server's own scheduler
+
+    # Clocks go forward on the second Sunday of March, at two in the morning: from UTC−9 to UTC−8.
+    second_sunday = next(day for n in range(8, 15) if (day := datetime(now.year + 1, 3, n, tzinfo=UTC)).weekday() == 6)
+    span = (second_sunday - timedelta(days=1), second_sunday + timedelta(days=2))
+    body = {"start_time": span[0].isoformat(), "end_time": span[1].isoformat()}
+    service.post(f"/deployments/{deployment['id']}/schedule", body | {"min_runs": 0, "max_runs": 10})
+    times = scheduled(*span)
+    assert [time.astimezone(UTC).strftime("%H:%M") for time in times] == ["13:30", "12:30", "12:30"]
+    assert [time.astimezone(anchorage).strftime("%H:%M") for time in times] == ["04:30"] * 3
+    service.api.post("/deployments/get_scheduled_flow_runs", json={"deployment_ids": [deployment["id"]]})
+
+
+# ------------------------------------------------------------------------------------------------- when things go wrong
+
+
+def files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def test_cancelling_stops_the_work_and_leaves_nothing_half_written(service: Service, first: str) -> None:
+    here = workspace(service, "cancelled")
+    told = {"work_dir": str(here.work_dir), "source": str(workspace(service).imagery_raw)}
+    flow_run_id = service.trigger("s2sr-pipeline/local", **told)
+    until(lambda: files(here.tmp))
+    family = len(service.family())
+    service.post(f"/flow_runs/{flow_run_id}/set_state", {"state": {"type": "CANCELLING", "name": "Cancelling"}})
+    assert service.ended(flow_run_id)["type"] == "CANCELLED"
+    until(lambda: len(service.family()) < family)
+    until(lambda: not [run for run in service.task_runs(flow_run_id) if run["state_type"] in ("RUNNING", "PENDING")])
+    for raster in here.composites.rglob("*.tif"):
+        if raster.name.startswith("cell_"):
+            assert raster.with_name(raster.name.replace("_count_", "_median_")).exists()
+    assert not list(here.composites.rglob("*.part"))
+
+    state = service.ended(service.trigger("s2sr-pipeline/local", **told))
+    assert state["name"] == "Completed"
+    assert len(pd.read_csv(here.composite_index)) == 12
+
+
+def test_after_a_crash_the_command_takes_the_run_up_again(service: Service, first: str) -> None:
+    """The process of a run is killed, and with it the only one who could have told the server."""
+    here = workspace(service, "killed")
+    told = {"work_dir": str(here.work_dir), "source": str(workspace(service).imagery_raw)}
+    flow_run_id = service.trigger("s2sr-pipeline/local", **told)
+    until(lambda: [run for run in service.task_runs(flow_run_id) if run["state_type"] == "RUNNING"] and files(here.tmp))
+    note = json.loads(here.flow_run.read_text())
+    assert (note["flow_run_id"], note["ended"]) == (flow_run_id, None)
+    process = psutil.Process(note["process"])
+    for member in [process, *process.children(recursive=True)]:
+        member.kill()
+
+    command = [sys.executable, "-m", "s2sr_pipeline", "--repair", "--work-dir", str(here.work_dir), "--workers", "1"]
+    done = subprocess.run(
+        command, env=service.environment, capture_output=True, text=True, check=False, timeout=PATIENCE
+    )
+    assert done.returncode == 0, done.stderr
+    assert "12 composites of 4 cells" in done.stdout
+    assert service.ended(flow_run_id)["type"] == "CRASHED"
+    states = {run["state_type"] for run in service.task_runs(flow_run_id)}
+    assert "CRASHED" in states
+    assert states <= {"CRASHED", "COMPLETED", "FAILED"}
+    note = json.loads(here.flow_run.read_text())
+    assert note["flow_run_id"] != flow_run_id
+    assert note["ended"]
+
+
+def test_a_retry_shows_and_what_failed_is_told(service: Service, first: str) -> None:
+    """A product without its image: phase 1 tries twice, the rest goes on, the table names it."""
+    here = workspace(service, "lacking")
+    archive = service.folder / "lacking"
+    shutil.copytree(workspace(service).imagery_raw, archive)
+    next(iter(sorted(archive.rglob("*_B04_20m.jp2")))).write_bytes(b"")
+    flow_run_id = service.trigger("s2sr-pipeline/local", work_dir=str(here.work_dir), source=str(archive))
+    state = service.ended(flow_run_id)
+    assert (state["type"], state["name"]) == ("COMPLETED", "Completed with 1 failure")
+    (failures,) = json.loads(service.artifacts(flow_run_id)["failures"]["data"])
+    assert (failures["band"], failures["step"]) == ("B04", "files")
+    until(lambda: [run for run in service.task_runs(flow_run_id) if run["state_type"] == "FAILED"])
+    (failed,) = (run for run in service.task_runs(flow_run_id) if run["state_type"] == "FAILED")
+    assert failed["run_count"] == 2
+
+
+def test_somebody_is_told_when_a_run_fails(service: Service) -> None:
+    told: list[str] = []
+
+    class Listener(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["text"])
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Listener) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        done = subprocess.run(
+            [sys.executable, "-m", "deployments.set_up"],
+            env=service.environment | {"S2SR_NOTIFY_URL": f"http://127.0.0.1:{server.server_port}/hook"},
+            capture_output=True, text=True, check=True, timeout=PATIENCE,
+        )  # fmt: skip
+        assert "automation" in done.stdout
+        service.ended(service.trigger("s2sr-pipeline/local", grid_csv="nowhere.csv"))
+        until(lambda: told)
+        server.shutdown()
+    assert "s2sr-pipeline composite local: Failed" in told[0]
+    assert "does not exist; give the path of a CSV of gridcells" in told[0]
