@@ -11,6 +11,7 @@ import argparse
 import shutil
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -38,6 +39,9 @@ _ROWS_FROM = 62.0
 #: Footprints of whole granules, degrees of latitude; as wide on the ground as high.
 _GRANULE = 0.99
 _TILES = 2_000
+#: No two footprints are alike, not even those of one tile: up to so many degrees, less than 250 m.
+_SHIFT = 0.002
+_WORKERS = 8
 
 
 @dataclass(frozen=True)
@@ -62,20 +66,22 @@ def cells_csv(folder: Path, count: int) -> Path:
 def entries(count: int, north: float) -> tuple[dict[str, Any], ...]:
     """``count`` catalogue entries: tiles between 62° and ``north``, seen again and again, each tenth a reprocessing."""
     random = np.random.default_rng(0)
-    tiles = min(_TILES, count)
-    lon, lat = random.uniform(-179, 179, tiles), random.uniform(_ROWS_FROM, north, tiles)
+    places = min(_TILES, count)
+    lon, lat = random.uniform(-179, 179, places), random.uniform(_ROWS_FROM, north, places)
+    tiles = [mgrs_tile(*place) for place in zip(lon.tolist(), lat.tolist(), strict=True)]
+    shifts = random.uniform(-_SHIFT, _SHIFT, (count, 2)).tolist()
     first = datetime(2019, 6, 1, 21, tzinfo=UTC)
     made = []
-    for number in range(count):
-        place, visit = number % tiles, number // tiles
+    for number, (eastward, northward) in enumerate(shifts):
+        place, visit = number % places, number // places
         again = visit % 10 == 9
         sensed = first + timedelta(days=5 * (visit - again), seconds=place)
-        baseline = "05.00" if again else "02.12"
-        half = _GRANULE / 2 / np.cos(np.radians(lat[place]))
-        west, east = ((edge + 180) % 360 - 180 for edge in (lon[place] - half, lon[place] + half))
-        south, up = lat[place] - _GRANULE / 2, lat[place] + _GRANULE / 2
-        tile = mgrs_tile(float(lon[place]), float(lat[place]))
-        name = ProductName("S2A", sensed, baseline, 1 + place % 143, tile, sensed + timedelta(days=1 + 900 * again))
+        published = sensed + timedelta(days=1 + 900 * again)
+        name = ProductName("S2A", sensed, "05.00" if again else "02.12", 1 + place % 143, tiles[place], published)
+        x, y = lon[place] + eastward, lat[place] + northward
+        half = _GRANULE / 2 / np.cos(np.radians(y))
+        west, east = ((edge + 180) % 360 - 180 for edge in (x - half, x + half))
+        south, up = y - _GRANULE / 2, y + _GRANULE / 2
         ring = f"{west:.7f} {south:.7f},{east:.7f} {south:.7f},{east:.7f} {up:.7f},{west:.7f} {up:.7f}"
         made.append(
             {
@@ -99,13 +105,14 @@ def main() -> int:
     WORK.mkdir(exist_ok=True)
     folder = Path(mkdtemp(prefix="plan-", dir=WORK))
     try:
-        report(_plan(folder, given.cells, given.footprints))
+        report(plan(folder, given.cells, given.footprints))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return 0
 
 
-def _plan(folder: Path, cell_count: int, footprint_count: int) -> dict[str, Any]:
+def plan(folder: Path, cell_count: int, footprint_count: int) -> dict[str, Any]:
+    """Plan a made-up run in ``folder``; gives figures and counts."""
     rows = -(-cell_count // round(360 / _CELL_SIZE))
     recorded = Recorded(entries(footprint_count, _ROWS_FROM + rows * _CELL_SIZE))
     parameters = RunParameters(
@@ -115,43 +122,37 @@ def _plan(folder: Path, cell_count: int, footprint_count: int) -> dict[str, Any]
         end="2100-01-01",
         work_dir=folder,
     )
+    steps: dict[str, dict[str, float]] = {}
+
+    @contextmanager
+    def step(name: str) -> Iterator[None]:
+        with metered() as steps[name]:
+            yield
+
     before = peak()
-    steps: dict[str, float] = {}
-    with metered() as used:
-        with metered() as steps_cells:
-            cells = choose_gridcells(parameters)
-        with metered() as steps_query:
-            candidates = query_products(parameters, cells, recorded)  # type: ignore[arg-type]  # it searches
-        with metered() as steps_manifest:
-            write_manifest(folder / "query_manifest.csv", candidates)
-            again = read_manifest(folder / "query_manifest.csv")
-        with metered() as steps_units:
-            found = [c.product for c in candidates if c.status == "selected" and c.product is not None]
-            downloads = download_units(found)
-            products = [Product(p.name, folder, (), p.cloud_cover, p.footprint, ()) for p in found]
-            units = scene_units(products, cells, 8)
-        with metered() as steps_scenes:
-            scenes = [_scene(product, near) for unit in units for product, near in unit.products]
-        with metered() as steps_composites:
-            composites = composite_units(cells, scenes, parameters.bands, 8)
-    steps = {
-        name: step["cpu"]
-        for name, step in {
-            "cells": steps_cells,
-            "query": steps_query,
-            "manifest": steps_manifest,
-            "units": steps_units,
-            "scenes": steps_scenes,
-            "composites": steps_composites,
-        }.items()
-    }
+    with step("cells"):
+        cells = choose_gridcells(parameters)
+    with step("query"):
+        candidates = query_products(parameters, cells, recorded)  # type: ignore[arg-type]  # it searches
+    with step("manifest"):
+        write_manifest(folder / "query_manifest.csv", candidates)
+        kept = [c.product for c in read_manifest(folder / "query_manifest.csv") if c.product is not None]
+    with step("units of phase 1"):
+        downloads = download_units(kept)
+        products = [Product(p.name, folder, (), p.cloud_cover, p.footprint, ()) for p in kept]
+        units = scene_units(products, cells, _WORKERS)
+    # Not metered: the workers do it, where each scene is opened.
+    scenes = [_scene(product, near) for unit in units for product, near in unit.products]
+    with step("units of phase 2"):
+        composites = composite_units(cells, scenes, parameters.bands, _WORKERS)
     return {
-        **used,
+        **{key: sum(used[key] for used in steps.values()) for key in ("cpu", "wall", "read")},
+        "peak": peak(),
         "peak_before": before,
-        "steps": steps,
+        "steps": {name: used["cpu"] for name, used in steps.items()},
         "cells": len(cells),
         "footprints": len(candidates),
-        "selected": len(again),
+        "selected": len(kept),
         "units": [len(downloads), len(units), len(composites)],
         "pairs": sum(len(near) for unit in units for _, near in unit.products),
     }

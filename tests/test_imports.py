@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-OURS = ("flows", "tasks", "s2sr_core", "deployments", "s2sr_pipeline", "make_grid", "tests")
+OURS = ("flows", "tasks", "s2sr_core", "deployments", "s2sr_pipeline", "make_grid", "tests", "benchmarks")
 #: What each part may import of the project, besides itself.
 ALLOWED = {
     "s2sr_core": set(),
@@ -86,13 +86,21 @@ def test_where_it_runs_knows_nothing_of_what_runs(path: Path) -> None:
     assert not imports_of(path) & {"flows", "tasks"}
 
 
-def test_no_module_of_the_program_imports_the_tests() -> None:
+def test_no_module_of_the_program_imports_tests_or_benchmarks() -> None:
     for path in (*FILES, Path("s2sr_pipeline.py"), Path("make_grid.py")):
-        assert "tests" not in imports_of(path), path
+        assert not imports_of(path) & {"tests", "benchmarks"}, path
+
+
+@pytest.mark.parametrize("name", ["engine_run", "floor_run", "plan_run", "workload"])
+def test_what_is_measured_is_the_core(name: str) -> None:
+    """These benchmarks call the core as the tasks do, and make their products by the sandbox; no orchestration."""
+    used = imports_of(Path("benchmarks", f"{name}.py"))
+    assert used & set(OURS) == {"benchmarks", "s2sr_core"}
+    assert not used & ORCHESTRATION
 
 
 def test_the_program_does_not_lean_on_the_sandbox() -> None:
-    """Only the sandbox itself, the demo and the service to try import the maker of made-up scenes."""
+    """Only the sandbox itself, the demo, the service to try and the benchmarks (none of ``FILES``) import the maker."""
     for path in (*FILES, Path("s2sr_pipeline.py"), Path("make_grid.py")):
         if path.parts[:2] != ("s2sr_core", "sandbox") and path not in (
             Path("deployments/demo.py"),

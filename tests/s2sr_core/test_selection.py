@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 import shapely
+import shapely.affinity
 from hypothesis import given
 from hypothesis import strategies as st
 from trees import OLD, metadata_xml, ring, write_tree
@@ -490,3 +492,30 @@ def test_metadata_alone_decides_what_metadata_can(tmp_path: Path, select: Select
     """No image is opened, none needs to be there."""
     write_tree(tmp_path / "archive", OLD, bands=(), metadata=metadata_xml(cloud=1))
     assert select()[OLD][0] == "selected"
+
+
+def test_many_footprints_at_once_find_what_each_finds_alone() -> None:
+    """Against distances computed pair by pair; one footprint is unknown, one in two parts, some cross ±180."""
+    cells = make_gridcells((170, 66, -170, 68), 0.5)
+    random_box = random.Random(4)
+    corners = [(random_box.uniform(168, 180), random_box.uniform(65, 68.5)) for _ in range(40)]
+    boxes = [shapely.box(x, y, min(x + 1.5, 180.0), y + 0.7) for x, y in corners]
+    parted = shapely.MultiPolygon([shapely.box(171, 66.2, 171.4, 66.4), shapely.box(-172, 67, -171.5, 67.2)])
+    outlines = [None, *boxes, parted]
+    near = CellsNear(cells)
+    found = near.footprints(outlines)
+    assert found[0] == cells
+    for outline, some in zip(outlines[1:], found[1:], strict=True):
+        expected = set()
+        for part in shapely.get_parts(outline):
+            _, south, _, north = part.bounds
+            reach = 0.1 / math.cos(math.radians(max(abs(south), abs(north))))
+            for cell in cells:
+                turns = (shapely.affinity.translate(cell.polygon, turn) for turn in (-360.0, 0.0, 360.0))
+                if min(turned.distance(part) for turned in turns) <= reach:
+                    expected.add(cell.cell_id)
+        assert {cell.cell_id for cell in some} == expected
+    assert [near.footprint(outline) for outline in outlines] == found
+    assert [near.any(outline) for outline in outlines] == [bool(some) for some in found]
+    assert not all(found)
+    assert near.footprints([]) == []
