@@ -33,7 +33,7 @@ from s2sr_core.sandbox.server import Sandbox, SandboxSettings, running
 BANDS = ["B02", "B03", "B04"]
 LATITUDE, FIRST_LONGITUDE, STEP = 68.63, -149.6, 3.0
 #: Side of a place's images, pixels of 20 m; size of its cells, degrees.
-SIDE, CELL = 500, 0.05
+SIDE, CELL = 300, 0.025
 CONNECTIONS = 4
 
 
