@@ -28,11 +28,12 @@ from s2sr_core.cdse.catalogue import CatalogueProduct, Unnamed, parse_entry
 from s2sr_core.cdse.query import query_products, read_manifest, write_manifest
 from s2sr_core.gridcells import make_gridcells, select_gridcells, write_gridcells
 from s2sr_core.parameters import RunParameters
-from s2sr_core.plan import choose_gridcells, composite_units, download_units, scene_units
+from s2sr_core.plan import DOWNLOADS, cell_groups, choose_gridcells, download_units
 from s2sr_core.product_name import ProductName
 from s2sr_core.safe import BandFile, Product
 from s2sr_core.sandbox.grid import mgrs_tile
 from s2sr_core.scene import Scene, SceneGrid
+from s2sr_core.schedule import Schedule
 
 _CELL_SIZE = 0.25
 _ROWS_FROM = 62.0
@@ -138,13 +139,14 @@ def plan(folder: Path, cell_count: int, footprint_count: int) -> dict[str, Any]:
         write_manifest(folder / "query_manifest.csv", candidates)
         kept = [c.product for c in read_manifest(folder / "query_manifest.csv") if c.product is not None]
     with step("units of phase 1"):
-        downloads = download_units(kept)
-        products = [Product(p.name, folder, (), p.cloud_cover, p.footprint, ()) for p in kept]
-        units = scene_units(products, cells, _WORKERS)
+        schedule = Schedule(cell_groups(cells, parameters.bands, _WORKERS), kept)
+        downloads = download_units(schedule.products, parameters.bands, DOWNLOADS)
     # Not metered: the workers do it, where each scene is opened.
-    scenes = [_scene(product, near) for unit in units for product, near in unit.products]
+    scenes = [_scene(Product(p.name, folder, (), p.cloud_cover, p.footprint, ()), schedule) for p in schedule.products]
     with step("units of phase 2"):
-        composites = composite_units(cells, scenes, parameters.bands, _WORKERS)
+        for scene in scenes:
+            schedule.settle(str(scene.product.name), scene)
+        composites = schedule.units_ready([])
     return {
         **{key: sum(used[key] for used in steps.values()) for key in ("cpu", "wall", "read")},
         "peak": peak(),
@@ -153,17 +155,17 @@ def plan(folder: Path, cell_count: int, footprint_count: int) -> dict[str, Any]:
         "cells": len(cells),
         "footprints": len(candidates),
         "selected": len(kept),
-        "units": [len(downloads), len(units), len(composites)],
-        "pairs": sum(len(near) for unit in units for _, near in unit.products),
+        "units": [len(downloads), len(composites)],
+        "pairs": sum(len(schedule.cells_near(str(product.name))) for product in kept),
     }
 
 
-def _scene(product: Product, near: Any) -> Scene:
+def _scene(product: Product, schedule: Schedule[CatalogueProduct]) -> Scene:
     """A scene as phase 1 would hand it over: here from the footprint, not from the raster's outline."""
     outline = product.footprint or footprint.box((-180.0, -90.0, 180.0, 90.0))
-    cells = tuple(cell.cell_id for cell in select_gridcells(near, outline))
+    cells = tuple(cell.cell_id for cell in select_gridcells(schedule.cells_near(str(product.name)), outline))
     grid = SceneGrid("EPSG:4326", (0.0, 1.0, 0.0, 0.0, 0.0, -1.0), (1, 1))
-    return Scene(product, grid, outline, BandFile("SCL", product.path, 0, ""), 1.0, cells, ())
+    return Scene(product, grid, outline, (1.0, 1.0), None, BandFile("SCL", product.path, 0, ""), 1.0, cells, ())
 
 
 if __name__ == "__main__":
