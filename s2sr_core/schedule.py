@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 from s2sr_core.gridcells import Gridcell
 from s2sr_core.plan import CellGroup, CompositeUnit
 from s2sr_core.scene import Scene
@@ -21,12 +23,11 @@ class Schedule[P: Described]:
 
     def __init__(self, groups: Sequence[CellGroup], products: Sequence[P]) -> None:
         self._groups = groups
-        near = CellsNear([cell for group in groups for cell in group.cells])
-        names = [str(product.name) for product in products]
-        cells = near.footprints([product.footprint for product in products])
-        self._cells_near = {name: tuple(some) for name, some in zip(names, cells, strict=True)}
-        place = {cell.cell_id: number for number, group in enumerate(groups) for cell in group.cells}
-        self._awaiting = {name: {place[cell.cell_id] for cell in self.cells_near(name)} for name in names}
+        self._cells = [cell for group in groups for cell in group.cells]
+        self._numbers = {str(product.name): number for number, product in enumerate(products)}
+        outlines = [product.footprint for product in products]
+        self._stops, self._near = CellsNear(self._cells).indices(outlines)
+        self._awaiting = self._groups_near()
         self._awaited = Counter(number for numbers in self._awaiting.values() for number in numbers)
         self._free = [number for number in range(len(groups)) if not self._awaited[number]]
         self._scenes: defaultdict[str, list[Scene]] = defaultdict(list)
@@ -38,7 +39,18 @@ class Schedule[P: Described]:
 
     def cells_near(self, product: str) -> tuple[Gridcell, ...]:
         """The cells near the footprint of the product of that name."""
-        return self._cells_near[product]
+        number = self._numbers[product]
+        near = self._near[self._stops[number] : self._stops[number + 1]]
+        return tuple(self._cells[index] for index in near.tolist())
+
+    def _groups_near(self) -> dict[str, list[int]]:
+        """By the name of each product, the numbers of the groups that have a cell near it."""
+        group_of = np.repeat(np.arange(len(self._groups)), [len(group.cells) for group in self._groups])
+        product_of = np.repeat(np.arange(len(self._numbers)), np.diff(self._stops))
+        pairs = np.unique(product_of * len(self._groups) + group_of[self._near])
+        product, group = np.divmod(pairs, max(len(self._groups), 1))
+        stops = np.searchsorted(product, np.arange(len(self._numbers) + 1)).tolist()
+        return {name: group[stops[n] : stops[n + 1]].tolist() for name, n in self._numbers.items()}
 
     def settle(self, product: str, scene: Scene | None = None) -> None:
         """Nothing more will come of ``product`` than ``scene``; None where it failed."""

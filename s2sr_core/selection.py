@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import shapely
 from shapely import MultiPolygon, Polygon
 from shapely.affinity import translate
@@ -209,20 +210,27 @@ class CellsNear:
 
     def footprints(self, outlines: Sequence[Polygon | MultiPolygon | None]) -> list[list[Gridcell]]:
         """The same for many at once."""
+        stops, cells = self.indices(outlines)
+        return [self._array[cells[start:stop]].tolist() for start, stop in pairwise(stops)]
+
+    def indices(
+        self, outlines: Sequence[Polygon | MultiPolygon | None]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """The same as indices of the cells, of one outline after the other, and where each outline's begin and end."""
         parts, owners = shapely.get_parts(np.array(outlines, object), return_index=True)
         bounds = shapely.bounds(parts).reshape(-1, 4)
         near = _NEAR / np.maximum(np.cos(np.radians(np.abs(bounds[:, [1, 3]]).max(axis=1))), 0.05)
         # What lies beyond ±180 is near too.
         beyond = np.flatnonzero((bounds[:, 0] - near < -180.0) | (bounds[:, 2] + near > 180.0)).tolist()
         turned = [translate(parts[index], 360.0 if bounds[index, 0] < 0 else -360.0) for index in beyond]
-        pairs = []
+        count = len(self._cells)
+        unknown = np.array([number for number, outline in enumerate(outlines) if outline is None], np.int64)
+        pairs = [(unknown[:, None] * count + np.arange(count)).ravel()]
         for some, indices in ((parts, slice(None)), (np.array(turned, object), beyond)):
             inputs, cells = self._tree.query(some, "dwithin", near[indices])
-            pairs.append(owners[indices][inputs] * len(self._cells) + cells)
-        owner, cell = np.divmod(np.unique(np.concatenate(pairs)), len(self._cells))
-        stops = np.searchsorted(owner, np.arange(1, len(outlines) + 1)).tolist()
-        found = [self._array[cell[start:stop]].tolist() for start, stop in pairwise([0, *stops])]
-        return [list(self._cells) if o is None else some for o, some in zip(outlines, found, strict=True)]
+            pairs.append(owners[indices][inputs] * count + cells)
+        owner, cell = np.divmod(np.unique(np.concatenate(pairs)), count)
+        return np.searchsorted(owner, np.arange(len(outlines) + 1)), cell
 
     def any(self, outline: Polygon | MultiPolygon | None) -> bool:
         """Whether there is one; a cell that holds the outline's first point is found sooner than all that are near."""

@@ -196,7 +196,7 @@ def test_the_command_runs_against_a_server_and_tells_failures_by_its_exit_code(
     assert "1 product failed" in done.stdout
     assert str(Workspace(parameters.work_dir).phase1_errors) in done.stderr
     assert "Traceback" not in done.stderr
-    assert list((parameters.work_dir / "tmp").rglob("*_median.vrt"))
+    assert list((parameters.work_dir / "tmp").rglob("*_composite.vrt"))
     record = json.loads(Workspace(parameters.work_dir).run_record.read_text())
     assert record["summary"]["failed_products"] == 1
     with get_client(sync_client=True) as client:
