@@ -7,7 +7,7 @@ Naming convention: Sentinel-2 Products Specification Document (S2-PDGS-TAS-DI-PS
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Self
 
@@ -50,6 +50,15 @@ class ProductName:
     relative_orbit: int
     tile: str
     discriminator: datetime
+    _text: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # Written once: a plan asks a hundred thousand names for their text, many times each.
+        text = (
+            f"{self.mission}_MSIL2A_{_digits(self.sensing_time)}_N{self.baseline.replace('.', '')}"
+            f"_R{self.relative_orbit:03d}_T{self.tile}_{_digits(self.discriminator)}"
+        )
+        object.__setattr__(self, "_text", text)
 
     @classmethod
     def parse(cls, name: str) -> Self:
@@ -77,10 +86,7 @@ class ProductName:
         return cls(match["mission"], sensing, baseline, int(match["orbit"]), match["tile"], discriminator)
 
     def __str__(self) -> str:
-        return (
-            f"{self.mission}_MSIL2A_{_text(self.sensing_time)}_N{self.baseline.replace('.', '')}"
-            f"_R{self.relative_orbit:03d}_T{self.tile}_{_text(self.discriminator)}"
-        )
+        return self._text
 
     @property
     def folder(self) -> str:
@@ -107,5 +113,5 @@ def _time(text: str) -> datetime:
     return datetime(int(year), int(month), int(day), int(hour), int(minute), int(second), tzinfo=UTC)
 
 
-def _text(time: datetime) -> str:
+def _digits(time: datetime) -> str:
     return time.isoformat(timespec="seconds")[:19].replace("-", "").replace(":", "")
