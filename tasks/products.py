@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from prefect import task
 from prefect.client.schemas.objects import State, TaskRun
+from prefect.concurrency.sync import concurrency
 from prefect.tasks import Task
 
 from s2sr_core.cdse import client
@@ -22,6 +23,10 @@ from s2sr_core.selection import Candidate, Download
 from s2sr_core.workspace import Workspace
 from tasks.partly_failed import PartlyFailedError
 from tasks.settings import COMMON, INDEX_TIMEOUT, UNIT_TIMEOUT
+
+#: Prefect's global concurrency limit of the account's connections, which holds over machines. Where there is none, the
+#: slots of :mod:`s2sr_core.cdse.slots` are all there is.
+CONNECTIONS = "cdse"
 
 
 @task(name="query-products", tags={"s2sr", "query"}, retries=2, retry_delay_seconds=20, **COMMON, **INDEX_TIMEOUT)
@@ -67,7 +72,8 @@ def download_products(unit: DownloadUnit, parameters: RunParameters) -> list[Dow
         title, path = str(product.name), downloader.folder / product.name.folder
         size = 0
         try:
-            size = downloader.download(product, parameters.bands)
+            with concurrency(CONNECTIONS, strict=False):
+                size = downloader.download(product, parameters.bands)
             candidate = Candidate(title, read_product(path), "selected", name=product.name, path=path)
         except ProductError as error:
             candidate = Candidate(title, None, "failed", error.reason, error.step, product.name, path)

@@ -17,6 +17,7 @@ import pytest
 import shapely
 from prefect import State
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from scenes import pixels, run
 
 from flows.pipeline import pipeline
@@ -231,3 +232,14 @@ def test_an_interrupted_download_goes_on_where_it_stopped(
     assert len(list(imagery.rglob("*_B04_20m.jp2"))) == 7
     assert 1 <= len(asked) <= 5
     assert not {name for name in asked if name.endswith(".jp2")} & there
+
+
+def test_a_limit_of_the_server_holds_over_whatever_a_run_asks_for(tmp_path: Path, sandbox: Sandbox) -> None:
+    with get_client(sync_client=True) as api:
+        api.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name="cdse", limit=1))
+        try:
+            state = go(parameters(tmp_path, download_connections=4))
+        finally:
+            api.delete_global_concurrency_limit_by_name("cdse")
+    assert state.is_completed(), state.message
+    assert sandbox.connections_high_water == 1
