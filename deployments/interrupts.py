@@ -29,6 +29,18 @@ def ctrl_c_held() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def handlers_kept() -> Iterator[None]:
+    """Put the handlers of SIGINT and SIGTERM back that an import within the block replaces, as dask_jobqueue's does."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if signal.getsignal(number) is not handler:
+                signal.signal(number, handler)
+
+
+@contextlib.contextmanager
 def _held(numbers: set[signal.Signals]) -> Iterator[None]:
     resource_tracker.ensure_running()  # else multiprocessing starts it with the first process, and unblocks both then
     before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)

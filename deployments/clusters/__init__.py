@@ -80,10 +80,10 @@ def cluster_runner(parameters: RunParameters) -> Iterator[ClusterRunner]:
         with mpi_runner(read_site(parameters.site), parameters.work_dir) as runner:
             yield runner
     else:
+        system, site = _system(parameters.cluster), read_site(parameters.site)
         from deployments.clusters.batch import batch_runner
 
-        site = read_site(parameters.site)
-        with batch_runner(_system(parameters.cluster), site, Workspace(parameters.work_dir)) as runner:
+        with batch_runner(system, site, Workspace(parameters.work_dir)) as runner:
             yield runner
 
 
@@ -99,9 +99,10 @@ def script_of(parameters: RunParameters) -> str:
 
     if parameters.cluster in ("local", "mpi"):
         raise InputError("cluster", parameters.cluster, "has no job script", "give a batch system: slurm, pbs, …")
+    system = _system(parameters.cluster)
     from deployments.clusters.batch import job_script
 
-    return job_script(_system(parameters.cluster), read_site(parameters.site), Workspace(parameters.work_dir))
+    return job_script(system, read_site(parameters.site), Workspace(parameters.work_dir))
 
 
 def _system(name: str) -> BatchSystem:

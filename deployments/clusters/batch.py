@@ -12,14 +12,13 @@ import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dask.utils import format_bytes, parse_bytes
-from dask_jobqueue.core import Job, JobQueueCluster
 from distributed.core import Status
 from distributed.security import Security
 
-from deployments.interrupts import interrupts_held
+from deployments.interrupts import handlers_kept, interrupts_held
 from deployments.jobs import BatchJob, JobRecord, remove_jobs
 from deployments.runner import ClusterRunner
 from deployments.scaling import WholeJobs
@@ -27,6 +26,9 @@ from deployments.secrets import ACCOUNT
 from deployments.site import Site
 from s2sr_core.errors import InputError
 from s2sr_core.workspace import Workspace
+
+if TYPE_CHECKING:
+    from dask_jobqueue.core import Job, JobQueueCluster
 
 #: Seconds that a rank tries to reach the scheduler.
 _DEATH_TIMEOUT = 120
@@ -46,7 +48,7 @@ class BatchSystem:
     Parameters
     ----------
     cluster
-        dask-jobqueue's class.
+        Name of dask-jobqueue's class.
     options
         What the class is to be told of the site besides the common options.
     directives
@@ -61,7 +63,7 @@ class BatchSystem:
         Matches what ``state`` says of a job that has ended or is unknown.
     """
 
-    cluster: type[JobQueueCluster]
+    cluster: str
     options: Callable[[Site], Mapping[str, Any]]
     state: tuple[str, ...]
     ended: str
@@ -69,6 +71,13 @@ class BatchSystem:
     skip: tuple[str, ...] = ()
     prologue: tuple[str, ...] = ()
     as_directives: Callable[[list[str]], Any] = field(default=lambda lines: lines)
+
+    def cluster_class(self) -> type[JobQueueCluster]:
+        """dask-jobqueue's class; its import would take over Ctrl-C."""
+        with handlers_kept():
+            import dask_jobqueue
+        found: type[JobQueueCluster] = getattr(dask_jobqueue, self.cluster)
+        return found
 
 
 def hours(site: Site) -> str:
@@ -113,7 +122,7 @@ def batch_runner(system: BatchSystem, site: Site, workspace: Workspace) -> Itera
     options = _job_options(system, site, workspace)
     remove_jobs(workspace.work_dir)
     with interrupts_held():
-        cluster = system.cluster(
+        cluster = system.cluster_class()(
             name=_NAME,
             job_cls=_job_class(system, JobRecord(workspace)),
             security=Security.temporary() if site.tls else None,
@@ -199,7 +208,7 @@ def _job_options(system: BatchSystem, site: Site, workspace: Workspace) -> dict[
 
 def _job_class(system: BatchSystem, record: JobRecord | None) -> type[Job]:
     """dask-jobqueue's job, submitted without the account's variables, noted on disk; it tells its state."""
-    base: type[Job] = system.cluster.job_cls
+    base: type[Job] = system.cluster_class().job_cls
     # Some systems keep a copy of the environment that the submitting command sees.
     without = " ".join(f"-u {name}" for name in ACCOUNT)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dask_jobqueue import HTCondorCluster
-
 from deployments.clusters.batch import BatchSystem
 from deployments.site import Site
 
@@ -22,7 +20,7 @@ def _limits(site: Site) -> tuple[str, ...]:
 
 
 HTCONDOR = BatchSystem(
-    cluster=HTCondorCluster,
+    cluster="HTCondorCluster",
     options=lambda _site: {"disk": "1GB"},
     directives=_limits,
     as_directives=_pairs,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dask_jobqueue import LSFCluster
-
 from deployments.clusters.batch import BatchSystem
 from deployments.site import Site
 
@@ -15,7 +13,7 @@ def _minutes(site: Site) -> str:
 
 
 LSF = BatchSystem(
-    cluster=LSFCluster,
+    cluster="LSFCluster",
     options=lambda site: {
         "queue": site.queue,
         "project": site.account,

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dask_jobqueue import OARCluster
-
 from deployments.clusters.batch import BatchSystem, hours
 
 OAR = BatchSystem(
-    cluster=OARCluster,
+    cluster="OARCluster",
     # The property that holds a core's memory has a name of the site's own: `directives: ["-p memcore>=4096"]`.
     options=lambda site: {
         "queue": site.queue,

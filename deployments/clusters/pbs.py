@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dask.utils import parse_bytes
-from dask_jobqueue import PBSCluster
 
 from deployments.clusters.batch import BatchSystem, hours
 from deployments.site import Site
@@ -16,7 +15,7 @@ def _chunk(site: Site) -> str:
 
 
 PBS = BatchSystem(
-    cluster=PBSCluster,
+    cluster="PBSCluster",
     options=lambda site: {
         "queue": site.queue,
         "account": site.account,

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dask_jobqueue import SGECluster
-
 from deployments.clusters.batch import BatchSystem, hours
 
 SGE = BatchSystem(
-    cluster=SGECluster,
+    cluster="SGECluster",
     # Parallel environments have names of the site's own: `directives: ["-pe mpi 4"]`.
     options=lambda site: {"queue": site.queue, "project": site.account, "walltime": hours(site)},
     state=("qstat", "-j"),

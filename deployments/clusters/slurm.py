@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dask_jobqueue import SLURMCluster
-
 from deployments.clusters.batch import BatchSystem, hours
 
 SLURM = BatchSystem(
-    cluster=SLURMCluster,
+    cluster="SLURMCluster",
     options=lambda site: {"queue": site.queue, "account": site.account, "walltime": hours(site)},
     # One task a rank. Nothing of the submitting environment is exported: slurmctld would keep a copy on its disk.
     directives=lambda site: (f"--ntasks={site.ranks}", f"--cpus-per-task={site.threads}", "--export=NONE"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -99,3 +100,15 @@ def test_without_tls_no_key_is_named(tmp_path: Path) -> None:
 def test_a_work_folder_that_no_directive_can_name_is_bad_input(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot stand in a job script"):
         job_script(_system("slurm"), SITE, Workspace(tmp_path / "my run"))
+
+
+def test_ctrl_c_stays_the_programs_own() -> None:
+    """dask_jobqueue takes over SIGINT and SIGTERM when it is imported."""
+    code = (
+        "import signal; before = [signal.getsignal(n) for n in (2, 15)]\n"
+        "from deployments.clusters import _system; _system('slurm').cluster_class()\n"
+        "import sys; assert 'dask_jobqueue' in sys.modules\n"
+        "print(before == [signal.getsignal(n) for n in (2, 15)])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "True\n"

@@ -18,6 +18,8 @@ import pytest
 import shapely
 from prefect import State
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
+from prefect.concurrency.sync import concurrency
 from scenes import pixels, run
 
 from flows.pipeline import pipeline
@@ -317,3 +319,32 @@ def test_an_interrupted_download_goes_on_where_it_stopped(
     assert len(list(imagery.rglob("*_B04_20m.jp2"))) == 6
     assert 1 <= len(asked) <= 5
     assert not {name for name in asked if name.endswith(".jp2")} & there
+
+
+def test_a_run_downloads_only_while_it_holds_the_servers_slot(tmp_path: Path, sandbox: Sandbox) -> None:
+    """Another run holds it first; until that lets it go, this one asks for no image."""
+    there: list[Path] = []
+
+    def hold_for_a_while(held: threading.Event) -> None:
+        with concurrency("cdse", strict=True):
+            held.set()
+            time.sleep(20.0)
+            there.extend(tmp_path.rglob("imagery_raw/**/*.jp2"))
+
+    with get_client(sync_client=True) as api:
+        api.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name="cdse", limit=1))
+        try:
+            held = threading.Event()
+            other = threading.Thread(target=hold_for_a_while, args=(held,))
+            other.start()
+            assert held.wait(60)
+            run_parameters = parameters(tmp_path)
+            state = go(run_parameters)
+            other.join()
+            limit = api.read_global_concurrency_limit_by_name("cdse")
+        finally:
+            api.delete_global_concurrency_limit_by_name("cdse")
+    assert there == []
+    assert state.is_completed(), state.message
+    assert list(Workspace(run_parameters.work_dir).imagery_raw.rglob("*.jp2"))
+    assert limit.active_slots == 0

