@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 
 import httpx
-from prefect.automations import Automation, EventTrigger, Posture, ResourceSpecification
+from prefect.automations import AutomationCore, EventTrigger, Posture, ResourceSpecification
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, WorkPoolCreate
@@ -53,7 +53,7 @@ def notify_of_failures(client: SyncPrefectClient, url: str) -> None:
         name=_BLOCK, url=url, json_data={"text": "{{subject}}: {{body}}"}, allow_private_urls=True
     )
     block_id = block.save(_BLOCK, overwrite=True)
-    automation = Automation(
+    automation = AutomationCore(
         name=_AUTOMATION,
         description="A flow run of S2SR failed or crashed.",
         trigger=EventTrigger(
@@ -100,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(line)
             if given.alone and (count := end_all(client)):
                 print(f"runs that were left without an end: {count}")
-    except httpx.HTTPError as error:
+    except httpx.TransportError as error:
         print(f"PREFECT_API_URL = '{url}': does not answer ({error}); start the server first.", file=sys.stderr)
         return 2
     return 0
