@@ -28,10 +28,10 @@ lint: setup
 	$(BIN)/mypy
 
 test: lint
-	$(BIN)/pytest -m 'not long'
+	$(BIN)/pytest
 
 test-long: lint
-	$(BIN)/pytest
+	$(BIN)/pytest -m ''
 
 demo: setup
 	$(BIN)/python -m deployments.demo
