@@ -7,6 +7,8 @@ fill gives no such promise: it hands a centre on a horizontal edge to both neigh
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import numpy.typing as npt
 import shapely
@@ -15,12 +17,13 @@ from shapely import MultiPolygon, Polygon
 from s2sr_core.lattice import Lattice, Window
 
 
+@functools.lru_cache(maxsize=128)
 def owned_pixels(polygon: Polygon | MultiPolygon, lattice: Lattice, window: Window) -> npt.NDArray[np.bool_]:
     """Which pixels of ``window`` have their centre in ``polygon`` (EPSG:4326, x y).
 
     Returns
     -------
-    Boolean array of ``window.shape`` (rows, columns).
+    Boolean array of ``window.shape`` (rows, columns), read-only: the bands of a cell share it.
 
     Notes
     -----
@@ -40,6 +43,7 @@ def owned_pixels(polygon: Polygon | MultiPolygon, lattice: Lattice, window: Wind
         crossings = np.sort(np.where(x0 == x1, x0, x0 + (y - y0) * ((x1 - x0) / (y1 - y0))))
         east_of = len(crossings) - np.searchsorted(crossings, centres, side="right")
         owned[line] = east_of % 2 == 1
+    owned.setflags(write=False)
     return owned
 
 

@@ -6,6 +6,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 
+import numpy as np
+import shapely
+
 from s2sr_core import footprint
 from s2sr_core.cdse import client
 from s2sr_core.cdse.catalogue import CatalogueProduct
@@ -24,6 +27,8 @@ _MOST_UNITS = 350
 #: Units of downloads, each of which is one of phase 1 as well; of SCL alone, each of which is one more to look at it.
 DOWNLOADS = 200
 SCL_DOWNLOADS = 100
+#: Metres a degree of latitude and a pixel; pixels of a granule.
+_METRES_A_DEGREE, _PIXEL, _GRANULE = 111_320.0, 20.0, 5490**2
 #: Size of a full 20 m band and of SCL at CDSE, bytes: 25 to 35 MB, and 0.5 to 3 MB.
 _BAND_BYTES, _SCL_BYTES = 28e6, 2e6
 
@@ -181,6 +186,16 @@ def bytes_to_read(products: Sequence[Product], bands: Sequence[str]) -> int:
     return sum(file.size for file in files if isinstance(file, BandFile))
 
 
+def bytes_of_copies(products: Sequence[Described], cells: Sequence[Gridcell], bands: Sequence[str]) -> float:
+    """Size of all decoded copies were there no cloud and none ever removed: two bytes a pixel of 20 m and band."""
+    polygons = [cell.polygon for cell in cells]
+    latitudes = shapely.bounds(polygons)[:, [1, 3]].mean(axis=1)
+    pixels = shapely.area(polygons) * (_METRES_A_DEGREE / _PIXEL) ** 2 * np.cos(np.radians(latitudes))
+    stops, near = CellsNear(cells).indices([product.footprint for product in products])
+    sums = np.concatenate([[0.0], np.cumsum(pixels[near])])
+    return float(2 * len(bands) * np.minimum(sums[stops[1:]] - sums[stops[:-1]], _GRANULE).sum())
+
+
 def _limit(workers: int) -> int:
     return min(max(_UNITS_A_PHASE, 2 * workers), _MOST_UNITS)
 
@@ -214,6 +229,7 @@ def describe(parameters: RunParameters, workers: int) -> str:
         statuses = Counter(candidate.status for candidate in found)
         products_found = [c.product for c in found if c.status == "selected" and c.product is not None]
         units = len(download_units(products_found, bands, DOWNLOADS))
+        copies = bytes_of_copies(products_found, cells, bands)
         size = statuses["selected"] * (_BAND_BYTES * len(bands) + _SCL_BYTES) / 1e9
         amount = f"to download about {size:.1f} GB of {' '.join(bands)} and SCL"
         if parameters.scl_first:
@@ -224,6 +240,7 @@ def describe(parameters: RunParameters, workers: int) -> str:
         statuses = Counter(candidate.status for candidate in candidates)
         products = [c.product for c in candidates if c.status == "selected" and c.product is not None]
         units = len(scene_units(products, cells, workers))
+        copies = bytes_of_copies(products, cells, bands)
         amount = f"to read     {bytes_to_read(products, bands) / 1e6:.1f} MB of {' '.join(bands)} and SCL"
     left_out = ", ".join(f"{count} {status}" for status, count in sorted(statuses.items()) if status != "selected")
     total = sum(statuses.values())
@@ -232,6 +249,7 @@ def describe(parameters: RunParameters, workers: int) -> str:
             f"gridcells   {len(cells)}",
             f"products    {statuses['selected']} of {total} found" + (f" ({left_out})" if left_out else ""),
             amount,
+            f"decoded     at most {copies / 1e9:.2g} GB in tmp/, each copy until its last cell is done",
             f"composites  {len(cells) * len(bands)}",
             f"units       {units} of phase 1, {len(composite_units(cells, [], bands, workers))} of phase 2, "
             f"on {workers} workers",

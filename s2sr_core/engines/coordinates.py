@@ -58,6 +58,7 @@ source_coordinates = _Coordinates()
 centres of a window's pixels; not finite where there is none."""
 
 
+@functools.lru_cache(maxsize=1024)
 def extent(warp: Warp, window: Window, margin: int) -> Window:
     """A window of the scene's grid that holds ``margin`` pixels around all that ``window`` touches.
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from s2sr_core.parameters import RunParameters
 from s2sr_core.plan import (
     DOWNLOADS,
     SCL_DOWNLOADS,
+    bytes_of_copies,
     bytes_to_read,
     choose_gridcells,
     composite_units,
@@ -199,11 +200,31 @@ def test_a_plan_counts_cells_products_bytes_and_units_and_writes_nothing(tmp_pat
     assert lines["gridcells"] == "2"
     assert lines["products"] == "1 of 3 found (1 failed, 1 twin)"
     assert lines["to read"] == "0.0 MB of B02 B8A and SCL"
+    assert lines["decoded"].startswith("at most ")
     assert lines["composites"] == "4"
     assert lines["units"] == "1 of phase 1, 4 of phase 2, on 4 workers"
     assert sorted(tmp_path.rglob("*")) == before
     products = [read_product(tmp_path / "archive" / f"{OLD}.SAFE")]
     assert bytes_to_read(products, parameters.bands) == sum(len(content_of(band)) for band in ("B02", "B8A", "SCL"))
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """As much of a product as the size of copies depends on."""
+
+    name: str
+    footprint: shapely.Polygon | None
+    cloud_cover: float | None = None
+
+
+def test_decoded_copies_are_as_large_as_the_cells_near_a_product_and_no_larger_than_a_granule() -> None:
+    """A cell of 1° by 0.1° at 60° N is 55.66 km by 11.132 km: 2783 by 556.6 pixels of 20 m."""
+    cells = [Gridcell(str(x), shapely.box(x, 59.95, x + 1, 60.05)) for x in range(4)]
+    one, all_of_them = Footprint("one", shapely.box(1.48, 59.99, 1.52, 60.01)), Footprint("all", None)
+    cell = 2783 * 556.6
+    assert bytes_of_copies([one], cells, ["B02"]) == pytest.approx(2 * cell, rel=1e-3)
+    assert bytes_of_copies([one, all_of_them], cells, ["B02", "B03"]) == pytest.approx(4 * 5 * cell, rel=1e-3)
+    assert bytes_of_copies([all_of_them], cells * 10, ["B02"]) == 2 * 5490**2
 
 
 def test_files_that_are_missing_or_not_whole_are_not_counted(tmp_path: Path) -> None:
