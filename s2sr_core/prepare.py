@@ -163,7 +163,7 @@ def _counts(
     x, y = window.offset_in(buffered)
     inner = (slice(y, y + window.height), slice(x, x + window.width))
     clear = near.pixels & ~scl_masked(classes[inner], masked)
-    share = np.count_nonzero(clear) / np.count_nonzero(near.pixels)
+    share = float(np.count_nonzero(clear) / np.count_nonzero(near.pixels))
     if dilation:
         clear &= ~scl_masked(classes, masked, dilation)[inner]
     return clear, share
