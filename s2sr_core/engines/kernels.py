@@ -10,6 +10,8 @@ The first process that imports this compiles it and keeps the result on disk for
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import math
 from typing import Any
 
@@ -18,6 +20,12 @@ import numpy as np
 import numpy.typing as npt
 
 from s2sr_core.pixel_functions import COMPOSITE_NODATA, SCENE_NODATA
+
+with contextlib.suppress(ImportError):
+    # numba wakes colorama where it is installed, which then writes an escape sequence to standard output at the end.
+    from colorama.initialise import reset_all
+
+    atexit.unregister(reset_all)
 
 _NODATA = np.uint16(SCENE_NODATA)
 _COMPOSITE_NODATA = np.float32(COMPOSITE_NODATA)
