@@ -21,12 +21,6 @@ import numpy.typing as npt
 
 from s2sr_core.pixel_functions import COMPOSITE_NODATA, SCENE_NODATA
 
-with contextlib.suppress(ImportError):
-    # numba wakes colorama where it is installed, which then writes an escape sequence to standard output at the end.
-    from colorama.initialise import reset_all
-
-    atexit.unregister(reset_all)
-
 _NODATA = np.uint16(SCENE_NODATA)
 _COMPOSITE_NODATA = np.float32(COMPOSITE_NODATA)
 #: How far beyond a pixel's edge a centre may fall and still be in it (GDALWarpKernel's).
@@ -185,3 +179,10 @@ def sorting_network(size: int) -> npt.NDArray[np.int64]:
             k //= 2
         p *= 2
     return np.array(pairs, np.int64).reshape(-1, 2)
+
+
+with contextlib.suppress(ImportError):
+    # numba woke colorama where that is installed, which would write an escape sequence to standard output at the end.
+    from colorama.initialise import reset_all
+
+    atexit.unregister(reset_all)
