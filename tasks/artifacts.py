@@ -76,7 +76,8 @@ class Bar:
             return
         text, share = f"{self.title}: {done} of {total}", 100.0 * done / total
         if self._artifact is None:
-            self._artifact = _id(create_progress_artifact(share, key=self.title, description=text))
+            key = self.title.lower().replace(" ", "-")
+            self._artifact = _id(create_progress_artifact(share, key=key, description=text))
         else:
             update_progress_artifact(self._artifact, share, description=text)
         self._shown = done, total

@@ -33,7 +33,7 @@ def test_filling_the_form_makes_a_run_whose_page_shows_the_result(service: Servi
         for key in (
             "downloads",
             "scenes",
-            "cells",
+            "composites",
             "scenes-used",
             "scenes-left-out",
             "quicklook",
@@ -41,7 +41,7 @@ def test_filling_the_form_makes_a_run_whose_page_shows_the_result(service: Servi
             "report",
         ):
             chromium.text(key)
-        chromium.text("cells: 4 of 4")
+        chromium.text("composites: 4 of 4")
 
         artifacts = service.artifacts(flow_run_id)
         for key in ("quicklook", "valid-counts"):

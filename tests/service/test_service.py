@@ -59,9 +59,9 @@ def test_the_defaults_make_a_run_and_its_page_shows_the_result(service: Service,
 
     artifacts = service.artifacts(first)
     assert set(artifacts) == {
-        "downloads", "scenes", "cells", "scenes-used", "scenes-left-out", "quicklook", "valid-counts", "report"
+        "scl", "looks-at-scl", "downloads", "scenes", "composites", "scenes-used", "scenes-left-out", "quicklook", "valid-counts", "report"
     }  # fmt: skip
-    for title, count in (("downloads", 7), ("scenes", 7), ("cells", 4)):
+    for title, count in (("downloads", 7), ("scenes", 7), ("composites", 4)):
         assert artifacts[title]["type"] == "progress"
         assert artifacts[title]["data"] == 100
         assert artifacts[title]["description"] == f"{title}: {count} of {count}"
@@ -82,7 +82,7 @@ def test_the_defaults_make_a_run_and_its_page_shows_the_result(service: Service,
     report = artifacts["report"]["data"]
     for expected in (message, '| bands | `["B02", "B03", "B04"]` |', "MB` |", str(here.composite_index), "| GDAL |"):
         assert expected in report, expected
-    assert re.search(r"\| cells \| `\d+\.\d s` \|", report)
+    assert re.search(r"\| composites \| `\d+\.\d s` \|", report)
 
 
 def test_the_command_line_starts_the_same_and_nothing_is_to_do(service: Service, first: str) -> None:
