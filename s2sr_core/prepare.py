@@ -132,6 +132,8 @@ def _classified(product: Product, cells: Sequence[Gridcell], parameters: RunPara
     occupancy = None
     if parameters.engine == "fast" and parameters.stage != "download":
         occupancy = workspace.occupancy(name)
+        for outdated in workspace.decoded.glob(f"{name}_B*.u16"):  # of other cells or another mask
+            outdated.unlink()
         Occupancy.of(counts, near.window, _TILE).write(occupancy)
     return Scene(
         product,

@@ -17,7 +17,8 @@ from selenium.webdriver.support.ui import WebDriverWait
 from serving import PATIENCE
 
 _FLAGS = (
-    "headless no-sandbox disable-gpu disable-software-rasterizer disable-quic no-first-run disable-background-networking disable-component-update "
+    "headless no-sandbox disable-gpu disable-software-rasterizer disable-quic no-first-run "
+    "disable-background-networking disable-component-update "
     "disable-sync disable-dev-shm-usage hide-scrollbars window-size=1400,1000"
 )
 

@@ -13,7 +13,7 @@ import shapely
 from scenes import parameters_for, prepare, product_name, write_scene
 
 from s2sr_core.gridcells import Gridcell, make_gridcells
-from s2sr_core.plan import CompositeUnit, composite_units, download_units, scene_units
+from s2sr_core.plan import CompositeUnit, composite_units
 from s2sr_core.sandbox.grid import Grid
 from s2sr_core.scene import Scene
 from s2sr_core.selection import CellsNear
@@ -80,13 +80,6 @@ def test_a_season_is_a_few_hundred_task_runs_and_keeps_the_workers_busy(
     lost = sum(idle) / (workers * end)
     print(f"{workers} workers: {len(units)} units, longest wait {max(idle) / end:.0%}, {lost:.0%} of all time idle")
     assert lost < 0.5
-
-
-def test_all_phases_together_stay_below_a_thousand_task_runs(cells: list[Gridcell], scenes: list[Scene]) -> None:
-    products = [scene.product for scene in scenes]
-    downloads = download_units(products)  # type: ignore[arg-type]  # they are only counted
-    total = len(downloads) + len(scene_units(products, cells, 256)) + len(composite_units(cells, scenes, BANDS, 256))
-    assert total < 1000
 
 
 def test_what_goes_through_the_scheduler_fits_into_memory(cells: list[Gridcell], scenes: list[Scene]) -> None:
