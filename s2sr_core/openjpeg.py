@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -119,7 +120,7 @@ def read_window(path: Path, window: Window) -> npt.NDArray[np.uint16]:
 @contextmanager
 def _decoder(library: ctypes.CDLL, path: Path) -> Iterator[tuple[int, int, ctypes._Pointer[_Image]]]:
     image = POINTER(_Image)()
-    stream = library.opj_stream_create_file_stream(str(path).encode(), _CHUNK, 1)
+    stream = library.opj_stream_create_file_stream(os.fsencode(path), _CHUNK, 1)
     if not stream:
         raise RuntimeError(f"{path.name} cannot be opened")
     codec = library.opj_create_decompress(_CODEC_JP2)

@@ -5,7 +5,7 @@ scene (``GDALWarpKernel``, four-sample bilinear): a pixel is valid where the sou
 its value is the mean of the valid ones of the four around it, weighted, in double precision, in this order of
 operations, and rounded half up. Results are equal to the last bit, so nothing here may be rearranged.
 
-The first process that imports this compiles it and keeps the result on disk for the others.
+The first process that imports this compiles it and, where it can, keeps the result on disk for the others.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numba
@@ -28,14 +29,25 @@ _EDGE = 1e-10
 #: Pixels of a row whose values are sorted at once: 120 scenes of them stay in a core's cache.
 _STRIP = 256
 
-_OPTIONS: Any = {"cache": True, "nogil": True, "error_model": "numpy"}
 _SIGNATURE = (
     "boolean(uint16[::1], int64[:, ::1], int64[:, ::1], int64[:, ::1], float64[:, :, ::1], float64[:, :, ::1], "
     "boolean, int64[:, ::1], float32[:, ::1], uint16[:, ::1])"
 )
 
 
-@numba.njit(**_OPTIONS)
+def _compiled(signature: str | None = None) -> Callable[[Callable[..., Any]], Any]:
+    """Compile a function, and keep the result on disk where numba finds a folder that it may write to."""
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        try:
+            return numba.njit(signature, cache=True, nogil=True, error_model="numpy")(function)
+        except RuntimeError:
+            return numba.njit(signature, nogil=True, error_model="numpy")(function)
+
+    return decorate
+
+
+@_compiled()
 def _places(xs, ys, size, window, nearest, near, first, weights):  # type: ignore[no-untyped-def]
     """Where the values of a strip of pixels come from, the same for all scenes of a grid.
 
@@ -74,7 +86,7 @@ def _places(xs, ys, size, window, nearest, near, first, weights):  # type: ignor
     return True
 
 
-@numba.njit(**_OPTIONS)
+@_compiled()
 def _bilinear(pixels, first, width, weights, index):  # type: ignore[no-untyped-def]
     """The weighted mean of the valid ones of four pixels; at least one is."""
     a, b, c, d = pixels[first], pixels[first + 1], pixels[first + width], pixels[first + width + 1]
@@ -97,7 +109,7 @@ def _bilinear(pixels, first, width, weights, index):  # type: ignore[no-untyped-
     return np.uint16(total / sum_of_weights + 0.5)
 
 
-@numba.njit(_SIGNATURE, **_OPTIONS)
+@_compiled(_SIGNATURE)
 def composite(pixels, scenes, windows, sizes, xs, ys, nearest, network, medians, counts):  # type: ignore[no-untyped-def]
     """Median and count of the valid values of scenes, warped.
 
