@@ -87,26 +87,42 @@ def _places(xs, ys, size, window, nearest, near, first, weights):  # type: ignor
 
 
 @_compiled()
-def _bilinear(pixels, first, width, weights, index):  # type: ignore[no-untyped-def]
-    """The weighted mean of the valid ones of four pixels; at least one is."""
-    a, b, c, d = pixels[first], pixels[first + 1], pixels[first + width], pixels[first + width + 1]
-    if a != _NODATA and b != _NODATA and c != _NODATA and d != _NODATA:
-        total = a * weights[0, index] + b * weights[1, index] + c * weights[2, index] + d * weights[3, index]
-        return np.uint16(total / weights[4, index] + 0.5)
-    total, sum_of_weights = 0.0, 0.0
-    if a != _NODATA:
-        sum_of_weights += weights[0, index]
-        total += a * weights[0, index]
-    if b != _NODATA:
-        sum_of_weights += weights[1, index]
-        total += b * weights[1, index]
-    if c != _NODATA:
-        sum_of_weights += weights[2, index]
-        total += c * weights[2, index]
-    if d != _NODATA:
-        sum_of_weights += weights[3, index]
-        total += d * weights[3, index]
-    return np.uint16(total / sum_of_weights + 0.5)
+def _sample(pixels, start, width, nearest, near, first, weights, values, valid):  # type: ignore[no-untyped-def]
+    """The values of a scene for a strip of pixels, from where :func:`_places` says; counts the valid ones.
+
+    The window of the scene begins at ``start`` of ``pixels`` and has ``width`` columns. Fills ``values``, adds to
+    ``valid``.
+    """
+    for index in range(near.size):
+        value = _NODATA
+        if near[index] >= 0:
+            value = pixels[start + near[index]]
+            if value != _NODATA and not nearest:
+                corner = start + first[index]
+                a, b, c, d = pixels[corner], pixels[corner + 1], pixels[corner + width], pixels[corner + width + 1]
+                if max(max(a, b), max(c, d)) != _NODATA:
+                    total = (
+                        a * weights[0, index] + b * weights[1, index] + c * weights[2, index] + d * weights[3, index]
+                    )
+                    total /= weights[4, index]
+                else:
+                    total, sum_of_weights = 0.0, 0.0
+                    if a != _NODATA:
+                        sum_of_weights += weights[0, index]
+                        total += a * weights[0, index]
+                    if b != _NODATA:
+                        sum_of_weights += weights[1, index]
+                        total += b * weights[1, index]
+                    if c != _NODATA:
+                        sum_of_weights += weights[2, index]
+                        total += c * weights[2, index]
+                    if d != _NODATA:
+                        sum_of_weights += weights[3, index]
+                        total += d * weights[3, index]
+                    total /= sum_of_weights
+                value = np.uint16(np.int32(total + 0.5))
+        values[index] = value
+        valid[index] += value != _NODATA
 
 
 @_compiled(_SIGNATURE)
@@ -149,14 +165,17 @@ def composite(pixels, scenes, windows, sizes, xs, ys, nearest, network, medians,
                     if not _places(x, y, sizes[grid], windows[grid], nearest, near, first, weights):
                         return False
                     last = grid
-                for index in range(length):
-                    value = _NODATA
-                    if near[index] >= 0:
-                        value = pixels[start + near[index]]
-                        if value != _NODATA and not nearest:
-                            value = _bilinear(pixels, start + first[index], width, weights, index)
-                    values[scene, index] = value
-                    valid[index] += value != _NODATA
+                _sample(
+                    pixels,
+                    start,
+                    width,
+                    nearest,
+                    near[:length],
+                    first,
+                    weights,
+                    values[scene],
+                    valid,
+                )
             for pair in range(network.shape[0]):
                 low, high = values[network[pair, 0]], values[network[pair, 1]]
                 for index in range(_STRIP):
