@@ -10,7 +10,7 @@ import numpy as np
 from s2sr_core.gridcells import Gridcell
 from s2sr_core.plan import CellGroup, CompositeUnit
 from s2sr_core.scene import Scene
-from s2sr_core.selection import CellsNear, Described
+from s2sr_core.selection import CellsNear, Described, distinct
 
 
 class Schedule[P: Described]:
@@ -47,7 +47,7 @@ class Schedule[P: Described]:
         """By the name of each product, the numbers of the groups that have a cell near it."""
         group_of = np.repeat(np.arange(len(self._groups)), [len(group.cells) for group in self._groups])
         product_of = np.repeat(np.arange(len(self._numbers)), np.diff(self._stops))
-        pairs = np.unique(product_of * len(self._groups) + group_of[self._near])
+        pairs = distinct(product_of * len(self._groups) + group_of[self._near])
         product, group = np.divmod(pairs, max(len(self._groups), 1))
         stops = np.searchsorted(product, np.arange(len(self._numbers) + 1)).tolist()
         return {name: group[stops[n] : stops[n + 1]].tolist() for name, n in self._numbers.items()}
