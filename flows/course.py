@@ -90,18 +90,18 @@ class Course:
             self._composites = work.units(
                 "composites", self._runner, composite_cells, _lost_composites, self._composited
             )
-            if not parameters.is_offline:  # where the server has that limit, one run at a time uses the account
-                account.enter_context(concurrency(limits.DOWNLOADS, lease_duration=limits.LEASE_SECONDS))
             if parameters.is_offline:
                 self._scenes.submit(scene_units(products, self.cells, self._workers))
-            elif parameters.scl_first:
-                scl.submit(download_units(products, (), SCL_DOWNLOADS))
             else:
-                self._bands.submit(download_units(products, parameters.bands, DOWNLOADS))
+                # Where the server has that limit, one run at a time uses the account.
+                account.enter_context(concurrency(limits.DOWNLOADS, lease_duration=limits.LEASE_SECONDS))
+                if parameters.scl_first:
+                    scl.submit(download_units(products, (), SCL_DOWNLOADS))
+                else:
+                    self._bands.submit(download_units(products, parameters.bands, DOWNLOADS))
             self._composite()
-            if not parameters.is_offline:
-                work.wait(scl, self._looks, self._bands)
-                account.close()
+            work.wait(scl, self._looks, self._bands)
+            account.close()
             work.wait(self._scenes)
             self._report_products()
             work.wait(self._composites)
