@@ -129,7 +129,8 @@ class Course:
         """The bands are there: phase 1."""
         products = self._downloaded(downloads)
         if self._computes:
-            self._scenes.submit(scene_unit(products, self._schedule.cells_near, self._classified))
+            came = any(download.size for download in downloads)
+            self._scenes.submit(scene_unit(products, self._schedule.cells_near, self._classified, decodes=came))
 
     def _prepared(self, preparations: list[Preparation]) -> None:
         """Phase 1 is done with these, one way or the other."""

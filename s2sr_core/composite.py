@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from s2sr_core.clip import owned_pixels
-from s2sr_core.decoded import Copy
+from s2sr_core.decoded import copy_of
 from s2sr_core.engines import ENGINES
 from s2sr_core.engines.stack import CellStack, Layer, PixelWindow
 from s2sr_core.gdal_runtime import gdal
@@ -205,16 +205,8 @@ class _Job:
 
     def _layers(self) -> Iterator[Layer]:
         for scene, scene_band in self.inputs:
-            copy = None
-            if scene.occupancy is not None:
-                copy = Copy(
-                    self.workspace.decoded_copy(str(scene.product.name), self.band),
-                    scene_band.file.path,
-                    scene_band.offset,
-                    scene.occupancy,
-                )
             if not scene.is_spared and (piece := scene_band.piece_for(self.lattice, self.window)):
-                yield Layer(piece, scene.grid, scene.scale, copy)
+                yield Layer(piece, scene.grid, scene.scale, copy_of(scene, scene_band, self.workspace))
 
     def _compute(self) -> dict[str, int]:
         """Compute, clip and write the rasters; returns the pixel counts of the record."""

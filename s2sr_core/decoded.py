@@ -22,7 +22,7 @@ from s2sr_core.gdal_runtime import IMAGE_DRIVERS, gdal
 from s2sr_core.lattice import Window
 from s2sr_core.occupancy import Occupancy
 from s2sr_core.pixel_functions import SCENE_NODATA, harmonised
-from s2sr_core.scene import Scene
+from s2sr_core.scene import Scene, SceneBand
 from s2sr_core.workspace import Workspace, written_beside
 
 UInt16Array = npt.NDArray[np.uint16]
@@ -47,6 +47,14 @@ class Copy:
     image: Path
     offset: int
     occupancy: Path
+
+
+def copy_of(scene: Scene, band: SceneBand, workspace: Workspace) -> Copy | None:
+    """The decoded copy of a band of ``scene``; None where phase 1 did not look for what counts."""
+    if scene.occupancy is None:
+        return None
+    path = workspace.decoded_copy(str(scene.product.name), band.file.band)
+    return Copy(path, band.file.path, band.offset, scene.occupancy)
 
 
 def make_all(copies: Sequence[Copy]) -> None:

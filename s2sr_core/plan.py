@@ -50,20 +50,23 @@ class DownloadUnit:
 class SceneUnit:
     """What one task of phase 1 takes: products, each with the cells near its footprint; ``title`` says which.
 
-    ``classified`` holds the scenes of those whose SCL was looked at before, by product name.
+    ``classified`` holds the scenes of those whose SCL was looked at before, by product name. ``decodes`` asks for their
+    decoded copies at once: something of them was just downloaded, so no composite of their cells can be up to date.
     """
 
-    __slots__ = ("classified", "products", "title")
+    __slots__ = ("classified", "decodes", "products", "title")
 
     def __init__(
         self,
         title: str,
         products: tuple[tuple[Product, tuple[Gridcell, ...]], ...],
         classified: Mapping[str, Scene] | None = None,
+        decodes: bool = False,
     ) -> None:
         self.title = title
         self.products = products
         self.classified = classified or {}
+        self.decodes = decodes
 
 
 class CompositeUnit:
@@ -142,17 +145,20 @@ def scene_unit(
     products: Sequence[Product],
     cells_near: Callable[[str], tuple[Gridcell, ...]],
     classified: Mapping[str, Scene] | None = None,
+    decodes: bool = False,
 ) -> list[SceneUnit]:
     """One unit of phase 1 of these products, whatever else there is; none where there is no product.
 
-    ``cells_near`` gives the cells near a product by its name, ``classified`` scenes whose SCL was looked at.
+    ``cells_near`` gives the cells near a product by its name, ``classified`` scenes whose SCL was looked at;
+    ``decodes`` is as in :class:`SceneUnit`.
     """
     if not products:
         return []
     names = [str(product.name) for product in products]
     title = f"scene {names[0]}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
     known = {name: classified[name] for name in names if classified and name in classified}
-    return [SceneUnit(title, tuple((p, cells_near(name)) for name, p in zip(names, products, strict=True)), known)]
+    work = tuple((product, cells_near(name)) for name, product in zip(names, products, strict=True))
+    return [SceneUnit(title, work, known, decodes)]
 
 
 def cell_groups(cells: Sequence[Gridcell], bands: Sequence[str], workers: int) -> list[CellGroup]:

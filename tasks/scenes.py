@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from prefect import task
 
+from s2sr_core.engines.fast import decode_ahead
 from s2sr_core.gridcells import Gridcell
 from s2sr_core.logs import logged_to
 from s2sr_core.parameters import RunParameters
@@ -70,6 +71,9 @@ def prepare_scene(unit: SceneUnit, parameters: RunParameters) -> list[Preparatio
             prepare_product(product, cells, parameters, workspace, rank(), unit.classified.get(str(product.name)))
             for product, cells in unit.products
         ]
+        for result in results:
+            if unit.decodes and result.scene is not None:
+                decode_ahead(result.scene, parameters.resampling, workspace)
     return _complete(results)
 
 

@@ -19,15 +19,15 @@ import numpy as np
 import numpy.typing as npt
 
 from s2sr_core import vrt
-from s2sr_core.decoded import CopyReader, UInt16Array, make_all
+from s2sr_core.decoded import CopyReader, UInt16Array, copy_of, make_all
 from s2sr_core.engines import kernels, reference
 from s2sr_core.engines.coordinates import FloatArray, Warp, extent, source_coordinates
 from s2sr_core.engines.stack import CellStack, Layer, PixelWindow
 from s2sr_core.gdal_runtime import gdal
 from s2sr_core.lattice import Lattice, Window
 from s2sr_core.occupancy import Occupancy
-from s2sr_core.scene import SceneGrid
-from s2sr_core.workspace import write_text
+from s2sr_core.scene import Scene, SceneGrid
+from s2sr_core.workspace import Workspace, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -68,10 +68,27 @@ def read_windows(stack: CellStack, *, with_counts: bool) -> Iterator[PixelWindow
         yield PixelWindow(part, pixels[0], pixels[1] if with_counts else None)
 
 
+def decode_ahead(scene: Scene, resampling: str, workspace: Workspace) -> None:
+    """Make the copies of ``scene`` before a cell asks for them, for scenes that some cell will surely need.
+
+    An image that cannot be decoded is left to the cells, which say so.
+    """
+    copies = [copy for band in scene.bands if (copy := copy_of(scene, band, workspace)) is not None]
+    if scene.is_spared or not _four_samples_do(resampling, scene.scale):
+        return
+    for copy in copies:
+        try:
+            make_all([copy])
+        except RuntimeError as error:
+            logger.warning("%s", error)
+
+
 def _has_road(layer: Layer, resampling: str) -> bool:
-    if layer.copy is None:
-        return False
-    return resampling == "nearest" or (resampling == "bilinear" and min(layer.scale) >= _FOUR_SAMPLES)
+    return layer.copy is not None and _four_samples_do(resampling, layer.scale)
+
+
+def _four_samples_do(resampling: str, scale: tuple[float, float]) -> bool:
+    return resampling == "nearest" or (resampling == "bilinear" and min(scale) >= _FOUR_SAMPLES)
 
 
 @functools.cache

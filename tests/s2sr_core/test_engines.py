@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import shapely
-from scenes import noisy_dn, parameters_for, patchy_scl, pixels, product_name, run, write_scene
+from scenes import noisy_dn, parameters_for, patchy_scl, pixels, prepare, product_name, run, write_scene
 
+from s2sr_core.composite import composite_cell
 from s2sr_core.engines import fast
 from s2sr_core.gridcells import Gridcell
 from s2sr_core.sandbox.grid import Grid
@@ -158,6 +159,38 @@ def test_wherever_windows_are_cut_the_pixels_are_the_same(tmp_path: Path, monkey
     found = rasters_of(tmp_path / "cut", archive, cells, "fast")
     for name, raster in expected.items():
         assert np.array_equal(raster, found[name])
+
+
+def test_scenes_decoded_ahead_need_their_images_no_more(tmp_path: Path) -> None:
+    cells = write_holes(tmp_path / "archive", 3, (800, 1000), 150)
+    bands = ["B04", "B11"]
+    expected = rasters_of(tmp_path, tmp_path / "archive", cells, "reference", bands=bands)
+    parameters = parameters_for(
+        tmp_path, tmp_path / "archive", cells, bands=bands, count=True, work_dir=tmp_path / "ahead"
+    )
+    workspace = Workspace(parameters.work_dir)
+    scenes = [preparation.scene for preparation in prepare(parameters) if preparation.scene]
+    for scene in scenes:
+        fast.decode_ahead(scene, parameters.resampling, workspace)
+    assert len(list(workspace.decoded.glob("*.u16"))) == 6
+    for image in (tmp_path / "archive").rglob("*_B*_20m.jp2"):
+        image.unlink()
+    for cell in cells:
+        composite_cell(cell, bands, scenes, parameters, workspace, rank=1)
+    found = {path.name: pixels(path) for path in workspace.composites.rglob("*.tif")}
+    assert found.keys() == expected.keys()
+    for name, raster in expected.items():
+        assert np.array_equal(found[name], raster)
+
+
+@pytest.mark.parametrize("changes", [{"resampling": "cubic"}, {"tr": (0.0011, 0.0011)}])
+def test_nothing_is_decoded_ahead_that_the_reference_computes(tmp_path: Path, changes: dict[str, Any]) -> None:
+    cells = write_holes(tmp_path / "archive", 1, (200, 300), 50)
+    parameters = parameters_for(tmp_path, tmp_path / "archive", cells, **changes)
+    (preparation,) = prepare(parameters)
+    assert preparation.scene is not None
+    fast.decode_ahead(preparation.scene, parameters.resampling, Workspace(parameters.work_dir))
+    assert not list(Workspace(parameters.work_dir).decoded.glob("*.u16"))
 
 
 def test_a_damaged_image_costs_its_composites_and_no_others(tmp_path: Path) -> None:
