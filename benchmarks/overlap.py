@@ -1,10 +1,10 @@
-"""Do downloads and computing overlap? ``python -m benchmarks.overlap [--seconds 90] [--places 16]``.
+"""Do downloads and computing overlap? ``python -m benchmarks.overlap [--seconds 90]``.
 
-A sandbox CDSE holds products of several places that share no cell. Three runs are timed in one process, against one
-Prefect server that runs already:
+A sandbox CDSE holds the granules of case (b), where every cell needs every product: no cell can be composited before
+the last product is there. Three runs are timed in one process, against one Prefect server that runs already:
 
 * computing alone: ``--stage composite`` of what an unthrottled ``--stage download`` fetched;
-* download alone: ``--stage download`` from a sandbox that is throttled so that it takes about as long;
+* download alone: ``--stage download`` from a sandbox throttled so that it takes about as long, or ``--seconds``;
 * all at once, from that sandbox, into a folder of its own.
 
 Printed are the three wall times and the ratio of the last to the larger of the other two; the last line is JSON.
@@ -22,18 +22,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import shapely
-
-from s2sr_core.gridcells import Gridcell, write_gridcells
+from benchmarks.cases import SIZES
+from benchmarks.workload import make
 from s2sr_core.parameters import RunParameters
-from s2sr_core.sandbox.archive import make_archive
-from s2sr_core.sandbox.grid import Grid
 from s2sr_core.sandbox.server import Sandbox, SandboxSettings, running
 
-BANDS = ["B02", "B03", "B04"]
-LATITUDE, FIRST_LONGITUDE, STEP = 68.63, -149.6, 3.0
-#: Side of a place's images, pixels of 20 m; size of its cells, degrees.
-SIDE, CELL = 300, 0.025
 CONNECTIONS = 4
 
 
@@ -41,25 +34,28 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, help="length of the throttled download; as computing by default")
-    parser.add_argument("--places", type=int, default=16)
-    parser.add_argument("--cells", type=int, default=2, help="cells of a place")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="overlap-") as name, prefect_server(Path(name) / "prefect"):
         folder = Path(name)
-        parameters = workload(folder, arguments.places, arguments.cells)
-        with running(folder / "cdse", SandboxSettings()) as sandbox:
+        size = SIZES["quick"]
+        make(size)
+        case = size.case("b")
+        parameters = case.parameters(folder / "alone").model_copy(
+            update={"source": None, "overwrite": False, "download_connections": CONNECTIONS}
+        )
+        with running(case.source, SandboxSettings()) as sandbox:
             use(sandbox)
             run(parameters, stage="query")
             run(parameters, stage="download")
-            size = sum(request.bytes for request in sandbox.byte_requests())
+            amount = sum(request.bytes for request in sandbox.byte_requests())
         computing = run(parameters, stage="composite")
         seconds = arguments.seconds or computing
-        settings = SandboxSettings(bandwidth=size / seconds / CONNECTIONS)
-        with running(folder / "cdse", settings) as sandbox:
+        settings = SandboxSettings(bandwidth=amount / seconds / CONNECTIONS)
+        with running(case.source, settings) as sandbox:
             use(sandbox)
             run(parameters, stage="query", work_dir=folder / "download")
             download = run(parameters, stage="download", work_dir=folder / "download")
-        with running(folder / "cdse", settings) as sandbox:
+        with running(case.source, settings) as sandbox:
             use(sandbox)
             together = run(parameters, work_dir=folder / "all")
     ratio = together / max(computing, download)
@@ -91,30 +87,6 @@ def prefect_server(home: Path) -> Iterator[None]:
             yield
     finally:
         server.stop()
-
-
-def workload(folder: Path, places: int, cells: int) -> RunParameters:
-    """Six dates of each place, each place in a tile of its own, and the run over the cells inside them."""
-    chosen: list[Gridcell] = []
-    for number in range(places):
-        longitude = FIRST_LONGITUDE + STEP * number
-        make_archive(folder / "cdse", Grid.utm(longitude, LATITUDE, SIDE), seed=number, bands=BANDS)
-        for cell in range(cells):  # side by side, from west to east, inside the images
-            west = longitude + CELL * (cell - cells / 2)
-            polygon = shapely.box(west, LATITUDE - CELL / 2, west + CELL, LATITUDE + CELL / 2)
-            chosen.append(Gridcell(f"p{number:02d}c{cell}", polygon))
-        print(f"place {number + 1} of {places}", file=sys.stderr, flush=True)
-    write_gridcells(chosen, folder / "cells.csv")
-    return RunParameters(
-        bbox=(FIRST_LONGITUDE - 1, LATITUDE - 1, FIRST_LONGITUDE + STEP * places, LATITUDE + 1),
-        grid_csv=folder / "cells.csv",
-        start="2019-06-01",
-        end="2025-01-01",
-        bands=BANDS,
-        tap=True,
-        work_dir=folder / "alone",
-        download_connections=CONNECTIONS,
-    )
 
 
 def use(sandbox: Sandbox) -> None:
