@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from s2sr_core.cells.make_grid import GridParameters, make_grid
 from s2sr_core.command_line import EXIT_DONE, Parser, add_fields, build, run
-from s2sr_core.grid import GridParameters, make_grid
 
 PROG = "s2sr-make-grid"
 

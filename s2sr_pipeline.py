@@ -14,9 +14,8 @@ if importlib.util.find_spec("osgeo") is None:
         "them, or run 'make setup' in the checkout for a wheel that holds both."
     )
 
-from deployments.launcher import place
+from deployments.mpi.launched_rank import place
 from s2sr_core import __version__
-from s2sr_core.cdse.http import CdseError
 from s2sr_core.command_line import (
     EXIT_BAD_INPUT,
     EXIT_DONE,
@@ -28,9 +27,10 @@ from s2sr_core.command_line import (
     run,
 )
 from s2sr_core.errors import InputError
+from s2sr_core.files import read_record
+from s2sr_core.outputs.summary import Summary
 from s2sr_core.parameters import RunParameters
-from s2sr_core.records import read_record
-from s2sr_core.summary import Summary
+from s2sr_core.sources.cdse.http import CdseError
 from s2sr_core.workspace import Workspace
 
 PROG = "s2sr-pipeline"
@@ -51,7 +51,7 @@ def main() -> int:
     here = place()
     if here.size == 1:
         return run(_main, PROG)
-    from deployments.ranks import run_ranks
+    from deployments.mpi.world import run_ranks
 
     def report(error: InputError) -> int:
         print(f"{PROG}: {error}", file=sys.stderr)
@@ -131,7 +131,7 @@ def _doctor(folder: Path) -> int:
 
 def _plan(parameters: RunParameters) -> int:
     from deployments.clusters import worker_count
-    from s2sr_core.plan import describe
+    from s2sr_core.planning.plan import describe
 
     try:
         print(describe(parameters, worker_count(parameters)))
@@ -144,12 +144,12 @@ def _plan(parameters: RunParameters) -> int:
 def _run(parameters: RunParameters) -> int:
     """Check what can be checked at once, then run the flow in this process."""
     from deployments.clusters import check_cluster, host_of
-    from s2sr_core.preflight import check
+    from s2sr_core.planning.preflight import check
 
     check(parameters)
     check_cluster(parameters)
 
-    from deployments.prefect_server import server_of_run
+    from deployments.server.run_server import server_of_run
     from flows.pipeline import pipeline
 
     with server_of_run(host_of(parameters)):

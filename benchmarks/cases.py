@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from s2sr_core.gridcells import Gridcell, make_gridcells
-from s2sr_core.lattice import Bounds
+from s2sr_core.cells.gridcells import Gridcell, make_gridcells
+from s2sr_core.geo.lattice import Bounds
 from s2sr_core.parameters import Band, EngineName, RunParameters
-from s2sr_core.sandbox.grid import Grid
+from s2sr_sandbox.grid import Grid
 
 #: Everything the benchmark writes; not under version control.
 WORK = Path(__file__).with_name("work")

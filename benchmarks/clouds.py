@@ -1,6 +1,6 @@
 """A cloud field whose masked blocks are spread as in real granules.
 
-The sandbox's own sky (:mod:`s2sr_core.sandbox.sky`) repeats itself every few kilometres, so hardly a JPEG 2000 tile of
+The sandbox's own sky (:mod:`s2sr_sandbox.sky`) repeats itself every few kilometres, so hardly a JPEG 2000 tile of
 12.8 km lies wholly below its clouds. Real fields are as large as the granule and as fine as a pixel at once. This one
 is a Gaussian random field on a torus with the power spectrum ``w · k^−a + (1 − w) · k^−b``: fronts, and broken edges.
 """

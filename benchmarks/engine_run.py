@@ -21,14 +21,14 @@ from typing import Any, Self
 
 from benchmarks.cases import SIZES
 from benchmarks.meter import metered, peak, report
-from s2sr_core.composite import Outcome, composite_cell
+from s2sr_core.composites.composite import Outcome, composite_cell
 from s2sr_core.engines import ENGINES
-from s2sr_core.gdal_runtime import gdal
+from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.parameters import RunParameters
-from s2sr_core.plan import CompositeUnit, SceneUnit, choose_gridcells, composite_units, scene_units
-from s2sr_core.prepare import prepare_product
-from s2sr_core.scene import Preparation
-from s2sr_core.selection import select_products
+from s2sr_core.planning.plan import CompositeUnit, SceneUnit, choose_gridcells, composite_units, scene_units
+from s2sr_core.scenes.prepare import prepare_product
+from s2sr_core.scenes.scene import Preparation
+from s2sr_core.selection.selection import select_products
 from s2sr_core.workspace import Workspace
 
 #: What gdalwarp does where nobody asks for another, pixels.

@@ -15,9 +15,9 @@ import numpy as np
 from benchmarks import clouds, tiles
 from benchmarks.cases import GRID, SIZES, Case
 from benchmarks.meter import metered, report
-from s2sr_core.gdal_runtime import gdal
+from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.parameters import RunParameters
-from s2sr_core.safe import SCL, BandFile, band_files, read_product
+from s2sr_core.products.safe import SCL, BandFile, band_files, read_product
 
 type Rectangle = tuple[int, int, int, int]
 

@@ -18,7 +18,7 @@ import psutil
 
 from benchmarks import peers
 from benchmarks.cases import REPEATED, SCENES, Case, Size
-from s2sr_core.gdal_runtime import gdal
+from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.parameters import RunParameters
 from s2sr_core.workspace import Workspace
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from benchmarks.cases import SIZES
 from benchmarks.workload import make
 from s2sr_core.parameters import RunParameters
-from s2sr_core.sandbox.server import Sandbox, SandboxSettings, running
+from s2sr_sandbox.server import Sandbox, SandboxSettings, running
 
 CONNECTIONS = 4
 

@@ -14,12 +14,12 @@ import shapely
 from numpy.typing import NDArray
 
 from benchmarks.cases import WORK, Case
-from s2sr_core import footprint
-from s2sr_core.gdal_runtime import gdal
-from s2sr_core.lattice import Window
+from s2sr_core.geo import geometry
+from s2sr_core.geo.gdal_runtime import gdal
+from s2sr_core.geo.lattice import Window
 from s2sr_core.parameters import RunParameters
-from s2sr_core.pixel_functions import COMPOSITE_NODATA
-from s2sr_core.safe import SCL, BandFile, band_files, read_product
+from s2sr_core.pixels.rules import COMPOSITE_NODATA
+from s2sr_core.products.safe import SCL, BandFile, band_files, read_product
 from s2sr_core.workspace import Workspace
 
 REQUIREMENTS = Path(__file__).with_name("peers-requirements.txt")
@@ -80,7 +80,7 @@ def _item(
     name: str, time: str, paths: Mapping[str, Path], transform: Sequence[float], shape: Sequence[int], crs: Any
 ) -> dict[str, Any]:
     """A STAC item with the projection and raster extensions, by which both programs plan without opening files."""
-    outline = footprint.of_raster(crs.ExportToWkt(), tuple(transform), (shape[0], shape[1]))  # type: ignore[arg-type]
+    outline = geometry.of_raster(crs.ExportToWkt(), tuple(transform), (shape[0], shape[1]))  # type: ignore[arg-type]
     assets = {
         key: {
             "href": str(path),

@@ -23,17 +23,17 @@ from shapely import Polygon
 
 from benchmarks.cases import WORK
 from benchmarks.meter import metered, peak, report
-from s2sr_core import footprint
-from s2sr_core.cdse.catalogue import CatalogueProduct, Unnamed, parse_entry
-from s2sr_core.cdse.query import query_products, read_manifest, write_manifest
-from s2sr_core.gridcells import make_gridcells, select_gridcells, write_gridcells
+from s2sr_core.cells.gridcells import make_gridcells, select_gridcells, write_gridcells
+from s2sr_core.geo import geometry
 from s2sr_core.parameters import RunParameters
-from s2sr_core.plan import DOWNLOADS, cell_groups, choose_gridcells, download_units
-from s2sr_core.product_name import ProductName
-from s2sr_core.safe import BandFile, Product
-from s2sr_core.sandbox.grid import mgrs_tile
-from s2sr_core.scene import Scene, SceneGrid
-from s2sr_core.schedule import Schedule
+from s2sr_core.planning.plan import DOWNLOADS, cell_groups, choose_gridcells, download_units
+from s2sr_core.planning.schedule import Schedule
+from s2sr_core.products.names import ProductName
+from s2sr_core.products.safe import BandFile, Product
+from s2sr_core.scenes.scene import Scene, SceneGrid
+from s2sr_core.sources.cdse.catalogue import CatalogueProduct, Unnamed, parse_entry
+from s2sr_core.sources.cdse.query import query_products, read_manifest, write_manifest
+from s2sr_sandbox.grid import mgrs_tile
 
 _CELL_SIZE = 0.25
 _ROWS_FROM = 62.0
@@ -52,7 +52,7 @@ class Recorded:
     entries: tuple[dict[str, Any], ...]
 
     def search(self, area: Polygon, start: datetime, end: datetime) -> Iterator[CatalogueProduct | Unnamed]:
-        """All entries, as :meth:`s2sr_core.cdse.catalogue.Catalogue.search` gives them."""
+        """All entries, as :meth:`s2sr_core.sources.cdse.catalogue.Catalogue.search` gives them."""
         yield from map(parse_entry, self.entries)
 
 
@@ -162,7 +162,7 @@ def plan(folder: Path, cell_count: int, footprint_count: int) -> dict[str, Any]:
 
 def _scene(product: Product, schedule: Schedule[CatalogueProduct]) -> Scene:
     """A scene as phase 1 would hand it over: here from the footprint, not from the raster's outline."""
-    outline = product.footprint or footprint.box((-180.0, -90.0, 180.0, 90.0))
+    outline = product.footprint or geometry.box((-180.0, -90.0, 180.0, 90.0))
     cells = tuple(cell.cell_id for cell in select_gridcells(schedule.cells_near(str(product.name)), outline))
     grid = SceneGrid("EPSG:4326", (0.0, 1.0, 0.0, 0.0, 0.0, -1.0), (1, 1))
     return Scene(product, grid, outline, (1.0, 1.0), None, BandFile("SCL", product.path, 0, ""), 1.0, cells, ())

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from benchmarks.cases import WORK
 from benchmarks.measure import PEERS
-from s2sr_core.gdal_runtime import gdal
+from s2sr_core.geo.gdal_runtime import gdal
 
 #: The page that the tables go to, between these lines.
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"

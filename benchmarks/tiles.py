@@ -8,10 +8,10 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from s2sr_core import footprint
-from s2sr_core.gdal_runtime import gdal
-from s2sr_core.gridcells import Gridcell
-from s2sr_core.sandbox.grid import Grid
+from s2sr_core.cells.gridcells import Gridcell
+from s2sr_core.geo import geometry
+from s2sr_core.geo.gdal_runtime import gdal
+from s2sr_sandbox.grid import Grid
 
 #: Side of the tiles of 20 m products, pixels.
 TILE = 640
@@ -24,7 +24,7 @@ def touched(grid: Grid, cells: Sequence[Gridcell]) -> NDArray[np.bool_]:
     rows, columns = grid.shape
     result = np.zeros((-(-rows // TILE), -(-columns // TILE)), bool)
     inverse = gdal.InvGeoTransform(grid.geotransform)
-    project = footprint.from_wgs84(grid.crs)
+    project = geometry.from_wgs84(grid.crs)
     for cell in cells:
         outline = shapely.get_coordinates(shapely.segmentize(cell.polygon, 0.01))
         points = np.array(project.TransformPoints(outline))[:, :2]

@@ -23,16 +23,16 @@ from numpy.typing import NDArray
 
 from benchmarks import clouds, tiles
 from benchmarks.cases import GRID, REPEATED, SCENES, SIZES, Size
-from s2sr_core.gdal_runtime import gdal
-from s2sr_core.gridcells import write_gridcells
+from s2sr_core.cells.gridcells import write_gridcells
+from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.parameters import RunParameters
-from s2sr_core.product_name import ProductName
-from s2sr_core.safe import SCL, BandFile, band_files, read_product
-from s2sr_core.sandbox.archive import acquisitions, summer_dates
-from s2sr_core.sandbox.grid import mgrs_tile
-from s2sr_core.sandbox.jp2 import MAX_DN
-from s2sr_core.sandbox.landscape import Landscape
-from s2sr_core.sandbox.products import write_product
+from s2sr_core.products.names import ProductName
+from s2sr_core.products.safe import SCL, BandFile, band_files, read_product
+from s2sr_sandbox.archive import acquisitions, summer_dates
+from s2sr_sandbox.grid import mgrs_tile
+from s2sr_sandbox.jp2 import MAX_DN
+from s2sr_sandbox.landscape import Landscape
+from s2sr_sandbox.products import write_product
 
 #: Share of each granule that is masked: fair weather and overcast, as a season in the north has them.
 MASKED = (0.83, 0.35, 0.25, 0.60, 0.40, 0.95, 0.30, 0.70, 0.20, 0.45, 0.83, 0.35)

@@ -15,12 +15,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from s2sr_core.quicklook import draw_beside
-from s2sr_core.safe import SCL, band_files, read_product
-from s2sr_core.sandbox.archive import make_archive
-from s2sr_core.sandbox.grid import Grid
-from s2sr_core.sandbox.server import SandboxSettings, running
+from s2sr_core.outputs.quicklook import draw_beside
+from s2sr_core.products.safe import SCL, band_files, read_product
 from s2sr_core.workspace import Workspace
+from s2sr_sandbox.archive import make_archive
+from s2sr_sandbox.grid import Grid
+from s2sr_sandbox.server import SandboxSettings, running
 
 _BOX = (-149.69, 68.58, -149.51, 68.68)
 _CELL_SIZE = 0.1

@@ -23,12 +23,12 @@ from pathlib import Path
 import httpx
 import psutil
 
+from s2sr_core.cells.make_grid import GridParameters, make_grid
 from s2sr_core.errors import InputError
-from s2sr_core.grid import GridParameters, make_grid
-from s2sr_core.sandbox.archive import make_archive, summer_dates
-from s2sr_core.sandbox.grid import Grid
-from s2sr_core.sandbox.server import SandboxSettings, running
-from s2sr_core.season import SeasonParameters
+from s2sr_core.planning.season import SeasonParameters
+from s2sr_sandbox.archive import make_archive, summer_dates
+from s2sr_sandbox.grid import Grid
+from s2sr_sandbox.server import SandboxSettings, running
 
 ROOT = Path(__file__).resolve().parents[1]
 #: The folder that the parameters in prefect.yaml speak of.

@@ -22,8 +22,8 @@ from prefect.exceptions import ObjectAlreadyExists
 from prefect.settings import PREFECT_API_URL
 from prefect.workers.process import ProcessWorker
 
-from deployments.dead_runs import end_all
-from deployments.limits import DOWNLOAD_SLOTS, DOWNLOADS
+from deployments.server.dead_runs import end_all
+from deployments.server.limits import DOWNLOAD_SLOTS, DOWNLOADS
 
 #: The work pool of every deployment in prefect.yaml.
 WORK_POOL = "s2sr"

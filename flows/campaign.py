@@ -18,14 +18,23 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
-from s2sr_core.campaign import COLOURS, Block, BlockState, Campaign, CampaignParameters, CampaignSummary, Entry, check
+from flows.signature import takes_fields_of
 from s2sr_core.command_line import checked
+from s2sr_core.composites.mosaic import mosaic_folders, mosaic_path
 from s2sr_core.errors import InputError
-from s2sr_core.mosaic import mosaic_folders, mosaic_path
-from s2sr_core.overview import states_map
+from s2sr_core.outputs.overview import states_map
+from s2sr_core.outputs.summary import counted
 from s2sr_core.parameters import RunParameters
-from s2sr_core.signature import takes_fields_of
-from s2sr_core.summary import counted
+from s2sr_core.planning.campaign import (
+    COLOURS,
+    Block,
+    BlockState,
+    Campaign,
+    CampaignParameters,
+    CampaignSummary,
+    Entry,
+    check,
+)
 from s2sr_core.workspace import Workspace
 from tasks.artifacts import Bar, Bars, MovingPicture, never_failing, publish_table
 from tasks.reports import show_pictures

@@ -8,11 +8,11 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
+from flows.signature import takes_fields_of
+from s2sr_core.cells.make_grid import GridParameters, make_grid
 from s2sr_core.command_line import checked
 from s2sr_core.errors import InputError
-from s2sr_core.grid import GridParameters, make_grid
-from s2sr_core.signature import takes_fields_of
-from s2sr_core.summary import counted
+from s2sr_core.outputs.summary import counted
 from tasks.artifacts import publish_markdown
 
 

@@ -14,21 +14,21 @@ from prefect.states import Cancelled, Completed, Failed
 from prefect.utilities.annotations import quote
 
 from deployments.clusters import check_cluster, cluster_runner, worker_count
-from deployments.leftovers import RunCancelledError, cancelled_by_api
-from flows.course import Course, threads
+from deployments.server.orphans import RunCancelledError, cancelled_by_api
+from flows.dataflow import Course, threads
 from flows.recovery import noted
-from s2sr_core.cdse.catalogue import CatalogueProduct
-from s2sr_core.cdse.http import CdseError
-from s2sr_core.cdse.query import read_manifest
+from flows.signature import takes_fields_of
+from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.command_line import checked
 from s2sr_core.errors import ClusterError, InputError
-from s2sr_core.gridcells import Gridcell
 from s2sr_core.logs import log_environment, logged_to
+from s2sr_core.outputs.summary import Summary, counted
 from s2sr_core.parameters import RunParameters
-from s2sr_core.preflight import check
-from s2sr_core.selection import Candidate
-from s2sr_core.signature import takes_fields_of
-from s2sr_core.summary import Summary, counted
+from s2sr_core.planning.preflight import check
+from s2sr_core.selection.candidates import Candidate
+from s2sr_core.sources.cdse.catalogue import CatalogueProduct
+from s2sr_core.sources.cdse.http import CdseError
+from s2sr_core.sources.cdse.query import read_manifest
 from s2sr_core.workspace import Workspace
 from tasks.artifacts import Bars
 from tasks.gridcells import select_gridcells

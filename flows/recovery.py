@@ -14,11 +14,11 @@ from prefect.client.orchestration import get_client
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
-from deployments.dead_runs import GONE, end_flow_run
-from deployments.jobs import remove_jobs
-from deployments.leftovers import settle_all
+from deployments.clusters.job_record import remove_jobs
+from deployments.server.dead_runs import GONE, end_flow_run
+from deployments.server.orphans import settle_all
+from s2sr_core.files import read_record, write_record
 from s2sr_core.parameters import RunParameters
-from s2sr_core.records import read_record, write_record
 from s2sr_core.workspace import Workspace
 
 

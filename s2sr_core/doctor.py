@@ -11,9 +11,10 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from s2sr_core import footprint, openjpeg, vrt
-from s2sr_core.gdal_runtime import IMAGE_DRIVERS, gdal, overridden_python_setting
-from s2sr_core.pixel_functions import SCENE_NODATA
+from s2sr_core.geo import geometry
+from s2sr_core.geo.gdal_runtime import IMAGE_DRIVERS, gdal, overridden_python_setting
+from s2sr_core.pixels import openjpeg, vrt
+from s2sr_core.pixels.rules import SCENE_NODATA
 
 _PACKAGES = (
     "prefect",
@@ -98,7 +99,7 @@ def _pixel_function() -> str:
             band=here / "band.tif",
             scl=here / "scl.tif",
             shape=(1, 4),
-            crs=footprint.spatial_reference("EPSG:32606").ExportToWkt(),
+            crs=geometry.spatial_reference("EPSG:32606").ExportToWkt(),
             geotransform=(0.0, 20.0, 0.0, 0.0, 0.0, -20.0),
             offset=-1000,
             classes=(9,),
@@ -113,7 +114,7 @@ def _pixel_function() -> str:
 
 def _proj_data() -> str:
     """The central meridian of UTM zone 6 is 147° W."""
-    longitude, latitude, _ = footprint.to_wgs84("EPSG:32606").TransformPoint(500_000.0, 7_600_000.0)
+    longitude, latitude, _ = geometry.to_wgs84("EPSG:32606").TransformPoint(500_000.0, 7_600_000.0)
     if abs(longitude + 147.0) > 1e-9 or not 68 < latitude < 69:
         raise RuntimeError(f"EPSG:32606 500000 7600000 became {longitude} {latitude}")
     return "EPSG:32606 to EPSG:4326"

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
-from s2sr_core.gdal_runtime import overridden_python_setting
+from s2sr_core.geo.gdal_runtime import overridden_python_setting
 
 _FORMAT = "%(asctime)s %(levelname)-7s %(message)s"
 _logger = logging.getLogger("s2sr_core")

@@ -14,11 +14,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
+from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.errors import InputError
-from s2sr_core.gridcells import Gridcell
-from s2sr_core.lattice import Bounds, Lattice
-from s2sr_core.pixel_functions import SCL_CLASSES
-from s2sr_core.product_name import is_tile
+from s2sr_core.geo.lattice import Bounds, Lattice
+from s2sr_core.pixels.rules import SCL_CLASSES
+from s2sr_core.products.names import is_tile
 from s2sr_core.workspace import Workspace
 
 #: 20 m of latitude at 69° N in degrees of the grid used for pan-Arctic mapping.

@@ -7,7 +7,6 @@ import fcntl
 import os
 import shutil
 import socket
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,21 +163,3 @@ class Workspace:
         lock.truncate(0)
         lock.write(f"process {os.getpid()} on {socket.gethostname()}")
         lock.flush()
-
-
-@contextlib.contextmanager
-def written_beside(final: Path) -> Iterator[Path]:
-    """A temporary path in ``final``'s folder that gets ``final``'s name when the block ends well, else goes."""
-    final.parent.mkdir(parents=True, exist_ok=True)
-    temporary = final.with_name(f".{final.name}.{socket.gethostname()}.{os.getpid()}.{threading.get_native_id()}.part")
-    try:
-        yield temporary
-        temporary.replace(final)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_text(final: Path, text: str) -> None:
-    """Write ``text`` so that ``final`` is never seen half-written."""
-    with written_beside(final) as temporary:
-        temporary.write_text(text, encoding="utf-8")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from prefect import task
 
-from s2sr_core.composite import Outcome, composite_cell
+from s2sr_core.composites.composite import Outcome, composite_cell
 from s2sr_core.logs import logged_to
 from s2sr_core.parameters import RunParameters
-from s2sr_core.plan import CompositeUnit
+from s2sr_core.planning.plan import CompositeUnit
 from s2sr_core.workspace import Workspace
 from tasks.partly_failed import PartlyFailedError
-from tasks.rank import rank
 from tasks.settings import COMMON, RETRIES, UNIT_TIMEOUT
+from tasks.worker_number import rank
 
 
 @task(

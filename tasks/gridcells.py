@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from prefect import task
 
-from s2sr_core.gridcells import Gridcell, write_gridcells
+from s2sr_core.cells.gridcells import Gridcell, write_gridcells
+from s2sr_core.files import written_beside
 from s2sr_core.parameters import RunParameters
-from s2sr_core.plan import choose_gridcells
-from s2sr_core.workspace import Workspace, written_beside
+from s2sr_core.planning.plan import choose_gridcells
+from s2sr_core.workspace import Workspace
 from tasks.settings import COMMON, INDEX_TIMEOUT
 
 

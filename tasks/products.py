@@ -8,18 +8,18 @@ from prefect import task
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task
 
-from s2sr_core.cdse import client
-from s2sr_core.cdse.catalogue import CatalogueProduct
-from s2sr_core.cdse.query import query_products as query
-from s2sr_core.cdse.query import update_spared, write_manifest
+from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.errors import InputError, ProductError
-from s2sr_core.gridcells import Gridcell
 from s2sr_core.parameters import RunParameters
-from s2sr_core.plan import DownloadUnit
+from s2sr_core.planning.plan import DownloadUnit
+from s2sr_core.products.safe import read_product
 from s2sr_core.progress import progress
-from s2sr_core.safe import read_product
-from s2sr_core.scene import Preparation
-from s2sr_core.selection import Candidate, Download
+from s2sr_core.scenes.scene import Preparation
+from s2sr_core.selection.candidates import Candidate, Download
+from s2sr_core.sources.cdse import client
+from s2sr_core.sources.cdse.catalogue import CatalogueProduct
+from s2sr_core.sources.cdse.query import query_products as query
+from s2sr_core.sources.cdse.query import update_spared, write_manifest
 from s2sr_core.workspace import Workspace
 from tasks.partly_failed import PartlyFailedError
 from tasks.settings import COMMON, INDEX_TIMEOUT, UNIT_TIMEOUT

@@ -8,16 +8,16 @@ from pathlib import Path
 import pandas as pd
 from prefect import task
 
-from s2sr_core import indices, overview
-from s2sr_core.composite import Outcome
+from s2sr_core.composites.composite import Outcome
+from s2sr_core.outputs import indices, overview
+from s2sr_core.outputs.quicklook import draw_cell
+from s2sr_core.outputs.report import report
+from s2sr_core.outputs.summary import Summary, counted
 from s2sr_core.parameters import RunParameters
+from s2sr_core.products.safe import Product
 from s2sr_core.progress import progress
-from s2sr_core.quicklook import draw_cell
-from s2sr_core.report import report
-from s2sr_core.safe import Product
-from s2sr_core.scene import Preparation
-from s2sr_core.selection import Candidate
-from s2sr_core.summary import Summary, counted
+from s2sr_core.scenes.scene import Preparation
+from s2sr_core.selection.candidates import Candidate
 from s2sr_core.workspace import Workspace
 from tasks.artifacts import never_failing, publish_markdown, publish_picture, publish_table
 from tasks.settings import COMMON, INDEX_TIMEOUT

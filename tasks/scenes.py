@@ -6,20 +6,21 @@ from collections.abc import Sequence
 
 from prefect import task
 
+from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.engines.fast import decode_ahead
-from s2sr_core.gridcells import Gridcell
 from s2sr_core.logs import logged_to
 from s2sr_core.parameters import RunParameters
-from s2sr_core.plan import SceneUnit
-from s2sr_core.prepare import classify_product, prepare_product
+from s2sr_core.planning.plan import SceneUnit
+from s2sr_core.products.safe import Product
 from s2sr_core.progress import progress
-from s2sr_core.safe import Product
-from s2sr_core.scene import Preparation
-from s2sr_core.selection import Candidate, select_products
+from s2sr_core.scenes.prepare import classify_product, prepare_product
+from s2sr_core.scenes.scene import Preparation
+from s2sr_core.selection.candidates import Candidate
+from s2sr_core.selection.selection import select_products
 from s2sr_core.workspace import Workspace
 from tasks.partly_failed import PartlyFailedError
-from tasks.rank import rank
 from tasks.settings import COMMON, INDEX_TIMEOUT, RETRIES, UNIT_TIMEOUT
+from tasks.worker_number import rank
 
 
 @task(name="index-scenes", tags={"s2sr", "index"}, **COMMON, **INDEX_TIMEOUT)

@@ -14,17 +14,19 @@ import numpy as np
 import pandas as pd
 import pytest
 import shapely
-from scenes import parameters_for, prepare, product_name, run, write_scene
+from support.scenes import parameters_for, prepare, product_name, run, write_scene
 
 import make_grid
 import s2sr_pipeline
-from s2sr_core import composite, indices, selection
-from s2sr_core.gridcells import Gridcell, write_gridcells
-from s2sr_core.plan import choose_gridcells
-from s2sr_core.sandbox.grid import Grid
-from s2sr_core.selection import select_products
-from s2sr_core.summary import Summary
+from s2sr_core.cells.gridcells import Gridcell, write_gridcells
+from s2sr_core.composites import composite
+from s2sr_core.outputs import indices
+from s2sr_core.outputs.summary import Summary
+from s2sr_core.planning.plan import choose_gridcells
+from s2sr_core.selection.candidates import candidates as selection
+from s2sr_core.selection.selection import select_products
 from s2sr_core.workspace import Workspace
+from s2sr_sandbox.grid import Grid
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])

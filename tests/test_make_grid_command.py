@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import make_grid
-from s2sr_core.grid import GridParameters
+from s2sr_core.cells.make_grid import GridParameters
 
 
 @pytest.fixture

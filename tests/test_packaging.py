@@ -136,7 +136,15 @@ def test_the_scripts_run_from_the_checkout() -> None:
 
 def test_the_wheel_holds_the_program_and_no_tests(project: dict[str, Any]) -> None:
     wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]["only-include"]
-    assert sorted(wheel) == ["deployments", "flows", "make_grid.py", "s2sr_core", "s2sr_pipeline.py", "tasks"]
+    assert sorted(wheel) == [
+        "deployments",
+        "flows",
+        "make_grid.py",
+        "s2sr_core",
+        "s2sr_pipeline.py",
+        "s2sr_sandbox",
+        "tasks",
+    ]
     for entry in wheel:
         assert (ROOT / entry).exists()
 

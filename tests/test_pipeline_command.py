@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 import shapely
-from trees import OLD, write_tree
+from support.trees import OLD, write_tree
 
 import s2sr_pipeline
 from s2sr_core import __version__
-from s2sr_core.gridcells import Gridcell, make_gridcells, write_gridcells
+from s2sr_core.cells.gridcells import Gridcell, make_gridcells, write_gridcells
 from s2sr_core.parameters import RunParameters
 
 ROOT = Path(__file__).resolve().parents[1]

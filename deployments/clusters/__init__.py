@@ -7,14 +7,14 @@ import importlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from deployments.launcher import place
+from deployments.mpi.launched_rank import place
 from s2sr_core.errors import InputError
 from s2sr_core.parameters import RunParameters
 from s2sr_core.workspace import Workspace
 
 if TYPE_CHECKING:
     from deployments.clusters.batch import BatchSystem
-    from deployments.runner import ClusterRunner
+    from deployments.clusters.task_runner import ClusterRunner
 
 
 def worker_count(parameters: RunParameters) -> int:
@@ -26,7 +26,7 @@ def worker_count(parameters: RunParameters) -> int:
         Where the site file is bad.
     """
     from deployments.clusters.local import worker_count as of_this_machine
-    from deployments.site import read_site
+    from deployments.clusters.site import read_site
 
     if parameters.cluster == "mpi" and place().size > 1:
         return place().size - 1
@@ -46,7 +46,7 @@ def check_cluster(parameters: RunParameters) -> None:
     if parameters.cluster == "local":
         return
     from deployments.clusters.mpi import address
-    from deployments.site import read_site
+    from deployments.clusters.site import read_site
 
     address(read_site(parameters.site), is_one_host=True)
     if parameters.cluster != "mpi":
@@ -58,7 +58,7 @@ def host_of(parameters: RunParameters) -> str:
     if parameters.cluster == "local":
         return "127.0.0.1"
     from deployments.clusters import mpi
-    from deployments.site import read_site
+    from deployments.clusters.site import read_site
 
     site = read_site(parameters.site)
     return mpi.host(site) if parameters.cluster == "mpi" else mpi.address(site)
@@ -67,7 +67,7 @@ def host_of(parameters: RunParameters) -> str:
 @contextlib.contextmanager
 def cluster_runner(parameters: RunParameters) -> Iterator[ClusterRunner]:
     """A started task runner on the run's cluster, which lives as long as the block."""
-    from deployments.site import read_site
+    from deployments.clusters.site import read_site
 
     if parameters.cluster == "local":
         from deployments.clusters.local import local_runner
@@ -95,7 +95,7 @@ def script_of(parameters: RunParameters) -> str:
     InputError
         Where its cluster has none.
     """
-    from deployments.site import read_site
+    from deployments.clusters.site import read_site
 
     if parameters.cluster in ("local", "mpi"):
         raise InputError("cluster", parameters.cluster, "has no job script", "give a batch system: slurm, pbs, …")

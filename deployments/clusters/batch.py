@@ -18,12 +18,12 @@ from dask.utils import format_bytes, parse_bytes
 from distributed.core import Status
 from distributed.security import Security
 
-from deployments.interrupts import handlers_kept, interrupts_held
-from deployments.jobs import BatchJob, JobRecord, remove_jobs
-from deployments.runner import ClusterRunner
-from deployments.scaling import WholeJobs
-from deployments.secrets import ACCOUNT
-from deployments.site import Site
+from deployments.clusters.job_record import BatchJob, JobRecord, remove_jobs
+from deployments.clusters.scaling import WholeJobs
+from deployments.clusters.site import Site
+from deployments.clusters.task_runner import ClusterRunner
+from deployments.process.account import ACCOUNT
+from deployments.process.signals import handlers_kept, interrupts_held
 from s2sr_core.errors import InputError
 from s2sr_core.workspace import Workspace
 
@@ -183,7 +183,7 @@ def _job_options(system: BatchSystem, site: Site, workspace: Workspace) -> dict[
         "processes": site.ranks,
         "memory": memory,
         "python": f"{launcher} {shlex.quote(site.python)}".strip(),
-        "worker_command": "deployments.mpi_worker",
+        "worker_command": "deployments.mpi.worker",
         "worker_extra_args": [
             "--work-dir",
             shlex.quote(str(workspace.work_dir)),

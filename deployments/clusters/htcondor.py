@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deployments.clusters.batch import BatchSystem
-from deployments.site import Site
+from deployments.clusters.site import Site
 
 
 def _pairs(lines: list[str]) -> dict[str, str]:

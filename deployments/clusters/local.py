@@ -11,9 +11,9 @@ from typing import Any
 
 import distributed
 
-from deployments.interrupts import ctrl_c_held
-from deployments.runner import ClusterRunner
-from deployments.secrets import account_hidden
+from deployments.clusters.task_runner import ClusterRunner
+from deployments.process.account import account_hidden
+from deployments.process.signals import ctrl_c_held
 
 
 def worker_count(workers: int | None) -> int:

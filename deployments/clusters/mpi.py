@@ -13,10 +13,10 @@ from distributed import Security
 from distributed.utils import get_ip, get_ip_interface
 
 from deployments.clusters.local import local_runner
-from deployments.interrupts import ctrl_c_held
-from deployments.ranks import world as world_of_run
-from deployments.runner import ClusterRunner
-from deployments.site import Site
+from deployments.clusters.site import Site
+from deployments.clusters.task_runner import ClusterRunner
+from deployments.mpi.world import world as world_of_run
+from deployments.process.signals import ctrl_c_held
 from s2sr_core.errors import ClusterError, InputError
 
 #: Seconds that ranks may take to become workers: they all import from one shared filesystem.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dask.utils import parse_bytes
 
 from deployments.clusters.batch import BatchSystem, hours
-from deployments.site import Site
+from deployments.clusters.site import Site
 
 
 def _chunk(site: Site) -> str:

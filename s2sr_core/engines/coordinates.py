@@ -14,10 +14,10 @@ import numpy as np
 import numpy.typing as npt
 from osgeo import gdal_array
 
-from s2sr_core.footprint import spatial_reference
-from s2sr_core.gdal_runtime import gdal
-from s2sr_core.lattice import Geotransform, Lattice, Window
-from s2sr_core.scene import SceneGrid
+from s2sr_core.geo.gdal_runtime import gdal
+from s2sr_core.geo.geometry import spatial_reference
+from s2sr_core.geo.lattice import Geotransform, Lattice, Window
+from s2sr_core.scenes.scene import SceneGrid
 
 FloatArray = npt.NDArray[np.float64]
 #: Bytes of coordinates kept for the next band of a cell: 16 a pixel, 31 MB a cell of 0.25° and tile.

@@ -18,16 +18,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from s2sr_core import vrt
-from s2sr_core.decoded import CopyReader, UInt16Array, copy_of, make_all
 from s2sr_core.engines import kernels, reference
 from s2sr_core.engines.coordinates import FloatArray, Warp, extent, source_coordinates
+from s2sr_core.engines.decoded import CopyReader, UInt16Array, copy_of, make_all
 from s2sr_core.engines.stack import CellStack, Layer, PixelWindow
-from s2sr_core.gdal_runtime import gdal
-from s2sr_core.lattice import Lattice, Window
-from s2sr_core.occupancy import Occupancy
-from s2sr_core.scene import Scene, SceneGrid
-from s2sr_core.workspace import Workspace, write_text
+from s2sr_core.files import write_text
+from s2sr_core.geo.gdal_runtime import gdal
+from s2sr_core.geo.lattice import Lattice, Window
+from s2sr_core.pixels import vrt
+from s2sr_core.scenes.occupancy import Occupancy
+from s2sr_core.scenes.scene import Scene, SceneGrid
+from s2sr_core.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 

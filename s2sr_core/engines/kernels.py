@@ -20,7 +20,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from s2sr_core.pixel_functions import COMPOSITE_NODATA, SCENE_NODATA
+from s2sr_core.pixels.rules import COMPOSITE_NODATA, SCENE_NODATA
 
 _NODATA = np.uint16(SCENE_NODATA)
 _COMPOSITE_NODATA = np.float32(COMPOSITE_NODATA)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from s2sr_core import vrt
 from s2sr_core.engines.stack import CellStack, PixelWindow
-from s2sr_core.gdal_runtime import gdal
+from s2sr_core.geo.gdal_runtime import gdal
+from s2sr_core.pixels import vrt
 
 #: Bytes that one read may hold: a pixel function gets its whole window of all scenes at once, as UInt16, and works on
 #: it in Float32 with copies; about 24 bytes a value were seen in all.

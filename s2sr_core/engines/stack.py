@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from s2sr_core.decoded import Copy
-from s2sr_core.lattice import Lattice, Window
+from s2sr_core.engines.decoded import Copy
+from s2sr_core.geo.lattice import Lattice, Window
 from s2sr_core.parameters import Resampling
-from s2sr_core.scene import SceneGrid, WarpedPiece
+from s2sr_core.scenes.scene import SceneGrid, WarpedPiece
 
 
 @dataclass(frozen=True, slots=True)

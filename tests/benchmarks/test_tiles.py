@@ -10,9 +10,9 @@ from osgeo import gdal
 
 from benchmarks.floor_run import read_once, tiles_with_valid_pixels
 from benchmarks.tiles import inside_cells, pixels_of, touched
-from s2sr_core.gridcells import Gridcell
-from s2sr_core.sandbox.grid import Grid
-from s2sr_core.sandbox.jp2 import write_jp2
+from s2sr_core.cells.gridcells import Gridcell
+from s2sr_sandbox.grid import Grid
+from s2sr_sandbox.jp2 import write_jp2
 
 GRID = Grid.utm(-149.5, 69.0, (1500, 1400))
 

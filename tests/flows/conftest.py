@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import shapely
 from prefect.testing.utilities import prefect_test_harness
-from scenes import product_name, write_scene
+from support.scenes import product_name, write_scene
 
-from s2sr_core.gridcells import Gridcell
-from s2sr_core.sandbox.grid import Grid
+from s2sr_core.cells.gridcells import Gridcell
+from s2sr_sandbox.grid import Grid
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -20,18 +20,18 @@ from prefect import State
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from prefect.concurrency.sync import concurrency
-from scenes import pixels, run
+from support.scenes import pixels, run
 
 from flows.pipeline import pipeline
-from s2sr_core.cdse import client
-from s2sr_core.gridcells import Gridcell, write_gridcells
+from s2sr_core.cells.gridcells import Gridcell, write_gridcells
+from s2sr_core.files import read_record
+from s2sr_core.outputs.summary import Summary
 from s2sr_core.parameters import RunParameters
-from s2sr_core.records import read_record
-from s2sr_core.sandbox.archive import make_archive
-from s2sr_core.sandbox.grid import Grid
-from s2sr_core.sandbox.server import Fault, Sandbox, SandboxSettings, running
-from s2sr_core.summary import Summary
+from s2sr_core.sources.cdse import client
 from s2sr_core.workspace import Workspace
+from s2sr_sandbox.archive import make_archive
+from s2sr_sandbox.grid import Grid
+from s2sr_sandbox.server import Fault, Sandbox, SandboxSettings, running
 
 ROOT = Path(__file__).resolve().parents[2]
 CELLS = [

@@ -14,12 +14,12 @@ from prefect import State
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import TaskRunFilter, TaskRunFilterFlowRunId
 from prefect.settings import PREFECT_API_URL
-from scenes import parameters_for, pixels, product_name, run
+from support.scenes import parameters_for, pixels, product_name, run
 
 from flows.pipeline import pipeline
-from s2sr_core.gridcells import Gridcell
+from s2sr_core.cells.gridcells import Gridcell
+from s2sr_core.outputs.summary import Summary
 from s2sr_core.parameters import RunParameters
-from s2sr_core.summary import Summary
 from s2sr_core.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[2]

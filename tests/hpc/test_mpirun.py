@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import shapely
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL
-from scenes import parameters_for, product_name, run, write_scene
+from support.scenes import parameters_for, product_name, run, write_scene
 
-from s2sr_core.gridcells import Gridcell
+from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.parameters import RunParameters
-from s2sr_core.sandbox.grid import Grid
+from s2sr_sandbox.grid import Grid
 
 ROOT = Path(__file__).resolve().parents[2]
 CELLS = [

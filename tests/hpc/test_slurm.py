@@ -24,14 +24,14 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import TaskRunFilter, TaskRunFilterFlowRunId
 from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelling
-from scenes import parameters_for, product_name, run, write_scene
+from support.scenes import parameters_for, product_name, run, write_scene
 
-from deployments.jobs import JobRecord, remove_jobs
+from deployments.clusters.job_record import JobRecord, remove_jobs
 from flows.pipeline import pipeline
-from s2sr_core.gridcells import Gridcell
+from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.parameters import RunParameters
-from s2sr_core.sandbox.grid import Grid
 from s2sr_core.workspace import Workspace
+from s2sr_sandbox.grid import Grid
 
 pytestmark = pytest.mark.usefixtures("prefect_server", "slurm_state")
 PASSWORD = "correct horse battery staple"
@@ -186,7 +186,7 @@ def test_jobs_come_with_the_work_and_go_with_it_and_know_no_password(
                 if path.is_file() and path.suffix not in (".tif", ".jp2") and PASSWORD.encode() in _bytes(path):
                     kept.add(path)
             for process in psutil.process_iter():
-                if "deployments.mpi_worker" in _words(process) and PASSWORD in str(_environment(process)):
+                if "deployments.mpi.worker" in _words(process) and PASSWORD in str(_environment(process)):
                     kept.add(process)
             time.sleep(0.5)
 
@@ -265,7 +265,7 @@ def test_a_killed_rank_costs_its_job_and_nothing_else(
 
     def kill() -> None:
         until(lambda: phase_2_has_begun(chosen.work_dir))
-        (rank, *_) = (p.pid for p in psutil.process_iter() if _words(p)[1:3] == ["-m", "deployments.mpi_worker"])
+        (rank, *_) = (p.pid for p in psutil.process_iter() if _words(p)[1:3] == ["-m", "deployments.mpi.worker"])
         killed.append(rank)
         os.kill(rank, signal.SIGKILL)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from s2sr_core import doctor
-from s2sr_core.gdal_runtime import gdal
+from s2sr_core.geo.gdal_runtime import gdal
 
 
 def test_a_good_installation_has_nothing_to_mend(tmp_path: Path) -> None:

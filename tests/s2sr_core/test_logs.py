@@ -12,8 +12,8 @@ def test_a_log_is_appended_to_while_the_block_runs(tmp_path: Path) -> None:
     path = tmp_path / "logs" / "pipeline_rank0.log"
     for text in ("one", "two"):
         with logged_to(path):
-            logging.getLogger("s2sr_core.composite").info(text)
-    logging.getLogger("s2sr_core.composite").info("three")
+            logging.getLogger("s2sr_core.composites.composite").info(text)
+    logging.getLogger("s2sr_core.composites.composite").info("three")
     lines = path.read_text().splitlines()
     assert [line.split()[-1] for line in lines] == ["one", "two"]
 

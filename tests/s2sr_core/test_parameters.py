@@ -13,12 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.command_line import input_error
 from s2sr_core.errors import InputError
-from s2sr_core.gridcells import Gridcell
-from s2sr_core.lattice import Lattice
+from s2sr_core.geo.lattice import Lattice
 from s2sr_core.parameters import DEFAULT_TR, RunParameters
-from s2sr_core.safe import BANDS
+from s2sr_core.products.safe import BANDS
 
 HERE = Path(__file__).parent
 GIVEN: dict[str, Any] = {

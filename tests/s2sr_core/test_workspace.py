@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s2sr_core.errors import InputError
-from s2sr_core.workspace import Workspace, write_text, written_beside
+from s2sr_core.files import write_text, written_beside
+from s2sr_core.workspace import Workspace
 
 HOLD = """
 import sys

@@ -11,9 +11,9 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from s2sr_core.gridcells import read_gridcells
+from flows.signature import takes_fields_of
+from s2sr_core.cells.gridcells import read_gridcells
 from s2sr_core.parameters import RunParameters
-from s2sr_core.signature import takes_fields_of
 
 
 @flow(name="block-stub", validate_parameters=False)

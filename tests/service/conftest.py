@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import psutil
 import pytest
-from serving import ROOT, Service
+from support.serving import ROOT, Service
 
 
 @pytest.fixture(scope="session")

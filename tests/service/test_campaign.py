@@ -11,7 +11,7 @@ import pandas as pd
 import psutil
 import pytest
 from osgeo import gdal
-from serving import Service, until
+from support.serving import Service, until
 
 from s2sr_core.workspace import Workspace
 

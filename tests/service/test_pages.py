@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from browsing import browser
-from serving import Service, until
+from support.browsing import browser
+from support.serving import Service, until
 
 from s2sr_core.workspace import Workspace
 

@@ -19,7 +19,7 @@ import pandas as pd
 import psutil
 import pytest
 from osgeo import gdal
-from serving import PATIENCE, ROOT, Service, until
+from support.serving import PATIENCE, ROOT, Service, until
 
 from s2sr_core.workspace import Workspace
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pickle
 
-from s2sr_core.composite import Outcome
+from s2sr_core.composites.composite import Outcome
 from tasks.partly_failed import PartlyFailedError
 
 

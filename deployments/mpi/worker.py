@@ -1,0 +1,148 @@
+"""One Dask worker for each MPI rank of a batch job: what the launcher starts in the jobs of a run.
+
+dask-jobqueue writes the call, with the options it would give to ``dask worker``::
+
+    mpirun -n 4 python -m deployments.mpi.worker tls://10.0.0.1:38211 --name job-0 --nthreads 1 …
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import importlib
+import logging
+import os
+import re
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+from distributed import Security, Worker
+from distributed.core import Status
+
+from deployments.mpi.launched_rank import place
+from s2sr_core.logs import logged_to
+from s2sr_core.workspace import Workspace
+
+logger = logging.getLogger("s2sr_core.worker")
+
+_PAUSE = 0.5
+
+
+def job_of(worker: str) -> str:
+    """The name of the job that a worker belongs to."""
+    return worker.rpartition("-rank")[0]
+
+
+def rank_of(job: str, rank: int, ranks: int) -> int:
+    """A number that no other worker of the run has, from 1: 0 is the flow's process."""
+    number = re.search(r"(\d+)$", job)
+    return 1 + (int(number[1]) if number else 0) * ranks + rank
+
+
+async def serve(scheduler: str, rank: int, work_dir: Path, *, job: str = "", **options: Any) -> None:
+    """Work for ``scheduler`` until it closes, or until this worker's ``lifetime`` (seconds) is over.
+
+    Units run one at a time, as everywhere; there is no memory limit of Dask's, since the batch system has one.
+    """
+    lifetime = options.pop("lifetime", None)
+    log = Workspace(work_dir).log(rank)
+    with logged_to(log):
+        logger.info("rank %d%s: process %d on %s", rank, f" of {job}" if job else "", os.getpid(), socket.gethostname())
+    # Units bring these imports along; from a shared filesystem they can outlast the scheduler's patience.
+    importlib.import_module("prefect.main")
+    importlib.import_module("prefect.task_engine")
+    worker = Worker(
+        scheduler,
+        name=f"{job}-rank{rank}",
+        nthreads=1,
+        memory_limit=0,
+        dashboard_address="127.0.0.1:0",
+        **options,
+    )
+    async with worker:
+        retiring = asyncio.create_task(_retire(worker, lifetime, log)) if lifetime else None
+        await worker.finished()
+        if retiring is not None:
+            retiring.cancel()
+
+
+async def _retire(worker: Worker, lifetime: float, log: Path) -> None:
+    """At ``lifetime`` take no more units, finish the one that runs, and go."""
+    await asyncio.sleep(lifetime)
+    worker.status = Status.paused
+    while worker.state.executing_count or worker.state.long_running or worker.data:
+        await asyncio.sleep(_PAUSE)
+    with logged_to(log):
+        logger.info("lifetime is over")
+    await worker.close_gracefully(reason="lifetime is over")
+
+
+def main() -> int:
+    """Start the worker of this rank."""
+    parser = argparse.ArgumentParser(prog="deployments.mpi.worker", description=__doc__, allow_abbrev=False)
+    parser.add_argument("scheduler")
+    parser.add_argument("--name", required=True, help="name of the job")
+    parser.add_argument("--work-dir", type=Path, required=True)
+    parser.add_argument("--ranks", type=int, required=True, help="ranks of a job")
+    parser.add_argument("--lifetime", type=float, help="seconds")
+    parser.add_argument("--lifetime-stagger", type=float, default=0.0, help="seconds")
+    parser.add_argument("--death-timeout", type=float, help="seconds to wait for the scheduler")
+    parser.add_argument("--local-directory")
+    parser.add_argument("--interface")
+    parser.add_argument("--protocol")
+    parser.add_argument("--tls-ca-file")
+    parser.add_argument("--tls-cert")
+    parser.add_argument("--tls-key")
+    for ignored in ("--nthreads", "--memory-limit"):
+        parser.add_argument(ignored, help="written by dask-jobqueue; of no meaning here")
+    given = parser.parse_args()
+    here = place()
+    if here.rank >= given.ranks:
+        print(f"rank {here.rank}: the launcher started more than {given.ranks} ranks", file=sys.stderr)
+        return 1
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logging.getLogger("distributed").setLevel(logging.ERROR)
+    rank = rank_of(given.name, here.rank, given.ranks)
+    security = None
+    if given.tls_ca_file:
+        security = Security(
+            require_encryption=True,
+            tls_ca_file=given.tls_ca_file,
+            tls_worker_cert=given.tls_cert,
+            tls_worker_key=given.tls_key,
+        )
+    if given.local_directory:
+        os.environ["CPL_TMPDIR"] = given.local_directory
+    lifetime = given.lifetime
+    if lifetime:
+        lifetime += given.lifetime_stagger * (2 * _share(rank) - 1)
+    asyncio.run(
+        serve(
+            given.scheduler,
+            rank,
+            given.work_dir,
+            job=given.name,
+            lifetime=lifetime,
+            security=security,
+            interface=given.interface,
+            protocol=given.protocol,
+            death_timeout=given.death_timeout,
+            local_directory=given.local_directory,
+        )
+    )
+    return 0
+
+
+def _share(rank: int) -> float:
+    """A number of 0 to 1 that spreads ranks evenly (multiples of the golden ratio)."""
+    return rank * 0.6180339887498949 % 1.0
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # threads that are still in GDAL must not keep a job alive

@@ -1,0 +1,1 @@
+"""Gridcells: made on a regular grid, read from a CSV, selected by an area."""

@@ -1,0 +1,130 @@
+"""Outlines on the globe: footprints from metadata and rasters, cut where they cross the antimeridian.
+
+All polygons are EPSG:4326 in x (longitude), y (latitude) order, within −180 … 180; one that crosses the antimeridian
+is a MultiPolygon with a part on each side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import shapely
+from shapely import MultiPolygon, Polygon
+from shapely.affinity import scale, translate
+from shapely.geometry.base import BaseGeometry
+
+from s2sr_core.geo.gdal_runtime import osr
+from s2sr_core.geo.lattice import Bounds, Geotransform
+
+#: How far a footprint may stick out of another that is said to cover it, metres. Reprocessing moves the outline of
+#: the same data by some tens of metres (geometric refinement) and draws it with other vertices.
+COVER_TOLERANCE_M = 500.0
+
+_METRES_A_DEGREE = 111_320.0
+_WORLD = shapely.box(-180.0, -90.0, 180.0, 90.0)
+_POINTS_A_SIDE = 65
+
+
+def from_positions(text: str) -> Polygon | MultiPolygon | None:
+    """A footprint from a list ``lat lon lat lon …``, as ``EXT_POS_LIST`` and ``gml:coordinates`` hold it.
+
+    Returns None where the text is no ring: fewer than three positions, numbers that are not on the globe, no area.
+    """
+    try:
+        values = np.array(text.replace(",", " ").split(), float)
+    except ValueError:
+        return None
+    if len(values) < 6 or len(values) % 2 or not np.isfinite(values).all():
+        return None
+    ring = values.reshape(-1, 2)[:, ::-1]
+    if (np.abs(ring[:, 0]) > 180).any() or (np.abs(ring[:, 1]) > 90).any():
+        return None
+    outline = cut_at_antimeridian(ring)
+    return None if outline.is_empty else outline
+
+
+def of_raster(crs: str, geotransform: Geotransform, shape: tuple[int, int]) -> Polygon | MultiPolygon:
+    """The outline of a raster of ``shape`` (rows, columns) in any ``crs`` (WKT or ``EPSG:n``), densified."""
+    rows, columns = shape
+    steps = np.linspace(0.0, 1.0, _POINTS_A_SIDE)[:-1]
+    ones, zeros = np.ones_like(steps), np.zeros_like(steps)
+    column = columns * np.concatenate([steps, ones, 1 - steps, zeros])
+    row = rows * np.concatenate([zeros, steps, ones, 1 - steps])
+    x = geotransform[0] + column * geotransform[1] + row * geotransform[2]
+    y = geotransform[3] + column * geotransform[4] + row * geotransform[5]
+    points = np.array(to_wgs84(crs).TransformPoints(np.column_stack([x, y])))[:, :2]
+    return cut_at_antimeridian(points)
+
+
+def to_wgs84(crs: str) -> osr.CoordinateTransformation:
+    """The transformation from ``crs`` to EPSG:4326, both in x, y order."""
+    return osr.CoordinateTransformation(spatial_reference(crs), spatial_reference("EPSG:4326"))
+
+
+def from_wgs84(crs: str) -> osr.CoordinateTransformation:
+    """The transformation from EPSG:4326 to ``crs``, both in x, y order."""
+    return osr.CoordinateTransformation(spatial_reference("EPSG:4326"), spatial_reference(crs))
+
+
+def spatial_reference(crs: str) -> osr.SpatialReference:
+    """``crs`` (WKT or ``EPSG:n``) with x before y, whatever its authority says."""
+    reference = osr.SpatialReference()
+    reference.SetFromUserInput(crs)
+    reference.SetAxisMappingStrategy(osr.OAMS_TRADITIONAL_GIS_ORDER)
+    return reference
+
+
+def cut_at_antimeridian(ring: Sequence[Sequence[float]] | np.ndarray) -> Polygon | MultiPolygon:
+    """A polygon from its ring of longitudes and latitudes, in which a step of more than 180° means the short way."""
+    points = np.array(ring, float)
+    points[:, 0] = np.unwrap(points[:, 0], period=360.0)
+    return on_the_globe(shapely.make_valid(Polygon(points)))
+
+
+def on_the_globe(geometry: BaseGeometry) -> Polygon | MultiPolygon:
+    """The polygons of ``geometry``, cut at ±180; longitudes may be up to two turns off."""
+    west, _, east, _ = geometry.bounds
+    turns = [turn for turn in (-720.0, -360.0, 0.0, 360.0, 720.0) if west + turn < 180.0 and east + turn > -180.0]
+    return union([polygonal(_WORLD.intersection(translate(geometry, turn) if turn else geometry)) for turn in turns])
+
+
+def polygonal(geometry: BaseGeometry) -> Polygon | MultiPolygon:
+    """The polygons of ``geometry``, without the lines and points that cutting can leave."""
+    if isinstance(geometry, Polygon) and not geometry.is_empty:
+        return geometry
+    parts = shapely.get_parts(shapely.get_parts(geometry))
+    polygons = [part for part in parts if isinstance(part, Polygon) and not part.is_empty]
+    return polygons[0] if len(polygons) == 1 else MultiPolygon(polygons)
+
+
+def union(parts: Sequence[Polygon | MultiPolygon]) -> Polygon | MultiPolygon:
+    """All of ``parts`` as one."""
+    return polygonal(shapely.union_all(list(parts)))
+
+
+def box(bounds: Bounds) -> Polygon | MultiPolygon:
+    """The box of ``bounds``; with xmin > xmax the one that crosses the antimeridian, as its parts on either side."""
+    xmin, ymin, xmax, ymax = bounds
+    if xmin <= xmax:
+        return shapely.box(xmin, ymin, xmax, ymax)
+    sides = [(west, east) for west, east in ((xmin, 180.0), (-180.0, xmax)) if west < east]
+    return polygonal(MultiPolygon([shapely.box(west, ymin, east, ymax) for west, east in sides]))
+
+
+def covers(cover: Polygon | MultiPolygon, footprint: Polygon | MultiPolygon) -> bool:
+    """Whether ``cover`` holds all of ``footprint``, but for slivers narrower than :data:`COVER_TOLERANCE_M`."""
+    west, _, east, _ = shapely.total_bounds([cover, footprint])
+    if east - west > 180.0:
+        cover, footprint = _joined(cover), _joined(footprint)
+    latitude = footprint.centroid.y
+    flat = [
+        scale(part, xfact=_METRES_A_DEGREE * np.cos(np.radians(latitude)), yfact=_METRES_A_DEGREE, origin=(0, 0))
+        for part in (cover, footprint)
+    ]
+    return bool(flat[0].buffer(COVER_TOLERANCE_M).covers(flat[1]))
+
+
+def _joined(outline: Polygon | MultiPolygon) -> Polygon | MultiPolygon:
+    """The parts of an outline that is cut at ±180 put together, at longitudes of 0 … 360."""
+    return union([translate(part, xoff=360.0 if part.bounds[0] < 0 else 0.0) for part in shapely.get_parts(outline)])

@@ -1,0 +1,242 @@
+"""The tables of a run: scene index, errors of both phases, composite index, and the record of the run itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from s2sr_core import __version__
+from s2sr_core.composites.composite import Outcome
+from s2sr_core.files import read_record, write_record, written_beside
+from s2sr_core.geo import geometry
+from s2sr_core.geo.gdal_runtime import gdal
+from s2sr_core.parameters import RunParameters
+from s2sr_core.products.safe import Product
+from s2sr_core.scenes.scene import Preparation, Scene
+from s2sr_core.selection.candidates import Candidate
+from s2sr_core.workspace import Workspace
+
+Row = dict[str, str]
+"""A row of the composite index, by column."""
+
+_ERROR_COLUMNS = ("band", "step", "reason")
+_COMPOSITE_COLUMNS = ("cell_id", "band", "status", "scenes", "pixels", "valid_pixels", "valid_share", "path", "reason")
+
+
+def write_scene_index(
+    path: Path, candidates: Sequence[Candidate[Product]], preparations: Mapping[str, Preparation], bands: Sequence[str]
+) -> None:
+    """One row a product found, in the order of ``candidates``; ``preparations`` by product name."""
+    rows = [_scene_row(candidate, preparations.get(candidate.title), bands) for candidate in candidates]
+    columns = [*_NAME_COLUMNS, *(f"offset_{band}" for band in bands), "offset_source", *_SCENE_COLUMNS]
+    _write_table(path, rows, columns)
+
+
+_NAME_COLUMNS = (
+    "product",
+    "status",
+    "reason",
+    "mission",
+    "tile",
+    "sensing_time",
+    "relative_orbit",
+    "baseline",
+    "cloud_cover",
+)
+_SCENE_COLUMNS = ("notes", "valid_share", "cells", "crs", "band_files", "path", "footprint")
+
+
+def _scene_row(candidate: Candidate[Product], preparation: Preparation | None, bands: Sequence[str]) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "product": candidate.title,
+        "status": candidate.status,
+        "reason": candidate.reason,
+        "path": candidate.path,
+    }
+    if (name := candidate.name) is not None:
+        row |= {
+            "mission": name.mission,
+            "tile": name.tile,
+            "sensing_time": f"{name.sensing_time:%Y-%m-%dT%H:%M:%SZ}",
+            "relative_orbit": name.relative_orbit,
+            "baseline": name.baseline,
+        }
+    if (product := candidate.product) is not None:
+        offsets = [product.offset(band) for band in bands]
+        sources = {offset.source for offset in offsets}
+        row |= {f"offset_{offset.band}": offset.dn for offset in offsets}
+        row |= {
+            "offset_source": sources.pop()
+            if len(sources) == 1
+            else " ".join(f"{offset.band}={offset.source}" for offset in offsets),
+            "cloud_cover": product.cloud_cover,
+            "notes": "; ".join(product.notes),
+            "footprint": "" if product.footprint is None else product.footprint.wkt,
+        }
+    if preparation is not None and candidate.status == "selected":
+        if preparation.errors:
+            row["reason"] = "; ".join(
+                f"{error.band} {error.reason}" if error.band else error.reason for error in preparation.errors
+            )
+        if (scene := preparation.scene) is None:
+            row["status"] = "failed"
+        else:
+            row |= _prepared_columns(scene)
+    return row
+
+
+def _prepared_columns(scene: Scene) -> dict[str, Any]:
+    files = [scene.scl, *(band.file for band in scene.bands if not scene.is_spared)]
+    columns = {
+        "valid_share": round(scene.valid_share, 6),
+        "cells": " ".join(scene.cells),
+        "crs": _crs_name(scene.grid.crs),
+        "band_files": ";".join(f"{file.band}={file.path.relative_to(scene.product.path)}" for file in files),
+    }
+    if not scene.cells:
+        columns |= {"status": "no cell", "reason": "its images touch no selected gridcell"}
+    elif scene.is_spared:
+        columns |= {"status": "spared", "reason": scene.spared_because}
+    return columns
+
+
+def _crs_name(crs: str) -> str:
+    reference = geometry.spatial_reference(crs)
+    authority, code = reference.GetAuthorityName(None), reference.GetAuthorityCode(None)
+    return f"{authority}:{code}" if authority and code else crs
+
+
+def write_phase1_errors(
+    path: Path, candidates: Sequence[Candidate[Product]], preparations: Sequence[Preparation]
+) -> None:
+    """Every error of phase 1: product, band, step, reason."""
+    rows: list[dict[str, Any]] = [
+        {"product": candidate.title, "step": candidate.step, "reason": candidate.reason}
+        for candidate in candidates
+        if candidate.status == "failed"
+    ]
+    rows += [
+        {"product": error.product, "band": error.band, "step": error.step, "reason": error.reason}
+        for preparation in preparations
+        for error in preparation.errors
+    ]
+    _write_errors(path, rows, ("product", *_ERROR_COLUMNS))
+
+
+def write_phase2_errors(path: Path, outcomes: Sequence[Outcome]) -> None:
+    """Every composite that failed: cell, band, step, reason."""
+    rows = [
+        {"cell_id": outcome.cell_id, "band": outcome.band, "step": outcome.step, "reason": outcome.reason}
+        for outcome in outcomes
+        if outcome.status == "failed"
+    ]
+    _write_errors(path, rows, ("cell_id", *_ERROR_COLUMNS))
+
+
+def _write_errors(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    """No error, no file; and none of an earlier run's."""
+    if rows:
+        _write_table(path, rows, columns)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def update_composite_index(workspace: Workspace, outcomes: Sequence[Outcome], parameters: RunParameters) -> list[Row]:
+    """Write the index of all composites in the folder that are on the run's lattice: this run's and earlier ones'.
+
+    Returns the rows of composites that remain of another lattice; the index leaves them out.
+    """
+    rows = {(outcome.cell_id, outcome.band): _composite_row(workspace, outcome) for outcome in outcomes}
+    last = read_record(workspace.run_record) or {}
+    same_lattice = last.get("lattice") == run_lattice(parameters)
+    remaining = []
+    for row in _read_composite_index(workspace.composite_index):
+        key = (row["cell_id"], row["band"])
+        if key in rows:
+            continue
+        if not row["path"] or (same_lattice and (workspace.composites / row["path"]).exists()):
+            rows[key] = row
+        else:
+            remaining.append(row)
+    remaining += last.get("other_lattice", [])
+    others = []
+    for row in remaining:
+        key = (row["cell_id"], row["band"])
+        record = read_record(workspace.record(*key))
+        if key in rows or record is None:
+            continue
+        lattice = record["made_of"]["lattice"]
+        if {"tap": lattice["tap"], "tr": [lattice["dx"], lattice["dy"]]} == run_lattice(parameters):
+            rows[key] = row
+        else:
+            others.append(row)
+    _write_table(workspace.composite_index, [rows[key] for key in sorted(rows)], _COMPOSITE_COLUMNS)
+    return others
+
+
+def _composite_row(workspace: Workspace, outcome: Outcome) -> Row:
+    row = {
+        "cell_id": outcome.cell_id,
+        "band": outcome.band,
+        "status": outcome.status,
+        "scenes": outcome.scenes,
+        "pixels": outcome.owned,
+        "valid_pixels": outcome.valid,
+        "valid_share": round(outcome.valid / outcome.owned, 6) if outcome.owned else "",
+        "path": "" if outcome.path is None else outcome.path.relative_to(workspace.composites),
+        "reason": outcome.reason,
+    }
+    return {key: str(value) for key, value in row.items()}
+
+
+def _read_composite_index(path: Path) -> list[Row]:
+    if not path.exists():
+        return []
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    return [{str(key): str(value) for key, value in row.items()} for row in table.to_dict("records")]
+
+
+def _write_table(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    with written_beside(path) as temporary:
+        pd.DataFrame(rows, columns=list(columns), dtype=object).to_csv(temporary, index=False)
+
+
+# ------------------------------------------------------------------------------------------------ record of the run
+
+
+def run_lattice(parameters: RunParameters) -> dict[str, Any]:
+    """The lattice of a run as its record holds it; without ``tap`` each cell has its own anchor."""
+    return {"tap": parameters.tap, "tr": list(parameters.tr)}
+
+
+def begin_run(workspace: Workspace) -> None:
+    """Forget in the run's record on which lattice all composites are.
+
+    Should this run be killed, the next one asks each composite's own record.
+    """
+    record = read_record(workspace.run_record)
+    if record is not None:
+        write_record(workspace.run_record, {**record, "lattice": None})
+
+
+def write_run_record(
+    workspace: Workspace, parameters: RunParameters, summary: Mapping[str, Any], other_lattice: Sequence[Row]
+) -> None:
+    """Parameters, lattice, versions and outcome of the run, and the composites of another lattice that remain."""
+    write_record(
+        workspace.run_record,
+        {
+            "software": f"s2sr {__version__}",
+            "gdal": gdal.__version__,
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "lattice": run_lattice(parameters),
+            "parameters": json.loads(parameters.model_dump_json()),
+            "summary": dict(summary),
+            "other_lattice": list(other_lattice),
+        },
+    )

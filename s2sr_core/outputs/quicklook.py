@@ -1,0 +1,102 @@
+"""Pictures of composites, for people who would rather look."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from s2sr_core.files import written_beside
+from s2sr_core.geo.gdal_runtime import gdal
+from s2sr_core.pixels.rules import COMPOSITE_NODATA
+from s2sr_core.workspace import Workspace
+
+TRUE_COLOUR = ("B04", "B03", "B02")
+#: Longest side of a picture, pixels.
+_SIDE = 1024
+#: Percentiles of the valid pixels that become black and white.
+_STRETCH = (2.0, 98.0)
+_GAMMA = 0.8
+#: Between two pictures, pixels.
+_GAP = 8
+
+
+def draw_cell(workspace: Workspace, cell_id: str, bands: Sequence[str]) -> Path | None:
+    """Draw the composites of a cell as ``cell_<id>_quicklook.png``; None where there is nothing to draw.
+
+    True colour where B04, B03 and B02 are there, else the first band in grey; transparent where there is no value.
+    """
+    available = [band for band in bands if workspace.composite(cell_id, band).exists()]
+    if not available:
+        return None
+    shown = TRUE_COLOUR if set(TRUE_COLOUR) <= set(available) else (available[0],)
+    pixels = np.stack([read_thinned(gdal.Open(str(workspace.composite(cell_id, band)))) for band in shown])
+    target = workspace.quicklook(cell_id)
+    with written_beside(target) as temporary:
+        write_png(stretched(pixels, (pixels != COMPOSITE_NODATA).all(axis=0)), temporary)
+    return target
+
+
+def draw_beside(workspace: Workspace, cell_id: str, images: Mapping[str, Path], target: Path) -> None:
+    """Draw one date, as its images are (clouds, offset and all), to the left of the true-colour composite of a cell.
+
+    ``images`` holds the image of B04, B03 and B02, on any grid. Each half is stretched by itself.
+    """
+    halves = []
+    for of_date in (True, False):
+        paths = [images[band] if of_date else workspace.composite(cell_id, band) for band in TRUE_COLOUR]
+        like = workspace.composite(cell_id, TRUE_COLOUR[0])
+        pixels = np.stack(
+            [
+                read_thinned(_warped_like(path, like)) if of_date else read_thinned(gdal.Open(str(path)))
+                for path in paths
+            ]
+        )
+        halves.append(stretched(pixels, (pixels != (0 if of_date else COMPOSITE_NODATA)).all(axis=0)))
+    gap = np.zeros((4, halves[0].shape[1], _GAP), np.uint8)
+    with written_beside(target) as temporary:
+        write_png(np.concatenate([halves[0], gap, halves[1]], axis=2), temporary)
+
+
+def stretched(pixels: npt.NDArray[np.floating[Any]], valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
+    """One (grey) or three (red, green, blue) bands with transparency, stretched together by their valid pixels.
+
+    ``pixels`` is bands × rows × columns in any unit, ``valid`` rows × columns; what comes back has a band more.
+    """
+    low, high = np.percentile(pixels[:, valid], _STRETCH) if valid.any() else (0.0, 1.0)
+    scaled = np.clip((pixels - low) / max(high - low, 1.0), 0.0, 1.0) ** _GAMMA
+    return np.concatenate([(scaled * 255).round(), valid[None] * 255.0]).astype(np.uint8)
+
+
+def write_png(layers: npt.NDArray[np.uint8], path: Path) -> None:
+    """Write bands × rows × columns, the last of them transparency."""
+    count, rows, columns = layers.shape
+    memory = gdal.GetDriverByName("MEM").Create("", columns, rows, count, gdal.GDT_Byte)
+    for number, layer in enumerate(layers, start=1):
+        memory.GetRasterBand(number).WriteArray(layer)
+    memory.GetRasterBand(count).SetColorInterpretation(gdal.GCI_AlphaBand)
+    gdal.GetDriverByName("PNG").CreateCopy(str(path), memory).Close()
+
+
+def _warped_like(path: Path, like: Path) -> gdal.Dataset:
+    """An image on the grid of a composite."""
+    raster = gdal.Open(str(like))
+    left, dx, _, top, _, dy = raster.GetGeoTransform()
+    bounds = (left, top + dy * raster.RasterYSize, left + dx * raster.RasterXSize, top)
+    size = {"width": raster.RasterXSize, "height": raster.RasterYSize}
+    return gdal.Warp("", str(path), format="MEM", dstSRS="EPSG:4326", outputBounds=bounds, srcNodata=0, **size)
+
+
+def read_thinned(dataset: gdal.Dataset, side: int = _SIDE) -> npt.NDArray[np.float32]:
+    """A raster in EPSG:4326 with square pixels on the ground, thinned to at most ``side`` pixels a side."""
+    _, dx, _, top, _, dy = dataset.GetGeoTransform()
+    latitude = top + dy * dataset.RasterYSize / 2
+    width = dataset.RasterXSize * np.cos(np.radians(latitude)) * dx / -dy
+    factor = max(width / side, dataset.RasterYSize / side, 1.0)
+    pixels: npt.NDArray[np.float32] = dataset.ReadAsArray(
+        buf_xsize=max(round(width / factor), 1), buf_ysize=max(round(dataset.RasterYSize / factor), 1)
+    )
+    return pixels

@@ -1,0 +1,194 @@
+"""The VRT graph: one function for each box of the picture.
+
+``masked`` (band + SCL, on the scene's own grid) → ``warped`` (EPSG:4326, on the lattice) → ``stack`` (all scenes of a
+cell) → ``derived`` (median or count of the stack). Each writes one VRT file and returns its path.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from xml.sax.saxutils import escape, quoteattr
+
+from s2sr_core.geo.gdal_runtime import PIXEL_FUNCTION_MODULE, gdal
+from s2sr_core.geo.lattice import Geotransform, Lattice, Window
+from s2sr_core.pixels.rules import COMPOSITE_NODATA, SCENE_NODATA, Dilation, format_dilation
+
+_WGS84 = '<SRS dataAxisToSRSAxisMapping="2,1">EPSG:4326</SRS>'
+
+
+def masked(
+    target: Path,
+    *,
+    band: Path,
+    scl: Path,
+    shape: tuple[int, int],
+    crs: str,
+    geotransform: Geotransform,
+    offset: int,
+    classes: Sequence[int],
+    dilation: Dilation,
+) -> Path:
+    """A band with its offset taken off and nodata where DN or SCL say so: UInt16, nodata 65535, the scene's own grid.
+
+    ``shape`` is rows, columns; ``dilation`` is in pixels of that grid.
+    """
+    radius = math.ceil(max((axis for axes in dilation.values() for axis in axes), default=0.0))
+    arguments = {"offset": offset, "classes": " ".join(map(str, classes)), "dilation": format_dilation(dilation)}
+    sources = "".join(_source(path, 1, (0, 0), (0, 0), shape) for path in (band, scl))
+    derived = _derived_band("masked", "UInt16", "UInt16", SCENE_NODATA, sources, arguments, radius)
+    return _write(target, shape, f"<SRS>{escape(crs)}</SRS>", geotransform, derived)
+
+
+def warped(
+    target: Path, *, source: Path, lattice: Lattice, window: Window, resampling: str, scale: tuple[float, float]
+) -> Path:
+    """One masked band warped onto ``window`` of ``lattice``: UInt16, nodata 65535.
+
+    The error threshold is 0: with any other, GDAL interpolates coordinates along the lines of each chunk, and pixels
+    depend on the window that was read. For the same reason ``scale`` (destination pixels a source pixel, x and y), by
+    which the kernel widens where the lattice is coarser than the scene, is given and not left to each chunk.
+    Overviews are not used: an overview of a masked VRT would average classes.
+    """
+    xmin, _, _, ymax, _, _ = lattice.geotransform(window)
+    options = gdal.WarpOptions(
+        format="VRT",
+        dstSRS="EPSG:4326",
+        outputBounds=(xmin, ymax - window.height * lattice.dy, xmin + window.width * lattice.dx, ymax),
+        xRes=lattice.dx,
+        yRes=lattice.dy,
+        resampleAlg=resampling,
+        errorThreshold=0.0,
+        srcNodata=SCENE_NODATA,
+        dstNodata=SCENE_NODATA,
+        overviewLevel="NONE",
+        warpOptions=[f"XSCALE={scale[0]!r}", f"YSCALE={scale[1]!r}"],
+    )
+    dataset = gdal.Warp(str(target), str(source), options=options)
+    size = (dataset.RasterYSize, dataset.RasterXSize)
+    dataset.Close()
+    if size != window.shape:
+        raise AssertionError(f"{target.name}: warped to {size}, the lattice says {window.shape}")
+    return target
+
+
+def stack(target: Path, *, sources: Sequence[tuple[Path, Window]], lattice: Lattice, window: Window) -> Path:
+    """The warped scenes of a cell, one band each, cropped to ``window``: UInt16, nodata 65535.
+
+    ``sources`` are warped VRTs on ``lattice``, each with the window it holds.
+    """
+    bands: list[str] = []
+    for path, held in sources:
+        shared = held & window
+        source = _source(path, 1, shared.offset_in(held), shared.offset_in(window), shared.shape)
+        bands.append(
+            f'<VRTRasterBand dataType="UInt16" band="{len(bands) + 1}"><NoDataValue>{SCENE_NODATA}</NoDataValue>'
+            f"{source}</VRTRasterBand>"
+        )
+    return _write(target, window.shape, _WGS84, lattice.geotransform(window), "".join(bands))
+
+
+def derived(target: Path, *, stack: Path, count: int, lattice: Lattice, window: Window, function: str) -> Path:
+    """The median (Float32, nodata −9999) or the count (UInt16) of the ``count`` bands of a stack VRT."""
+    sources = "".join(_source(stack, band + 1, (0, 0), (0, 0), window.shape) for band in range(count))
+    data_type, nodata = {"median": ("Float32", COMPOSITE_NODATA), "count": ("UInt16", None)}[function]
+    band = _derived_band(function, data_type, "UInt16", nodata, sources, {})
+    return _write(target, window.shape, _WGS84, lattice.geotransform(window), band)
+
+
+def computed(target: Path, *, layers: Path, lattice: Lattice, window: Window, with_counts: bool) -> Path:
+    """The median (Float32, nodata −9999) and, if wanted, the count (UInt16) of the fast engine's layers.
+
+    The bands have no sources: the pixel function gets them from what the file ``layers`` describes.
+    """
+    bands = _derived_band(
+        "composite", "Float32", "Float32", COMPOSITE_NODATA, "", {"layers": layers, "value": "median"}
+    )
+    if with_counts:
+        second = _derived_band(
+            "composite", "UInt16", "UInt16", None, "", {"layers": layers, "value": "count"}, number=2
+        )
+        bands += second
+    return _write(target, window.shape, _WGS84, lattice.geotransform(window), bands)
+
+
+def mosaic(
+    target: Path,
+    *,
+    sources: Sequence[tuple[Path, Window]],
+    lattice: Lattice,
+    window: Window,
+    data_type: str,
+    nodata: float,
+) -> Path:
+    """Rasters side by side, one band, nothing resampled; a source's nodata covers nothing.
+
+    ``sources`` are rasters on ``lattice``, each with the window it holds; their paths are relative to ``target``.
+    """
+    placed = "".join(
+        _source(path, 1, (0, 0), held.offset_in(window), held.shape, relative=True, nodata=nodata)
+        for path, held in sources
+    )
+    band = (
+        f'<VRTRasterBand dataType="{data_type}" band="1"><NoDataValue>{nodata:g}</NoDataValue>{placed}</VRTRasterBand>'
+    )
+    return _write(target, window.shape, _WGS84, lattice.geotransform(window), band)
+
+
+def _derived_band(
+    function: str,
+    data_type: str,
+    transfer_type: str,
+    nodata: float | None,
+    sources: str,
+    arguments: Mapping[str, object],
+    buffer_radius: int = 0,
+    number: int = 1,
+) -> str:
+    parts = [
+        f'<VRTRasterBand dataType="{data_type}" band="{number}" subClass="VRTDerivedRasterBand">',
+        "" if nodata is None else f"<NoDataValue>{nodata:g}</NoDataValue>",
+        f"<PixelFunctionType>{PIXEL_FUNCTION_MODULE}.{function}</PixelFunctionType>",
+        "<PixelFunctionLanguage>Python</PixelFunctionLanguage>",
+        f"<SourceTransferType>{transfer_type}</SourceTransferType>",
+        f"<BufferRadius>{buffer_radius}</BufferRadius>" if buffer_radius else "",
+        "<PixelFunctionArguments"
+        + "".join(f" {key}={quoteattr(str(value))}" for key, value in arguments.items())
+        + "/>",
+        sources,
+        "</VRTRasterBand>",
+    ]
+    return "".join(parts)
+
+
+def _source(
+    path: Path,
+    band: int,
+    source: tuple[int, int],
+    target: tuple[int, int],
+    shape: tuple[int, int],
+    *,
+    relative: bool = False,
+    nodata: float | None = None,
+) -> str:
+    rows, columns = shape
+    kind = "SimpleSource" if nodata is None else "ComplexSource"
+    return (
+        f'<{kind}><SourceFilename relativeToVRT="{relative:d}">{escape(str(path))}</SourceFilename>'
+        f"<SourceBand>{band}</SourceBand>"
+        f'<SrcRect xOff="{source[0]}" yOff="{source[1]}" xSize="{columns}" ySize="{rows}"/>'
+        f'<DstRect xOff="{target[0]}" yOff="{target[1]}" xSize="{columns}" ySize="{rows}"/>'
+        f"{'' if nodata is None else f'<NODATA>{nodata:g}</NODATA>'}</{kind}>"
+    )
+
+
+def _write(target: Path, shape: tuple[int, int], srs: str, geotransform: Geotransform, bands: str) -> Path:
+    rows, columns = shape
+    numbers = ", ".join(map(repr, geotransform))
+    target.write_text(
+        f'<VRTDataset rasterXSize="{columns}" rasterYSize="{rows}">{srs}'
+        f"<GeoTransform>{numbers}</GeoTransform>{bands}</VRTDataset>\n",
+        encoding="utf-8",
+    )
+    return target

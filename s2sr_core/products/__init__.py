@@ -1,0 +1,1 @@
+"""Sentinel-2 L2A products as ESA delivers them: names, baselines, metadata, manifests, files."""

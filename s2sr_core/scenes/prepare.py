@@ -1,0 +1,301 @@
+"""Phase 1: one product → its masked and warped VRTs.
+
+The images are opened here for the first time, with the raster drivers of the formats that products come in and no
+other: GDAL tells a format by its content, and a "JP2" that is really a VRT would read, or run, what its author likes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import shapely
+from shapely.geometry.base import BaseGeometry
+
+from s2sr_core.cells.gridcells import Gridcell, select_gridcells
+from s2sr_core.errors import ProductError
+from s2sr_core.geo import geometry
+from s2sr_core.geo.gdal_runtime import IMAGE_DRIVERS, gdal, osr
+from s2sr_core.geo.lattice import Lattice, Window
+from s2sr_core.parameters import RunParameters
+from s2sr_core.pixels import vrt
+from s2sr_core.pixels.rules import Dilation, scl_masked
+from s2sr_core.products.safe import SCL, BandFile, Product, band_files
+from s2sr_core.scenes.occupancy import Near, Occupancy, kernel_reach, pixels_near
+from s2sr_core.scenes.scene import Preparation, Scene, SceneBand, SceneGrid, WarpedPiece
+from s2sr_core.workspace import Workspace
+
+#: Pixels added around a scene's outline on the lattice: the outline is drawn with straight lines between points.
+_MARGIN = 8
+_METRES_A_DEGREE = 111_320.0
+#: Rows and columns of the tiles of 20 m bands.
+_TILE = (640, 640)
+
+#: Suffix of a warped VRT's name, lattice and window.
+_Target = tuple[str, Lattice, Window]
+
+
+def classify_product(
+    product: Product, cells: Sequence[Gridcell], parameters: RunParameters, workspace: Workspace, rank: int
+) -> Preparation:
+    """Look at SCL alone: the scene without its bands, or the whole of it where these are spared.
+
+    What is wrong with the product ends up in the result.
+    """
+    try:
+        scene = _classified(product, cells, parameters, workspace)
+        if scene.is_spared:
+            return _spared(scene, cells, parameters, workspace.vrts(rank))
+    except ProductError as error:
+        return Preparation(str(product.name), None, (error,))
+    except RuntimeError as error:  # what GDAL raises
+        return Preparation(str(product.name), None, (_open_error(product, SCL, error),))
+    return Preparation(str(product.name), scene, ())
+
+
+def prepare_product(
+    product: Product,
+    cells: Sequence[Gridcell],
+    parameters: RunParameters,
+    workspace: Workspace,
+    rank: int,
+    scene: Scene | None = None,
+) -> Preparation:
+    """Open the images of ``product``, write its VRTs and say which of ``cells`` it touches.
+
+    ``scene`` is what :func:`classify_product` made of it, if it did. Faults of the product end up in the result, one
+    error each; a band that fails leaves the others usable.
+    """
+    if scene is None:
+        classified = classify_product(product, cells, parameters, workspace, rank)
+        if classified.scene is None or classified.scene.is_spared:
+            return classified
+        scene = classified.scene
+    name, grid, scl, folder = str(product.name), scene.grid, scene.scl, workspace.vrts(rank)
+    try:
+        targets = _targets(scene, cells, parameters)
+        dilation = _dilation_in_pixels(grid, parameters.scl_dilation)
+    except RuntimeError as error:
+        return Preparation(name, None, (_open_error(product, SCL, error),))
+    files = band_files(product, tuple(parameters.bands))
+    bands, errors = [], []
+    for band in parameters.bands:
+        try:
+            file = _found(files[band])
+            if _open_grid(name, file) != grid:
+                raise ProductError(
+                    name, "its grid (CRS, geotransform, size) is not that of SCL", step="open", band=band
+                )
+            planned = _planned(scene, file, targets, folder)
+            vrt.masked(
+                planned.masked,
+                band=file.path,
+                scl=scl.path,
+                shape=grid.shape,
+                crs=grid.crs,
+                geotransform=grid.geotransform,
+                offset=planned.offset,
+                classes=parameters.scl_mask,
+                dilation=dilation,
+            )
+            for piece in planned.pieces:
+                vrt.warped(
+                    piece.path,
+                    source=planned.masked,
+                    lattice=piece.lattice,
+                    window=piece.window,
+                    resampling=parameters.resampling,
+                    scale=scene.scale,
+                )
+            bands.append(planned)
+        except ProductError as error:
+            errors.append(error)
+        except RuntimeError as error:
+            errors.append(_open_error(product, band, error))
+    return Preparation(name, replace(scene, bands=tuple(bands)) if bands else None, tuple(errors))
+
+
+def _classified(product: Product, cells: Sequence[Gridcell], parameters: RunParameters, workspace: Workspace) -> Scene:
+    """The scene by SCL alone: grid, outline, cells, what counts of it and whether it is spared; no bands yet."""
+    name = str(product.name)
+    scl = _found(band_files(product, (SCL,))[SCL])
+    grid = _open_grid(name, scl)
+    outline = geometry.of_raster(grid.crs, grid.geotransform, grid.shape)
+    touched = select_gridcells(cells, outline)
+    scale = scene_scale(grid, parameters.lattice)
+    near = pixels_near(tuple(touched), outline, grid.crs, grid.geotransform, grid.shape, kernel_reach(scale))
+    dilation = _dilation_in_pixels(grid, parameters.scl_dilation)
+    counts, valid_share = _counts(name, scl, near, parameters.scl_mask, dilation)
+    occupancy = None
+    if parameters.engine == "fast" and parameters.stage != "download":
+        occupancy = workspace.occupancy(name)
+        for outdated in workspace.decoded.glob(f"{name}_B*.u16"):  # of other cells or another mask
+            outdated.unlink()
+        Occupancy.of(counts, near.window, _TILE).write(occupancy)
+    return Scene(
+        product,
+        grid,
+        outline,
+        scale,
+        occupancy,
+        scl,
+        valid_share,
+        cells=tuple(cell.cell_id for cell in touched),
+        bands=(),
+        is_spared=parameters.spares_scenes and valid_share == 0,
+    )
+
+
+def _counts(
+    name: str, scl: BandFile, near: Near, masked: Sequence[int], dilation: Dilation
+) -> tuple[npt.NDArray[np.bool_], float]:
+    """Which pixels of ``near.window`` are near the cells and not masked; and the share of those near, not dilated."""
+    window = near.window
+    if not window:
+        return near.pixels, 0.0
+    with _open(name, scl) as dataset:
+        reach = math.ceil(max((axis for axes in dilation.values() for axis in axes), default=0.0))
+        buffered = Window(0, 0, dataset.RasterXSize, dataset.RasterYSize) & Window(
+            window.x0 - reach, window.y0 - reach, window.x1 + reach, window.y1 + reach
+        )
+        classes = dataset.ReadAsArray(buffered.x0, buffered.y0, buffered.width, buffered.height)
+    x, y = window.offset_in(buffered)
+    inner = (slice(y, y + window.height), slice(x, x + window.width))
+    clear = near.pixels & ~scl_masked(classes[inner], masked)
+    share = float(np.count_nonzero(clear) / np.count_nonzero(near.pixels))
+    if dilation:
+        clear &= ~scl_masked(classes, masked, dilation)[inner]
+    return clear, share
+
+
+def _spared(scene: Scene, cells: Sequence[Gridcell], parameters: RunParameters, folder: Path) -> Preparation:
+    """A spared scene with its bands as the manifest lists them: they are inputs of composites that add no value."""
+    files = band_files(scene.product, tuple(parameters.bands), there=False)
+    targets = _targets(scene, cells, parameters)
+    found = [file for file in files.values() if isinstance(file, BandFile)]
+    errors = tuple(error for error in files.values() if isinstance(error, ProductError))
+    bands = tuple(_planned(scene, file, targets, folder) for file in found)
+    return Preparation(str(scene.product.name), replace(scene, bands=bands) if bands else None, errors)
+
+
+def _planned(scene: Scene, file: BandFile, targets: Sequence[_Target], folder: Path) -> SceneBand:
+    """A band and where its VRTs belong."""
+    name = f"{scene.product.name}_{file.band}"
+    pieces = tuple(WarpedPiece(folder / f"{name}{suffix}.vrt", lattice, window) for suffix, lattice, window in targets)
+    return SceneBand(file, scene.product.offset(file.band).dn, folder / f"{name}_masked.vrt", pieces)
+
+
+def scene_scale(grid: SceneGrid, lattice: Lattice) -> tuple[float, float]:
+    """Lattice pixels a scene pixel, along x and along y, at the scene's centre.
+
+    Below 1 the lattice is coarser and GDAL's kernels widen by it (warp options XSCALE and YSCALE).
+    """
+    rows, columns = grid.shape
+    inverse = gdal.InvGeoTransform(grid.geotransform)
+    x, y = gdal.ApplyGeoTransform(grid.geotransform, columns / 2, rows / 2)
+    longitude, latitude, _ = geometry.to_wgs84(grid.crs).TransformPoint(x, y)
+    back = geometry.from_wgs84(grid.crs)
+
+    def pixel(lon: float, lat: float) -> np.ndarray:
+        projected = back.TransformPoint(lon, lat)
+        return np.array(gdal.ApplyGeoTransform(inverse, projected[0], projected[1]))
+
+    half_x, half_y = lattice.dx / 2, lattice.dy / 2
+    step_x = pixel(longitude + half_x, latitude) - pixel(longitude - half_x, latitude)
+    step_y = pixel(longitude, latitude + half_y) - pixel(longitude, latitude - half_y)
+    return float(1 / np.hypot(*step_x)), float(1 / np.hypot(*step_y))
+
+
+def _targets(scene: Scene, cells: Sequence[Gridcell], parameters: RunParameters) -> list[_Target]:
+    """What to warp onto.
+
+    On a common lattice (``tap``) that is the whole scene, on each side of the antimeridian: the same window whatever
+    cells were asked, so a pixel is computed from the same numbers in every run. Without it, each cell is a lattice of
+    its own.
+    """
+    targets = []
+    touched = set(scene.cells)
+    for part in _sides(scene.outline):
+        if parameters.tap:
+            lattice = parameters.lattice
+            suffix = (
+                "_wgs84_west" if part.bounds[0] == -180.0 else "_wgs84_east" if part.bounds[2] == 180.0 else "_wgs84"
+            )
+            targets.append((suffix, lattice, _with_margin(lattice.covering(part.bounds), lattice)))
+        else:
+            for cell in (cell for cell in cells if cell.cell_id in touched):
+                lattice = parameters.lattice_of(cell)
+                window = lattice.owned(cell.bounds) & _with_margin(lattice.covering(part.bounds), lattice)
+                if window:
+                    targets.append((f"_wgs84_{cell.cell_id}", lattice, window))
+    return targets
+
+
+def _sides(outline: BaseGeometry) -> Iterator[BaseGeometry]:
+    """``outline`` west and east of ±180 where it crosses it; else whole."""
+    parts = shapely.get_parts(outline)
+    if outline.bounds[2] - outline.bounds[0] <= 180.0:
+        yield outline
+        return
+    for side in (shapely.box(-180, -90, 0, 90), shapely.box(0, -90, 180, 90)):
+        yield shapely.union_all([part for part in parts if side.covers(part)])
+
+
+def _with_margin(window: Window, lattice: Lattice) -> Window:
+    world = lattice.covering((-180.0, -90.0, 180.0, 90.0))
+    return world & Window(window.x0 - _MARGIN, window.y0 - _MARGIN, window.x1 + _MARGIN, window.y1 + _MARGIN)
+
+
+def _found(file: BandFile | ProductError) -> BandFile:
+    if isinstance(file, ProductError):
+        raise file
+    return file
+
+
+def _open(name: str, file: BandFile) -> gdal.Dataset:
+    """Open an image as what it must be: one band of unsigned integers with a CRS."""
+    try:
+        dataset = gdal.OpenEx(str(file.path), gdal.OF_RASTER | gdal.OF_READONLY, allowed_drivers=list(IMAGE_DRIVERS))
+    except RuntimeError as error:
+        reason = f"{file.path.name} is no JPEG 2000 or GeoTIFF image that GDAL can read ({_one_line(error)})"
+        raise ProductError(name, reason, step="open", band=file.band) from error
+    types = (gdal.GDT_Byte,) if file.band == SCL else (gdal.GDT_Byte, gdal.GDT_UInt16)
+    if dataset.RasterCount != 1 or dataset.GetRasterBand(1).DataType not in types:
+        raise ProductError(name, f"{file.path.name} is not one band of unsigned integers", step="open", band=file.band)
+    if dataset.GetSpatialRef() is None:
+        raise ProductError(name, f"{file.path.name} has no coordinate system", step="open", band=file.band)
+    return dataset
+
+
+def _open_grid(name: str, file: BandFile) -> SceneGrid:
+    with _open(name, file) as dataset:
+        return SceneGrid(
+            dataset.GetSpatialRef().ExportToWkt(), dataset.GetGeoTransform(), (dataset.RasterYSize, dataset.RasterXSize)
+        )
+
+
+def _dilation_in_pixels(grid: SceneGrid, metres: dict[int, float]) -> Dilation:
+    """Widths in metres as columns and rows of the scene's grid."""
+    if not metres:
+        return {}
+    reference: osr.SpatialReference = geometry.spatial_reference(grid.crs)
+    _, dx, rx, top, ry, dy = grid.geotransform
+    width, height = np.hypot(dx, ry), np.hypot(rx, dy)
+    if reference.IsGeographic():
+        latitude = top + dy * grid.shape[0] / 2
+        width, height = width * _METRES_A_DEGREE * np.cos(np.radians(latitude)), height * _METRES_A_DEGREE
+    else:
+        width, height = width * reference.GetLinearUnits(), height * reference.GetLinearUnits()
+    return {value: (float(radius / width), float(radius / height)) for value, radius in metres.items()}
+
+
+def _open_error(product: Product, band: str, error: RuntimeError) -> ProductError:
+    return ProductError(str(product.name), _one_line(error), step="open", band=band)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())

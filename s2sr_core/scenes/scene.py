@@ -1,0 +1,105 @@
+"""Scenes: products whose images were opened and whose VRTs stand ready (what phase 1 hands to phase 2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from shapely import MultiPolygon, Polygon
+
+from s2sr_core.errors import ProductError
+from s2sr_core.geo.lattice import Geotransform, Lattice, Window
+from s2sr_core.products.safe import BandFile, Product
+
+
+@dataclass(frozen=True, slots=True)
+class WarpedPiece:
+    """A warped VRT and the window of the lattice that it holds."""
+
+    path: Path
+    lattice: Lattice
+    window: Window
+
+
+@dataclass(frozen=True, slots=True)
+class SceneBand:
+    """One band of a scene, ready for stacks.
+
+    Attributes
+    ----------
+    file: the image.
+    offset: DN added to harmonise it.
+    masked: the masked VRT, on the scene's own grid.
+    pieces: its warped VRTs; more than one where the scene crosses ±180 or each cell has a lattice of its own.
+    """
+
+    file: BandFile
+    offset: int
+    masked: Path
+    pieces: tuple[WarpedPiece, ...]
+
+    def piece_for(self, lattice: Lattice, window: Window) -> WarpedPiece | None:
+        """The piece that holds pixels of ``window``, if any; at most one does."""
+        return next((piece for piece in self.pieces if piece.lattice == lattice and piece.window & window), None)
+
+
+@dataclass(frozen=True, slots=True)
+class SceneGrid:
+    """The pixel grid of a scene's images: CRS as WKT, geotransform, shape as rows, columns."""
+
+    crs: str
+    geotransform: Geotransform
+    shape: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A product that phase 1 prepared.
+
+    Attributes
+    ----------
+    product: what its files say of it.
+    grid: of its images.
+    outline: of its raster (EPSG:4326), nodata included.
+    scale: lattice pixels a pixel of its images, along x and y.
+    occupancy: the file that says which of its pixels count; None where the engine of the run does not ask.
+    scl: the scene classification's file.
+    valid_share: share of its pixels in and beside the selected cells that SCL leaves unmasked, 0 … 1.
+    cells: ids of the selected cells that share area with the outline.
+    bands: those that can be used.
+    is_spared: whether its bands are left out, and need not be there, because SCL masks all that its cells see of it.
+        Its ``bands`` are then as the product lists them, and none of their VRTs is written.
+    """
+
+    product: Product
+    grid: SceneGrid
+    outline: Polygon | MultiPolygon
+    scale: tuple[float, float]
+    occupancy: Path | None
+    scl: BandFile
+    valid_share: float
+    cells: tuple[str, ...]
+    bands: tuple[SceneBand, ...]
+    is_spared: bool = False
+
+    def band(self, name: str) -> SceneBand | None:
+        return next((band for band in self.bands if band.file.band == name), None)
+
+    @property
+    def spared_because(self) -> str:
+        """Why it is spared."""
+        seen = "SCL leaves none of its pixels unmasked in the selected gridcells"
+        return seen if self.cells else "its images touch no selected gridcell"
+
+    def spared_bytes(self) -> int:
+        """Size of the bands that are not there because it is spared."""
+        return sum(band.file.size for band in self.bands if self.is_spared and not band.file.path.exists())
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """What became of one product in phase 1: a scene unless it failed, and every error met."""
+
+    product: str
+    scene: Scene | None
+    errors: tuple[ProductError, ...]

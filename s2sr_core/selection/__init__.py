@@ -1,0 +1,1 @@
+"""Which products count, and why the others do not."""

@@ -1,0 +1,167 @@
+"""The bytes of a product: manifest and metadata first, then only the 20 m bands asked for and SCL.
+
+Every file is checked against the manifest (size and MD5 or SHA3-256), written beside its final name and renamed; what
+lies there right is not asked for again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from urllib.parse import quote
+
+import requests
+
+from s2sr_core.errors import ProductError
+from s2sr_core.files import written_beside
+from s2sr_core.products.safe import METADATA, SCL, ListedFile, read_manifest
+from s2sr_core.sources.cdse.auth import TokenSource
+from s2sr_core.sources.cdse.catalogue import CatalogueProduct
+from s2sr_core.sources.cdse.http import CdseError, Http, TransientError
+from s2sr_core.sources.cdse.slots import Slots
+
+_PATH = "/odata/v1/Products({id})"
+_CHUNK = 1 << 18
+#: A manifest has about 70 kB; what is much larger is none.
+_LARGEST_MANIFEST = 8 * 1024**2
+_HASHES = {"md5": hashlib.md5, "sha3-256": hashlib.sha3_256}
+
+
+@dataclass(frozen=True)
+class Downloader:
+    """Fetches products of one account into a folder of .SAFE trees.
+
+    Attributes
+    ----------
+    url: base URL of the download host.
+    folder: ``imagery_raw``.
+    """
+
+    http: Http
+    url: str
+    tokens: TokenSource
+    slots: Slots
+    folder: Path
+
+    def download(self, product: CatalogueProduct, bands: Sequence[str]) -> int:
+        """Complete the product's folder; returns how many bytes came for it.
+
+        Raises
+        ------
+        ProductError
+            Where the product is gone, a file of it cannot be had whole, or its manifest is none.
+        InputError
+            Where the account is refused.
+        """
+        name = str(product.name)
+        target = self.folder / product.name.folder
+        try:
+            return self._complete(product, target, bands)
+        except TransientError as error:
+            raise ProductError(name, str(error), step="connection") from error
+        except CdseError as error:
+            gone = " (deleted or replaced since the query)" if error.status == 404 else ""
+            raise ProductError(name, f"{error}{gone}", step="download") from error
+        except OSError as error:
+            raise ProductError(name, f"cannot be written: {error}", step="download") from error
+
+    def _complete(self, product: CatalogueProduct, target: Path, bands: Sequence[str]) -> int:
+        manifest_path = target / "manifest.safe"
+        total = 0
+        for leftover in target.rglob(".*.part"):
+            leftover.unlink()  # of a process that was killed while it received
+        try:
+            _check_manifest(product, manifest_path)
+        except TransientError:
+            total += self._fetch(product, "manifest.safe", None, manifest_path)
+        for file in _wanted(read_manifest(product.name, manifest_path), bands):
+            path = target / file.href
+            if not _is_whole(path, file):
+                total += self._fetch(product, file.href, file, path)
+        return total
+
+    def _fetch(self, product: CatalogueProduct, href: str, expected: ListedFile | None, path: Path) -> int:
+        """One file, patiently; returns its bytes."""
+        nodes = "".join(f"/Nodes({quote(part, safe='')})" for part in (product.name.folder, *PurePosixPath(href).parts))
+        url = f"{self.url}{_PATH.format(id=product.id)}{nodes}/$value"
+        rejected = ""
+        for attempt in self.http.patience.retrying():
+            with attempt:
+                token = rejected
+                try:
+                    with self.slots.taken(), written_beside(path) as temporary:
+                        token = self.tokens.token(rejected)
+                        size = self._receive(url, token, expected, temporary)
+                        if expected is None:
+                            _check_manifest(product, temporary)
+                        return size
+                except CdseError as error:
+                    if error.status == 401 and token != rejected and "expired" in str(error).lower():
+                        rejected = token
+                        raise TransientError(str(error), error.status) from error
+                    raise
+        raise AssertionError("unreachable")
+
+    def _receive(self, url: str, token: str, expected: ListedFile | None, temporary: Path) -> int:
+        digest = None if expected is None else _digest(expected)
+        limit = _LARGEST_MANIFEST if expected is None or expected.size is None else expected.size
+        size = 0
+        with self.http.request("GET", url, token=token, stream=True) as response, temporary.open("wb") as file:
+            try:
+                for chunk in response.iter_content(_CHUNK):
+                    size += len(chunk)
+                    if size > limit:
+                        raise TransientError(f"{temporary.name}: more bytes came than the manifest says ({limit})")
+                    file.write(chunk)
+                    if digest is not None:
+                        digest.update(chunk)
+            except requests.RequestException as error:
+                raise TransientError(f"{url}: the connection broke after {size} bytes") from error
+            length = response.headers.get("Content-Length", "")
+        if length.isdecimal() and size != int(length):
+            raise TransientError(f"{url}: {size} of {length} bytes came")
+        if expected is not None:
+            if expected.size is not None and size != expected.size:
+                raise TransientError(f"{url}: {size} bytes came, the manifest says {expected.size}")
+            if digest is not None and digest.hexdigest() != _hex(expected):
+                raise TransientError(f"{url}: its {expected.checksum.partition(':')[0]} is not the manifest's")
+        return size
+
+
+def _check_manifest(product: CatalogueProduct, path: Path) -> None:
+    """Nothing tells a manifest's size or checksum, and error pages come with status 200: it must list what all have."""
+    try:
+        roles = {file.role for file in read_manifest(product.name, path)}
+    except ProductError as error:
+        raise TransientError(f"what came as manifest.safe is none: {error.reason}") from error
+    if not {METADATA, SCL} <= roles:
+        raise TransientError("what came as manifest.safe lists no metadata or no SCL at 20 m")
+
+
+def _wanted(listed: Sequence[ListedFile], bands: Sequence[str]) -> list[ListedFile]:
+    """Metadata, SCL and bands, in this order; a band that is not listed is left to phase 1 to complain of."""
+    by_role = {file.role: file for file in listed}
+    return [by_role[role] for role in (METADATA, SCL, *bands) if role in by_role]
+
+
+def _is_whole(path: Path, file: ListedFile) -> bool:
+    if not path.is_file() or (file.size is not None and path.stat().st_size != file.size):
+        return False
+    digest = _digest(file)
+    if digest is None:
+        return file.size is not None
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest() == _hex(file)
+
+
+def _digest(file: ListedFile) -> hashlib._Hash | None:
+    make = _HASHES.get(file.checksum.partition(":")[0])
+    return None if make is None else make()
+
+
+def _hex(file: ListedFile) -> str:
+    return file.checksum.partition(":")[2]

@@ -1,0 +1,173 @@
+"""``python -m s2sr_sandbox``: make Sentinel-2 L2A products whose truth is known, and serve them."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from pydantic import ValidationError
+
+from s2sr_core.command_line import input_error
+from s2sr_core.errors import InputError
+from s2sr_sandbox.archive import make_archive
+from s2sr_sandbox.grid import FULL_SIZE, Grid
+from s2sr_sandbox.landscape import BANDS
+from s2sr_sandbox.products import BANDS_20M
+from s2sr_sandbox.server import SandboxSettings, running
+
+_TOOLIK = (-149.6, 68.63)  # Toolik Lake, Alaska
+# Where products go that are made to be served, unless somebody says otherwise.
+_OUT = Path("sandbox-cdse")
+
+
+# Options that only a server has, by the setting that each of them is.
+_SERVER_OPTIONS = (
+    "identity_port",
+    "catalogue_port",
+    "download_port",
+    "connections",
+    "access_token_seconds",
+    "refresh_token_seconds",
+    "bandwidth",
+    "request_log",
+    "proxy",
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; gives the exit code, 2 for bad input."""
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    try:
+        if given.folder is not None and given.out is not None:
+            parser.error("--out and --folder exclude each other")
+        if given.folder is None and given.out is None:
+            given.out, given.serve = _OUT, True
+        settings = _settings(given)
+        if given.folder is None:
+            _make(given)
+        if settings is not None:
+            _serve(given.folder or given.out, settings)
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+def _make(given: argparse.Namespace) -> None:
+    """Make the archive and say what came of it."""
+    size = FULL_SIZE if given.full else given.size
+    lon, lat = given.centre
+    grid = Grid.covering(*given.bbox) if given.bbox else Grid.utm(lon, lat, size)
+    products = make_archive(given.out, grid, dates=given.dates, seed=given.seed, bands=given.bands)
+    total = sum(file.stat().st_size for product in products for file in product.rglob("*") if file.is_file())
+    print(f"{given.out}: {len(products)} products, {total} bytes", flush=True)
+
+
+def _settings(given: argparse.Namespace) -> SandboxSettings | None:
+    """The server's settings; None where none is wanted."""
+    options = {name: value for name in ("folder", *_SERVER_OPTIONS) if (value := getattr(given, name)) is not None}
+    if not given.serve:
+        for field, value in options.items():
+            raise InputError(field, value, "is for a server only", "add --serve, or leave it out")
+        return None
+    options.pop("folder", None)
+    try:
+        return SandboxSettings(**options)
+    except ValidationError as error:
+        raise input_error(SandboxSettings, error) from error
+
+
+def _serve(folder: Path, settings: SandboxSettings) -> None:
+    """Serve the products in ``folder`` until Ctrl-C or SIGTERM."""
+    stopped = threading.Event()
+    before = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        with running(folder, settings) as sandbox:
+            for name, value in (sandbox.environment() | sandbox.proxy_environment()).items():
+                print(f"export {name}={shlex.quote(value)}")
+            print(f"# {len(sandbox.catalogue)} products of {folder} on loopback; Ctrl-C ends it.", flush=True)
+            stopped.wait()
+    except KeyboardInterrupt:
+        return
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m s2sr_sandbox",
+        description="Make a small archive of Sentinel-2 L2A products (.SAFE) over a made-up Arctic landscape: dates on "
+        "both sides of baseline 04.00 under different clouds, one reprocessed duplicate, one granule on the edge of "
+        "the swath, one split pair, one pair of twins. With --serve also a Copernicus Data Space of one's own over it.",
+        epilog="The same options make the same bytes. A box settles the size: --size and --full go with --centre.",
+    )
+    add = parser.add_argument
+    add(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help=f"folder for the products; without it and --folder they go to {_OUT} and are served",
+    )
+    add(
+        "--bbox",
+        type=float,
+        nargs=4,
+        metavar=("XMIN", "YMIN", "XMAX", "YMAX"),
+        help="make the granule cover this box, degrees",
+    )
+    add(
+        "--centre",
+        type=float,
+        nargs=2,
+        default=_TOOLIK,
+        metavar=("LON", "LAT"),
+        help="default: Toolik Lake, {:g} {:g}".format(*_TOOLIK),
+    )
+    add("--size", type=int, default=800, metavar="PX", help="rows and columns of 20 m; default: %(default)s")
+    add("--full", action="store_true", help=f"a full granule, {FULL_SIZE} x {FULL_SIZE} pixels")
+    add("--dates", type=int, default=6, metavar="N", help="how many sensing times; default: %(default)s")
+    add(
+        "--seed",
+        type=int,
+        default=0,
+        metavar="S",
+        help="another seed, another landscape and other skies; default: %(default)s",
+    )
+    add("--bands", nargs="+", choices=BANDS, default=BANDS_20M, metavar="BAND", help=f"default: {' '.join(BANDS_20M)}")
+    _add_server_options(parser)
+    return parser
+
+
+def _add_server_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("serving them", "on loopback, as Copernicus Data Space would")
+    add = group.add_argument
+    add("--serve", action="store_true", help="print the variables to export, then serve until Ctrl-C")
+    add("--folder", type=Path, metavar="DIR", help="serve the products that are in DIR; none are made")
+    for host in ("identity", "catalogue", "download"):
+        add(f"--{host}-port", metavar="PORT", help="default: any free one")
+    add("--connections", metavar="N", help="byte connections at once of the account; default: 4")
+    add("--token-seconds", dest="access_token_seconds", metavar="S", help="life of an access token; default: 600")
+    add("--refresh-seconds", dest="refresh_token_seconds", metavar="S", help="life of a session; default: 3600")
+    add("--bandwidth", metavar="B", help="bytes a second of each connection; default: unlimited")
+    add("--request-log", metavar="FILE", help="append each request to FILE as a line of JSON")
+    add(
+        "--proxy",
+        action="store_true",
+        default=None,
+        help="also an HTTPS proxy that stands in for CDSE's own hosts, for clients that know no others",
+    )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

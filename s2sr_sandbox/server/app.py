@@ -1,0 +1,48 @@
+"""The three hosts of the sandbox CDSE, put together from one catalogue, one account and one set of faults."""
+
+from __future__ import annotations
+
+from starlette.types import ASGIApp
+
+from s2sr_sandbox.server.catalogue import catalogue_app
+from s2sr_sandbox.server.connections import Connections
+from s2sr_sandbox.server.download import Desk, download_app
+from s2sr_sandbox.server.faults import Faults, FaultyApp, Host
+from s2sr_sandbox.server.identity import REALM, Identity, identity_app
+from s2sr_sandbox.server.log import LoggedApp, RequestLog
+from s2sr_sandbox.server.products import Catalogue
+from s2sr_sandbox.server.settings import SandboxSettings
+from s2sr_sandbox.server.tokens import TokenMint
+
+HOSTS: tuple[Host, ...] = ("identity", "catalogue", "download")
+
+
+class State:
+    """What the hosts share with each other, and with whoever watches or disturbs them."""
+
+    def __init__(
+        self, catalogue: Catalogue, settings: SandboxSettings, urls: dict[Host, str], log: RequestLog, faults: Faults
+    ) -> None:
+        self.catalogue = catalogue
+        self.settings = settings
+        self.urls = urls
+        self.log = log
+        self.faults = faults
+        self.mint = TokenMint(f"{urls['identity']}{REALM}", settings)
+        self.identity = Identity(self.mint, settings)
+        self.connections = Connections(settings.connections)
+
+
+def applications(state: State) -> dict[Host, ASGIApp]:
+    """The application of each host, logged and faulty."""
+    urls = state.urls
+    desk = Desk(state.catalogue, state.mint, state.connections, state.settings, urls["download"])
+    apps: dict[Host, ASGIApp] = {
+        "identity": identity_app(state.identity, state.mint, urls["identity"]),
+        "catalogue": catalogue_app(state.catalogue, state.settings, urls["catalogue"], urls["download"]),
+        "download": download_app(desk),
+    }
+    return {
+        host: LoggedApp(FaultyApp(app, state.faults, host), state.log, host, state.connections.open)
+        for host, app in apps.items()
+    }

@@ -1,0 +1,158 @@
+"""Sessions and their tokens: JSON Web Tokens (RFC 7519) that expire by the clock."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+import secrets
+import time
+import uuid
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from s2sr_sandbox.server.settings import CLIENT_ID, SandboxSettings
+
+type Kind = Literal["Bearer", "Refresh"]
+
+_DIGEST = "sha256"
+
+
+class TokenError(Exception):
+    """A token that does not count; ``expired`` where it did once."""
+
+    def __init__(self, *, expired: bool) -> None:
+        super().__init__("expired" if expired else "invalid")
+        self.expired = expired
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """What a token says.
+
+    Attributes
+    ----------
+    account: whose it is.
+    session: of which login.
+    session_end: when that ends, seconds since 1970.
+    audience: who it is for.
+    """
+
+    account: str
+    session: str
+    session_end: float
+    audience: str
+
+
+class TokenMint:
+    """Makes and knows tokens, with a key that lives as long as the object.
+
+    A token counts only if it was issued here: the key is published for clients that verify what they get (CDSETool and
+    eodag do), which real services avoid with a key pair.
+    """
+
+    def __init__(self, issuer: str, settings: SandboxSettings) -> None:
+        self._issuer = issuer
+        self._settings = settings
+        self._key = secrets.token_bytes(64)
+        self._key_id = secrets.token_hex(8)
+        self._issued: dict[str, tuple[Kind, float, Token]] = {}
+
+    def key_set(self) -> dict[str, Any]:
+        """The key for clients that verify tokens (RFC 7517)."""
+        key = {"kid": self._key_id, "kty": "oct", "alg": "HS256", "use": "sig", "k": _encoded(self._key)}
+        return {"keys": [key]}
+
+    def login(self, account: str) -> Token:
+        """A new session."""
+        end = time.time() + self._settings.refresh_token_seconds
+        return Token(account, str(uuid.uuid4()), end, self._settings.audience)
+
+    def answer(self, token: Token) -> dict[str, Any]:
+        """The token endpoint's answer: a new access token and a new refresh token of the session."""
+        now = time.time()
+        access_end = now + self._settings.access_token_seconds
+        return {
+            "access_token": self._issue("Bearer", now, access_end, token),
+            "expires_in": _seconds(self._settings.access_token_seconds),
+            "refresh_expires_in": _seconds(max(0.0, token.session_end - now)),
+            "refresh_token": self._issue("Refresh", now, token.session_end, token),
+            "token_type": "Bearer",
+            "not-before-policy": 0,
+            "session_state": token.session,
+            "scope": "AUDIENCE_PUBLIC openid email profile ondemand_processing user-context",
+        }
+
+    def read(self, text: str, kind: Kind) -> Token:
+        """What the token ``text`` says.
+
+        Raises
+        ------
+        TokenError
+            Where it was not issued here as a token of this kind, or is too old.
+        """
+        issued_as, end, token = self._issued.get(self._identifier(text), ("", 0.0, None))
+        if token is None or issued_as != kind:
+            raise TokenError(expired=False)
+        if time.time() >= end:
+            raise TokenError(expired=True)
+        return token
+
+    def expire_access_tokens(self) -> None:
+        """Make every access token issued so far too old."""
+        for identifier, (kind, _, token) in list(self._issued.items()):
+            if kind == "Bearer":
+                self._issued[identifier] = (kind, 0.0, token)
+
+    def _issue(self, kind: Kind, now: float, end: float, token: Token) -> str:
+        identifier = str(uuid.uuid4())
+        self._issued[identifier] = (kind, end, token)
+        claims = {
+            "exp": _seconds(end),
+            "iat": int(now),
+            "jti": identifier,
+            "iss": self._issuer,
+            "aud": [token.audience, "account"] if kind == "Bearer" else self._issuer,
+            "sub": str(uuid.uuid5(uuid.NAMESPACE_URL, token.account)),
+            "typ": kind,
+            "azp": CLIENT_ID,
+            "sid": token.session,
+        }
+        signed = ".".join(_encoded(json.dumps(part).encode()) for part in (self._header, claims))
+        return f"{signed}.{self._signature(signed)}"
+
+    @property
+    def _header(self) -> dict[str, str]:
+        return {"alg": "HS256", "typ": "JWT", "kid": self._key_id}
+
+    def _signature(self, signed: str) -> str:
+        return _encoded(hmac.digest(self._key, signed.encode(), _DIGEST))
+
+    def _identifier(self, text: str) -> str:
+        """The identifier of a token that is signed as ours are, else nothing."""
+        signed, _, signature = text.rpartition(".")
+        if not text.isascii() or not hmac.compare_digest(self._signature(signed), signature):
+            return ""
+        try:
+            claims = json.loads(base64.urlsafe_b64decode(signed.rpartition(".")[2] + "=="))
+        except (binascii.Error, ValueError):
+            return ""
+        return str(claims.get("jti", "")) if isinstance(claims, dict) else ""
+
+
+def same(given: str, right: str) -> bool:
+    """Whether two secrets are the same, in a time that tells nothing of them."""
+    return hmac.compare_digest(
+        *(hashlib.sha256(text.encode(errors="surrogatepass")).digest() for text in (given, right))
+    )
+
+
+def _encoded(content: bytes) -> str:
+    return base64.urlsafe_b64encode(content).rstrip(b"=").decode("ascii")
+
+
+def _seconds(value: float) -> int | float:
+    """Whole seconds as an integer, as Keycloak writes them; the tests' short lives as they are."""
+    return int(value) if value >= 10 else round(value, 3)

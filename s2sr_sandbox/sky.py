@@ -1,0 +1,118 @@
+"""What stands between the satellite and the landscape at one sensing time: clouds, their shadows, cirrus, some snow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import sqrt
+from statistics import NormalDist
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from s2sr_sandbox.landscape import BANDS
+from s2sr_sandbox.noise import EARTH_RADIUS, Floats, Waves, geocentric, ramp, warped
+
+CLEAR = 0
+DARK, SHADOW, UNCLASSIFIED, CLOUD_MEDIUM, CLOUD_HIGH, CIRRUS, SNOW = 2, 3, 7, 8, 9, 10, 11
+
+# Reflectance of an opaque cloud and of old snow: both bright, but snow is dark in the short-wave infrared.
+_CLOUD = dict(zip(BANDS, (0.62, 0.62, 0.61, 0.62, 0.64, 0.66, 0.67, 0.67, 0.68, 0.60, 0.52, 0.42), strict=True))
+_SNOW = dict(zip(BANDS, (0.78, 0.80, 0.80, 0.80, 0.80, 0.79, 0.78, 0.77, 0.75, 0.70, 0.09, 0.07), strict=True))
+
+# What is left of the ground's reflectance in the classes that darken it.
+_SEEN = MappingProxyType({DARK: 0.35, SHADOW: 0.32, UNCLASSIFIED: 0.80})
+
+# The sun stands in the south-east at 50° from the zenith: a cloud 1.5 km up throws its shadow 1.8 km to the north-west.
+_SHADOW_NORTH, _SHADOW_WEST = 1_500.0, 1_000.0
+
+
+@dataclass(frozen=True, eq=False)
+class Cover:
+    """What covers some places; every array has the shape of the places asked for.
+
+    Attributes
+    ----------
+    scl: 0 where the ground lies clear, else 2, 3, 7, 8, 9, 10 or 11; uint8.
+    opacity: share of the light that comes from cloud or snow, 0 … 1; 0 where clear.
+    """
+
+    scl: NDArray[np.uint8]
+    opacity: Floats
+
+    def classes(self, ground: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """SCL of the scene: ``ground``'s classes where it lies clear, uint8."""
+        return np.where(self.scl == CLEAR, ground, self.scl)
+
+    def reflectance(self, band: str, ground: Floats) -> Floats:
+        """Reflectance of the scene in ``band``: exactly ``ground``'s where it lies clear."""
+        seen = ground * np.select([self.scl == scl for scl in _SEEN], list(_SEEN.values()), 1.0)
+        white = np.where(self.scl == SNOW, _SNOW[band], _CLOUD[band])
+        return np.where(self.scl == CLEAR, ground, (1 - self.opacity) * seen + self.opacity * white)
+
+
+@dataclass(frozen=True)
+class Sky:
+    """The sky at one sensing time, a function of longitude and latitude like the landscape below it.
+
+    Attributes
+    ----------
+    seed: another seed, another sky.
+    cloud_cover: share of SCL 8, 9 and 10 over a large area, 0 … 1; a small granule has more or less by chance.
+    snow: share of snow (SCL 11) where there is no cloud; as much again is left to SCL 2 and 7 together.
+    """
+
+    seed: int
+    cloud_cover: float
+    snow: float = 0.005
+
+    def cover(self, lon: Floats, lat: Floats) -> Cover:
+        """What covers each place; ``lon`` and ``lat`` are degrees (EPSG:4326) of one shape."""
+        lon, lat = np.asarray(lon, dtype=np.float64), np.asarray(lat, dtype=np.float64)
+        position = geocentric(lon, lat)
+        east, south = _SHADOW_WEST / EARTH_RADIUS / np.cos(np.deg2rad(lat)), _SHADOW_NORTH / EARTH_RADIUS
+        depth = self._clouds(position)
+        overhead = self._clouds(geocentric(lon + np.rad2deg(east), lat - np.rad2deg(south)))
+        veil = self._cirrus(position)
+        frost = self._waves("snow", 1_100, position)
+        speckle = self._waves("specks", 160, position)
+        rare = _exceeded(self.snow / 2)
+        classes = {
+            CLOUD_HIGH: depth > 0.30,
+            CLOUD_MEDIUM: depth > 0,
+            CIRRUS: veil > 0,
+            SHADOW: overhead > 0.1,
+            SNOW: frost > _exceeded(self.snow),
+            UNCLASSIFIED: speckle > rare,
+            DARK: speckle < -rare,
+        }
+        scl = np.select(list(classes.values()), [np.uint8(c) for c in classes], np.uint8(CLEAR))
+        white = [scl == SNOW, scl == CIRRUS, (scl == CLOUD_HIGH) | (scl == CLOUD_MEDIUM)]
+        opacity = np.select(white, [0.9, 0.08 + 0.25 * ramp(veil, 0.0, 2.0), 0.25 + 0.7 * ramp(depth, 0.0, 0.9)], 0.0)
+        return Cover(scl, opacity)
+
+    @property
+    def _opaque(self) -> float:
+        """The share of the opaque clouds, SCL 8 and 9; cirrus makes up the rest where they leave room."""
+        return 0.88 * self.cloud_cover
+
+    def _clouds(self, position: Floats) -> Floats:
+        """Above 0 inside the opaque clouds, about 1 in their thick parts."""
+        torn = warped(position, 260.0, self.seed, "torn", 2_600.0)
+        heaps = self._waves("clouds", 5_200, torn, 16)
+        heaps += 0.45 * self._waves("edges", 1_300, torn) + 0.2 * self._waves("wisps", 400, torn)
+        return heaps / sqrt(1 + 0.45**2 + 0.2**2) - _exceeded(self._opaque)
+
+    def _cirrus(self, position: Floats) -> Floats:
+        """Above 0 inside the thin clouds."""
+        stretched = warped(position, 4_000.0, self.seed, "veil", 30_000.0)
+        share = 1 - (1 - self.cloud_cover) / (1 - self._opaque)
+        return self._waves("cirrus", 14_000, stretched) - _exceeded(share)
+
+    def _waves(self, name: str, wavelength: float, position: Floats, count: int = 8) -> Floats:
+        return Waves(self.seed, name, wavelength, count)(position)
+
+
+def _exceeded(share: float) -> float:
+    """The value that a normally distributed field exceeds over ``share`` of the ground."""
+    return NormalDist().inv_cdf(min(max(1 - share, 1e-9), 1 - 1e-9))

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from deployments.clusters.site import Site, read_site
+from s2sr_core.errors import InputError
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = sorted((ROOT / "deployments" / "sites").glob("*.yaml"))
+
+
+def site_of(tmp_path: Path, text: str) -> Site:
+    path = tmp_path / "site.yaml"
+    path.write_text(text)
+    return read_site(path)
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_the_examples_are_sites(path: Path) -> None:
+    site = read_site(path)
+    assert site.queue
+    assert site.account
+    assert site.worker_lifetime + site.stagger < site.walltime
+
+
+def test_the_examples_are_those_asked_for() -> None:
+    assert {path.stem for path in EXAMPLES} == {"slurm-conda", "slurm-modules", "pbs"}
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("01:30:00", 5400), ("2-00:00:00", 172_800), ("10:30", 630), ("90 min", 5400), ("12h", 43_200), ("45", 45)],
+)
+def test_durations_are_written_as_batch_systems_and_people_write_them(tmp_path: Path, text: str, seconds: int) -> None:
+    assert site_of(tmp_path, f"idle: '{text}'").idle == timedelta(seconds=seconds)
+
+
+def test_workers_take_no_more_units_when_three_quarters_of_the_walltime_are_over(tmp_path: Path) -> None:
+    site = site_of(tmp_path, "walltime: '02:00:00'")
+    assert (site.worker_lifetime, site.stagger) == (timedelta(minutes=90), timedelta(minutes=6))
+
+
+def test_a_value_that_yaml_reads_as_a_number_is_an_account(tmp_path: Path) -> None:
+    assert site_of(tmp_path, "account: 465000") == Site(account="465000")
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("- a\n- b\n", "holds no keys; write key: value lines"),
+        ("rank: 3\n", "has the unknown key rank; docs/hpc.md lists"),
+        ("ranks: 0\n", "ranks = '0' input should be greater than or equal to 1; MPI ranks of a job"),
+        ("walltime: tomorrow\n", "walltime = 'tomorrow' is no duration; write one like 01:30:00, 90 min or 12 h"),
+        ("memory: much\n", "memory = 'much' is no amount of memory; write one like 4 GiB"),
+        ("launcher: 'mpirun -n {n}'\n", "launcher = 'mpirun -n {n}' holds braces other than {ranks}"),
+        ('queue: "a\\nb"\n', "queue = 'a b' is more than one line"),
+        ("queue: [\n", "is no YAML"),
+        ('prologue: "x"\n', "prologue = 'x' input should be a valid list"),
+    ],
+)
+def test_a_bad_site_file_is_one_sentence(tmp_path: Path, text: str, sentence: str) -> None:
+    with pytest.raises(InputError, match=r"^site = '.*site\.yaml': " + re.escape(sentence)):
+        site_of(tmp_path, text)
+
+
+def test_a_site_file_that_is_not_there_is_bad_input(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be read"):
+        read_site(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "field"), [("min_jobs: 3", "min_jobs"), ("{walltime: 60 min, lifetime: 58 min}", "lifetime")]
+)
+def test_keys_that_contradict_each_other_are_refused(tmp_path: Path, text: str, field: str) -> None:
+    with pytest.raises(InputError, match=f"^{field} = "):
+        site_of(tmp_path, text)
+
+
+def test_every_key_is_documented_and_no_other() -> None:
+    page = (ROOT / "docs" / "hpc.md").read_text(encoding="utf-8")
+    table = page.partition("## The site file")[2].partition("## ")[0]
+    rows = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
+    assert rows == list(Site.model_fields)

@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+from typing import Annotated, Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
+
+from flows.signature import takes_fields_of
+from s2sr_core.parameters import RunParameters
+
+HERE = Path(__file__).parent
+GIVEN: dict[str, Any] = {
+    "bbox": (-149.75, 68.5, -149.5, 68.75),
+    "grid_csv": "cells.csv",
+    "start": "2019-06-01",
+    "end": "2019-09-01",
+    "source": HERE,
+    "work_dir": "out",
+}
+
+
+@takes_fields_of(RunParameters)
+def job(**fields: Any) -> str:
+    """Do a job.
+
+    At length.
+    """
+    return RunParameters(**fields).model_dump_json()
+
+
+def test_a_function_has_the_models_fields_as_its_parameters() -> None:
+    signature = inspect.signature(job)
+    assert list(signature.parameters) == list(RunParameters.model_fields)
+    assert signature.return_annotation == "str"
+    for name, parameter in signature.parameters.items():
+        assert parameter.kind is inspect.Parameter.KEYWORD_ONLY
+        assert (parameter.default is inspect.Parameter.empty) == RunParameters.model_fields[name].is_required()
+
+
+def test_defaults_are_the_models() -> None:
+    defaults = {
+        name: parameter.default
+        for name, parameter in inspect.signature(job).parameters.items()
+        if parameter.default is not inspect.Parameter.empty
+    }
+    assert defaults.keys() >= {"bands", "tr", "scl_mask", "workers"}
+    model = RunParameters(**{name: value for name, value in GIVEN.items() if name not in defaults})
+    assert defaults == {name: getattr(model, name) for name in defaults}
+
+
+def test_the_docstring_tells_every_field_where_prefect_looks() -> None:
+    text = inspect.getdoc(job)
+    assert text is not None
+    head, _, arguments = text.partition("\n\nArgs:\n")
+    assert head == "Do a job.\n\nAt length."
+    assert arguments.strip().split("\n    ") == [
+        f"{name}: {field.description}" for name, field in RunParameters.model_fields.items()
+    ]
+
+
+def test_models_follow_one_another_those_without_a_default_first() -> None:
+    class Own(BaseModel):
+        limit: Annotated[int, Field(description="How many.")] = 2
+        name: Annotated[str, Field(description="Of whom.")]
+
+    @takes_fields_of(RunParameters, Own, without=("start", "end"))
+    def both(**fields: Any) -> None: ...
+
+    names = list(inspect.signature(both).parameters)
+    assert names[:4] == ["bbox", "grid_csv", "work_dir", "name"]
+    assert names[-1] == "limit"
+    assert set(names) == {*RunParameters.model_fields, "limit", "name"} - {"start", "end"}
+    assert "start:" not in str(both.__doc__)
+
+
+def test_a_function_without_a_docstring_gets_one() -> None:
+    class Small(BaseModel):
+        size: Annotated[int, Field(description="How large.")] = 3
+
+    @takes_fields_of(Small)
+    def bare(**fields: Any) -> None: ...
+
+    assert str(inspect.signature(bare)) == "(*, size: int = 3) -> 'None'"
+    assert str(bare.__doc__).strip() == "Args:\n    size: How large."
+
+
+@pytest.mark.parametrize(
+    ("field", "bad"),
+    [
+        ("bbox", (0, 0, 181, 1)),
+        ("bbox", (0, 0, 0, 1)),
+        ("start", "June"),
+        ("source", "no/such/folder"),
+        ("work_dir", "~nobody-of-this-name/run"),
+        ("bands", []),
+        ("bands", ["B08"]),
+        ("tr", (0, 1)),
+        ("resampling", "lanczos"),
+        ("max_cloud_cover", 101),
+        ("months", [13]),
+        ("tiles", ["61WPM"]),
+        ("min_baseline", "5.0"),
+        ("scl_mask", [12]),
+        ("scl_dilation", {9: 0}),
+        ("workers", 0),
+        ("engine", "magic"),
+    ],
+)
+def test_the_signature_alone_refuses_what_the_model_refuses(field: str, bad: object) -> None:
+    with pytest.raises(ValidationError) as by_model:
+        RunParameters(**(GIVEN | {field: bad}))
+    annotation = inspect.signature(job).parameters[field].annotation
+    with pytest.raises(ValidationError) as by_signature:
+        TypeAdapter(annotation).validate_python(bad)
+    assert by_model.value.errors()[0]["loc"][0] == field
+    assert by_signature.value.errors()[0]["msg"] == by_model.value.errors()[0]["msg"]
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "months": st.sampled_from(["6-8", "11-2", None, [7]]),
+            "tiles": st.sampled_from([None, ["t05wpm", "33XWJ"]]),
+            "scl_dilation": st.sampled_from([{}, {"9": "100"}]),
+            "bands": st.lists(st.sampled_from(["B02", "B8A"]), min_size=1),
+            "tap": st.booleans(),
+            "workers": st.sampled_from([None, 1, "3"]),
+        },
+    )
+)
+def test_what_the_signature_makes_of_values_the_model_makes_too(changes: dict[str, Any]) -> None:
+    """Prefect checks by the signature, then the flow by the model: the second must not change what the first made."""
+    given_fields = GIVEN | changes
+    parameters = inspect.signature(job).parameters
+    by_signature = {
+        name: TypeAdapter(parameters[name].annotation).validate_python(given_fields[name]) for name in given_fields
+    }
+    assert RunParameters(**by_signature) == RunParameters(**given_fields)
+
+
+def test_the_form_shows_bounds_and_choices() -> None:
+    """A model made from the signature alone, as Prefect makes one, has the JSON schema of the model itself."""
+    fields: dict[str, Any] = {
+        name: (parameter.annotation, ... if parameter.default is inspect.Parameter.empty else parameter.default)
+        for name, parameter in inspect.signature(job).parameters.items()
+    }
+    made = create_model("Made", __config__=ConfigDict(extra="forbid"), **fields).model_json_schema()["properties"]
+    own = RunParameters.model_json_schema()["properties"]
+    without = {
+        name: {key: value for key, value in entry.items() if key != "description"} for name, entry in own.items()
+    }
+    assert made == without
+    assert own["max_cloud_cover"]["anyOf"][0] == {"type": "number", "minimum": 0, "maximum": 100}
+    assert own["min_baseline"]["anyOf"][0] == {"type": "string", "pattern": r"^[0-9]{2}\.[0-9]{2}$"}
+    assert own["bands"]["items"]["enum"] == ["B02", "B03", "B04", "B05", "B06", "B07", "B8A", "B11", "B12"]
+    assert own["bands"]["minItems"] == 1
+
+
+def test_the_function_is_called_as_it_was() -> None:
+    assert RunParameters.model_validate_json(job(**GIVEN)) == RunParameters(**GIVEN)
+    with pytest.raises(ValidationError):
+        job(**(GIVEN | {"unknown": 1}))

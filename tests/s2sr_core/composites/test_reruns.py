@@ -1,0 +1,258 @@
+"""Nothing is recomputed when nothing changed, and exactly what changed is recomputed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import shapely
+from support.scenes import noisy_dn, parameters_for, patchy_scl, pixels, prepare, product_name, run, write_scene
+
+import s2sr_core
+from s2sr_core.cells.gridcells import Gridcell
+from s2sr_core.composites import composite, records
+from s2sr_core.composites.composite import composite_cell
+from s2sr_core.parameters import RunParameters
+from s2sr_core.workspace import Workspace
+from s2sr_sandbox.grid import Grid
+from s2sr_sandbox.products import write_product
+
+WEST = Gridcell("west", shapely.box(-149.615, 68.625, -149.60, 68.635))
+EAST = Gridcell("east", shapely.box(-149.60, 68.625, -149.585, 68.635))
+GRID = Grid.utm(-149.6, 68.63, 120, zone=5)
+WEST_ONLY = Grid.utm(-149.63, 68.63, 100, zone=5)
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(2)
+    for number in range(2):
+        write_scene(tmp_path / "archive", product_name(number), GRID, rng, ("B04", "B11"))
+    return tmp_path / "archive"
+
+
+def go(tmp_path: Path, archive: Path, cells: list[Gridcell] | None = None, **changes: Any) -> dict[str, str]:
+    """Status by ``cell band`` of a run over B04 and B11."""
+    parameters = parameters_for(tmp_path, archive, cells or [WEST, EAST], **({"bands": ["B04", "B11"]} | changes))
+    return {f"{cell} {band}": outcome.status for (cell, band), outcome in run(parameters).items()}
+
+
+def all_of(status: str) -> dict[str, str]:
+    return {f"{cell} {band}": status for cell in ("west", "east") for band in ("B04", "B11")}
+
+
+def test_an_identical_run_keeps_every_byte(tmp_path: Path, archive: Path) -> None:
+    assert go(tmp_path, archive) == all_of("written")
+    files = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in (tmp_path / "run/composites").rglob("*") if p.is_file()}
+    assert go(tmp_path, archive) == all_of("kept")
+    assert files == {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in files}
+
+
+def test_a_new_scene_recomputes_the_cells_it_touches(tmp_path: Path, archive: Path) -> None:
+    go(tmp_path, archive)
+    write_scene(archive, product_name(2), WEST_ONLY, np.random.default_rng(5), ("B04", "B11"))
+    assert go(tmp_path, archive) == all_of("kept") | {"west B04": "written", "west B11": "written"}
+
+
+def test_a_changed_band_recomputes_that_band_alone(tmp_path: Path, archive: Path) -> None:
+    """The product is made anew with another B11; its B04 and SCL are the same to the byte."""
+    go(tmp_path, archive)
+    rng = np.random.default_rng(2)
+    scl = patchy_scl(rng, GRID.shape)
+    arrays = {band: noisy_dn(rng, GRID.shape) for band in ("B04", "B11")}
+    arrays["B11"] = np.roll(arrays["B11"], 1, axis=0)
+    write_product(archive, product_name(0), GRID, arrays, scl)
+    assert go(tmp_path, archive) == all_of("kept") | {"west B11": "written", "east B11": "written"}
+
+
+def test_a_lost_scene_recomputes(tmp_path: Path, archive: Path) -> None:
+    go(tmp_path, archive)
+    shutil.rmtree(archive / product_name(1).folder)
+    assert go(tmp_path, archive) == all_of("written")
+
+
+def test_a_changed_polygon_recomputes_that_cell(tmp_path: Path, archive: Path) -> None:
+    go(tmp_path, archive)
+    smaller = replace(WEST, polygon=shapely.box(-149.615, 68.625, -149.60, 68.634))
+    assert go(tmp_path, archive, [smaller, EAST]) == all_of("kept") | {"west B04": "written", "west B11": "written"}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"tr": (0.0002, 0.0002)},
+        {"tr": (0.000179663056824, 0.0002)},
+        {"tap": False},
+        {"resampling": "nearest"},
+        {"scl_mask": [0, 1, 2, 3, 8, 9, 10, 11]},
+        {"scl_dilation": {9: 40.0}},
+        {"overwrite": True},
+    ],
+    ids=str,
+)
+def test_a_changed_parameter_or_lattice_recomputes_all(tmp_path: Path, archive: Path, change: dict[str, Any]) -> None:
+    go(tmp_path, archive)
+    assert go(tmp_path, archive, **change) == all_of("written")
+
+
+@pytest.mark.parametrize("change", [{"keep_tmp": True}, {"workers": 3}, {"quicklook": True}], ids=str)
+def test_a_parameter_that_is_none_of_the_pixels_business_recomputes_nothing(
+    tmp_path: Path, archive: Path, change: dict[str, Any]
+) -> None:
+    go(tmp_path, archive)
+    assert go(tmp_path, archive, **change) == all_of("kept")
+
+
+def test_another_version_of_the_software_recomputes(
+    tmp_path: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go(tmp_path, archive)
+    monkeypatch.setattr(records, "__version__", f"{s2sr_core.__version__}.post1")
+    assert go(tmp_path, archive) == all_of("written")
+
+
+def test_moving_the_archive_recomputes_nothing(tmp_path: Path, archive: Path) -> None:
+    go(tmp_path, archive)
+    moved = archive.rename(tmp_path / "elsewhere")
+    assert go(tmp_path, moved) == all_of("kept")
+
+
+def test_counts_asked_for_later_are_written_with_the_same_composites(tmp_path: Path, archive: Path) -> None:
+    go(tmp_path, archive)
+    path = Workspace(tmp_path / "run").composite("west", "B04")
+    before = path.read_bytes()
+    assert go(tmp_path, archive, count=True) == all_of("written")
+    assert path.read_bytes() == before
+    assert go(tmp_path, archive, count=True) == all_of("kept")
+
+
+@pytest.mark.parametrize("lost", ["composite", "record"])
+def test_a_composite_without_its_record_or_a_record_without_its_composite_is_computed_anew(
+    tmp_path: Path, archive: Path, lost: str
+) -> None:
+    go(tmp_path, archive)
+    getattr(Workspace(tmp_path / "run"), lost)("east", "B04").unlink()
+    assert go(tmp_path, archive) == all_of("kept") | {"east B04": "written"}
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"key": 1}', "null", "\x00\xff"])
+def test_a_broken_record_is_none(tmp_path: Path, archive: Path, text: str) -> None:
+    go(tmp_path, archive)
+    Workspace(tmp_path / "run").record("east", "B04").write_text(text)
+    assert go(tmp_path, archive) == all_of("kept") | {"east B04": "written"}
+
+
+def test_when_no_scene_is_left_the_old_composite_goes_and_the_outcome_says_so(tmp_path: Path, archive: Path) -> None:
+    write_scene(archive, product_name(2), WEST_ONLY, np.random.default_rng(5), ("B04", "B11"))
+    far = Gridcell("west", shapely.box(-149.66, 68.625, -149.645, 68.635))
+    assert set(go(tmp_path, archive, [far]).values()) == {"written"}
+    shutil.rmtree(archive / product_name(2).folder)
+    parameters = parameters_for(tmp_path, archive, [far])
+    outcome = run(parameters)["west", "B04"]
+    assert (outcome.status, outcome.path) == ("no scene", None)
+    assert "removed" in outcome.reason
+    assert not Workspace(parameters.work_dir).composite("west", "B04").exists()
+    assert not Workspace(parameters.work_dir).record("west", "B04").exists()
+
+
+def test_the_record_tells_what_a_composite_was_made_of(tmp_path: Path, archive: Path) -> None:
+    go(tmp_path, archive)
+    workspace = Workspace(tmp_path / "run")
+    record = json.loads(workspace.record("west", "B04").read_text())
+    manifest = (archive / product_name(0).folder / "manifest.safe").read_text()
+    inputs = record["made_of"]["inputs"]
+    assert [entry["product"] for entry in inputs] == [str(product_name(0)), str(product_name(1))]
+    for band in ("B04", "SCL"):
+        assert inputs[0][band].partition(":")[2] in manifest.lower()
+    found = pixels(workspace.composite("west", "B04"))
+    assert record["pixels"]["valid"] == (found != -9999).sum()
+
+
+def test_a_failure_while_writing_leaves_no_half_written_composite(
+    tmp_path: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk fills while the second band is written: it fails with its reason, what was there before stays."""
+    go(tmp_path, archive)
+    workspace = Workspace(tmp_path / "run")
+    before = workspace.composite("west", "B11").read_bytes()
+    original = composite._Raster.finish
+
+    def full(self: Any, target: Path) -> None:
+        if "B11" in target.name:
+            target.write_bytes(b"half of it")
+            raise OSError(28, "No space left on device")
+        original(self, target)
+
+    monkeypatch.setattr(composite._Raster, "finish", full)
+    parameters = parameters_for(tmp_path, archive, [WEST], bands=["B04", "B11"], resampling="nearest")
+    outcomes = run(parameters)
+    assert outcomes["west", "B04"].status == "written"
+    failed = outcomes["west", "B11"]
+    assert (failed.status, failed.step) == ("failed", "write")
+    assert "No space left" in failed.reason
+    assert workspace.composite("west", "B11").read_bytes() == before
+    assert [path.name for path in workspace.cell_folder("west").iterdir() if path.name.startswith(".")] == []
+
+
+def test_parameters_travel_as_they_are(tmp_path: Path, archive: Path) -> None:
+    """What the flow is called with gives the same parameters again, also by JSON, as an API would send it."""
+    parameters = parameters_for(tmp_path, archive, [WEST], scl_dilation={9: 40.0}, months="6-8", tiles=["T05WPM"])
+    assert RunParameters(**dict(parameters)) == parameters
+    assert RunParameters.model_validate_json(parameters.model_dump_json()) == parameters
+
+
+def test_what_does_not_read_back_as_written_is_a_failure_and_not_a_composite(
+    tmp_path: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk loses blocks without an error of GDAL's: here the last bytes are lost before the file is closed."""
+    go(tmp_path, archive)
+    workspace = Workspace(tmp_path / "run")
+    before = workspace.composite("west", "B04").read_bytes()
+    monkeypatch.setattr(composite.os, "fsync", lambda fd: os.truncate(f"/proc/self/fd/{fd}", os.fstat(fd).st_size // 2))
+    outcome = run(parameters_for(tmp_path, archive, [WEST], resampling="nearest"))["west", "B04"]
+    assert (outcome.status, outcome.step) == ("failed", "write")
+    assert workspace.composite("west", "B04").read_bytes() == before
+
+
+@pytest.mark.parametrize("left", [0, 100])
+def test_a_composite_that_was_cut_is_computed_anew(tmp_path: Path, archive: Path, left: int) -> None:
+    go(tmp_path, archive)
+    path = Workspace(tmp_path / "run").composite("east", "B04")
+    path.write_bytes(path.read_bytes()[:left])
+    assert go(tmp_path, archive) == all_of("kept") | {"east B04": "written"}
+
+
+@pytest.mark.parametrize("usable", [0, 1])
+def test_a_product_that_fails_today_does_not_cost_the_composite_it_was_part_of(
+    tmp_path: Path, archive: Path, usable: int
+) -> None:
+    """Both scenes or one of them cannot be used: the old composite stays, and the outcome says why it failed."""
+    parameters = parameters_for(tmp_path, archive, [WEST])
+    run(parameters)
+    workspace = Workspace(parameters.work_dir)
+    before = workspace.composite("west", "B04").read_bytes()
+    scenes = [preparation.scene for preparation in prepare(parameters) if preparation.scene]
+    lost = {str(scene.product.name) for scene in scenes[usable:]}
+    (outcome,) = composite_cell(WEST, ["B04"], scenes[:usable], parameters, workspace, 1, lost)
+    assert (outcome.status, outcome.step) == ("failed", "scenes")
+    assert min(lost) in outcome.reason
+    assert workspace.composite("west", "B04").read_bytes() == before
+    changed = parameters.model_copy(update={"resampling": "nearest"})
+    (outcome,) = composite_cell(WEST, ["B04"], scenes[:usable], changed, workspace, 1, lost)
+    assert outcome.status == ("written" if usable else "no scene")
+
+
+def test_a_small_cell_without_any_valid_pixel_is_written(tmp_path: Path) -> None:
+    scl = np.full(GRID.shape, 9, np.uint8)
+    write_product(tmp_path / "archive", product_name(0), GRID, {"B04": np.full(GRID.shape, 500, np.uint16)}, scl)
+    tiny = Gridcell("tiny", shapely.box(-149.601, 68.6295, -149.6, 68.63))
+    outcomes = run(parameters_for(tmp_path, tmp_path / "archive", [WEST, tiny]))
+    for cell_id in ("west", "tiny"):
+        assert (outcomes[cell_id, "B04"].status, outcomes[cell_id, "B04"].valid) == ("written", 0)
+        assert (pixels(outcomes[cell_id, "B04"].path) == -9999).all()

@@ -1,0 +1,253 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import shapely
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from osgeo import osr
+from shapely.affinity import rotate, translate
+
+from s2sr_core.geo import geometry
+from s2sr_core.geo.lattice import Bounds
+
+osr.UseExceptions()
+
+METRES = 111_320.0
+
+
+def parts(outline: shapely.Polygon | shapely.MultiPolygon) -> list[Bounds]:
+    return sorted(part.bounds for part in shapely.get_parts(outline))
+
+
+def positions(*points: tuple[float, float]) -> str:
+    """``lat lon lat lon …`` of points given as lon, lat."""
+    return " ".join(f"{lat!r} {lon!r}" for lon, lat in points)
+
+
+# -------------------------------------------------------------------------------------------------- from positions
+
+
+def test_latitude_comes_before_longitude() -> None:
+    outline = geometry.from_positions("60 10 60 12 61 12 61 10 60 10 ")
+    assert outline is not None
+    assert outline.equals(shapely.box(10, 60, 12, 61))
+
+
+@pytest.mark.parametrize("text", ["60,10 60,12 61,12 61,10 60,10", "\n60 10\t60 12  61 12 61 10\n"])
+def test_commas_line_breaks_and_an_open_ring_are_understood(text: str) -> None:
+    outline = geometry.from_positions(text)
+    assert outline is not None
+    assert outline.equals(shapely.box(10, 60, 12, 61))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "60 10 60 12",
+        "60 10 60 12 61",
+        "60 10 60 12 61 x",
+        "60 10 60 12 nan 12",
+        "60 10 60 12 inf 12",
+        "91 10 60 12 61 12",
+        "60 181 60 12 61 12",
+        "60 10 60 10 60 10 60 10",
+        "60 10 61 11 62 12 60 10",
+        "10 60 10 190 11 190",
+    ],
+)
+def test_what_is_no_ring_with_an_area_is_none(text: str) -> None:
+    assert geometry.from_positions(text) is None
+
+
+def test_a_ring_that_crosses_itself_keeps_its_area() -> None:
+    """A bow tie: two triangles of 0.25."""
+    outline = geometry.from_positions("0 0 1 1 0 1 1 0 0 0")
+    assert outline is not None
+    assert outline.is_valid
+    assert outline.area == pytest.approx(0.5)
+
+
+# ---------------------------------------------------------------------------------------------------- antimeridian
+
+
+@pytest.mark.parametrize(
+    "ring",
+    [
+        [(179, 60), (-178, 60), (-178, 61), (179, 61)],
+        [(-178, 60), (-178, 61), (179, 61), (179, 60)],
+        [(179, 60), (180, 60), (-178, 60), (-178, 61), (180, 61), (179, 61), (179, 60)],
+        [(179, 60), (180, 60), (-180, 60), (-178, 60), (-178, 61), (-180, 61), (180, 61), (179, 61)],
+    ],
+)
+def test_a_ring_across_the_antimeridian_is_cut_into_two_parts(ring: list[tuple[float, float]]) -> None:
+    """However it is written: one degree by one on the west side, two by one on the east."""
+    outline = geometry.from_positions(positions(*ring))
+    assert outline is not None
+    assert parts(outline) == [(-180, 60, -178, 61), (179, 60, 180, 61)]
+    assert outline.area == pytest.approx(3.0)
+
+
+@pytest.mark.parametrize(("lon", "side"), [(180, (179, 60, 180, 61)), (-180, (-180, 60, -179, 61))])
+def test_a_ring_that_ends_on_the_antimeridian_stays_on_its_side(lon: float, side: Bounds) -> None:
+    other = math.copysign(179, lon)
+    outline = geometry.from_positions(positions((other, 60), (lon, 60), (lon, 61), (other, 61)))
+    assert outline is not None
+    assert parts(outline) == [side]
+
+
+@given(
+    st.floats(-180, 180),
+    st.floats(-80, 80),
+    st.floats(0.01, 3),
+    st.floats(0.01, 3),
+    st.floats(0, 90),
+    st.integers(0, 3),
+)
+def test_turning_the_globe_does_not_change_an_outline(
+    lon: float, lat: float, width: float, height: float, angle: float, first: int
+) -> None:
+    """A turned box anywhere, longitudes wrapped: the same area as before, its parts within ±180, none wider than it."""
+    box = rotate(shapely.box(lon - width, lat - height, lon + width, lat + height), angle, "center")
+    corners = list(box.exterior.coords)[:-1]
+    wrapped = [((x + 180) % 360 - 180, y) for x, y in corners[first:] + corners[:first]]
+    outline = geometry.cut_at_antimeridian(wrapped)
+    assert outline.area == pytest.approx(box.area, rel=1e-9)
+    assert -180 <= outline.bounds[0] <= outline.bounds[2] <= 180
+    for part in shapely.get_parts(outline):
+        shifted = [translate(part, turn) for turn in (-360, 0, 360)]
+        assert max(piece.intersection(box).area for piece in shifted) == pytest.approx(part.area, rel=1e-6, abs=1e-9)
+
+
+# -------------------------------------------------------------------------------------------------------------- box
+
+
+def test_a_box_is_one_part_or_with_xmin_beyond_xmax_its_two() -> None:
+    assert parts(geometry.box((10, 60, 12, 61))) == [(10, 60, 12, 61)]
+    assert parts(geometry.box((170, 60, -175, 61))) == [(-180, 60, -175, 61), (170, 60, 180, 61)]
+    assert parts(geometry.box((1, -90, -1, 90))) == [(-180, -90, -1, 90), (1, -90, 180, 90)]
+
+
+def test_a_box_has_no_part_without_area() -> None:
+    assert parts(geometry.box((170, 60, -180, 61))) == [(170, 60, 180, 61)]
+    assert parts(geometry.box((180, 60, -170, 61))) == [(-180, 60, -170, 61)]
+    assert geometry.box((170, 60, -180, 61)).is_valid
+
+
+# -------------------------------------------------------------------------------------------------------- of raster
+
+
+def test_the_outline_of_a_granule_in_utm() -> None:
+    """A full granule, 109.8 km, west of the central meridian (147° W, x = 500 km, scale 0.9996) of zone 6: its eastern
+    edge lies on the meridian, whose degree is 111132.95 − 559.85 cos 2φ + 1.17 cos 4φ metres long."""
+    outline = geometry.of_raster("EPSG:32606", (390_200.0, 20.0, 0.0, 7_700_000.0, 0.0, -20.0), (5490, 5490))
+    on_meridian = [y for x, y in shapely.get_coordinates(outline) if abs(x + 147.0) < 1e-9]
+    assert outline.bounds[2] == pytest.approx(-147.0, abs=1e-9)
+    phi = math.radians((max(on_meridian) + min(on_meridian)) / 2)
+    degree = 111_132.95 - 559.85 * math.cos(2 * phi) + 1.17 * math.cos(4 * phi)
+    assert (max(on_meridian) - min(on_meridian)) * degree == pytest.approx(109_800 / 0.9996, rel=1e-5)
+    assert outline.area * degree * 111_412 * math.cos(phi) == pytest.approx((109_800 / 0.9996) ** 2, rel=0.005)
+
+
+def test_rows_columns_and_rotation_are_not_mixed_up() -> None:
+    """EPSG:4326 itself, 3 rows and 2 columns, rotated by a skew: the corners by hand."""
+    outline = geometry.of_raster("EPSG:4326", (10.0, 1.0, 0.25, 60.0, 0.125, -1.0), (3, 2))
+    corners = [(10, 60), (12, 60.25), (12.75, 57.25), (10.75, 57)]
+    assert outline.symmetric_difference(shapely.Polygon(corners)).area < 1e-12
+
+
+def test_an_outline_follows_edges_that_bend() -> None:
+    """Northern edge of a polar scene: points of the raster's own edge lie on the outline, though not on the chord."""
+    geotransform = (400_000.0, 20.0, 0.0, 9_200_000.0, 0.0, -20.0)
+    outline = geometry.of_raster("EPSG:32606", geotransform, (5490, 10_000))
+    longitude, latitude, _ = geometry.to_wgs84("EPSG:32606").TransformPoint(500_000.0, 9_200_000.0)
+    west, east = (geometry.to_wgs84("EPSG:32606").TransformPoint(x, 9_200_000.0) for x in (400_000.0, 600_000.0))
+    chord = shapely.LineString([west[:2], east[:2]])
+    assert chord.distance(shapely.Point(longitude, latitude)) > 0.02
+    assert outline.exterior.distance(shapely.Point(longitude, latitude)) < 0.0002
+
+
+@pytest.mark.parametrize(("zone", "x"), [(1, 300_000.0), (60, 600_000.0)])
+def test_rasters_of_both_zones_at_the_antimeridian_have_two_parts(zone: int, x: float) -> None:
+    """At 69° N a zone is some 240 km wide: 180° lies 120 km from its central meridian at x = 500 km."""
+    outline = geometry.of_raster(f"EPSG:326{zone:02d}", (x, 20.0, 0.0, 7_700_000.0, 0.0, -20.0), (5490, 5490))
+    west, east = parts(outline)
+    assert (west[0], east[2]) == (-180, 180)
+    assert 0 < west[2] + 180 < 3
+    assert 0 < 180 - east[0] < 3
+    assert outline.area < 4
+
+
+def test_a_southern_zone_lies_south() -> None:
+    outline = geometry.of_raster("EPSG:32706", (500_000.0, 20.0, 0.0, 7_700_000.0, 0.0, -20.0), (100, 100))
+    assert -21 < outline.bounds[1] < outline.bounds[3] < -20
+
+
+def test_the_two_transformations_are_inverse_and_x_comes_first() -> None:
+    x, y, _ = geometry.from_wgs84("EPSG:32606").TransformPoint(-147.0, 68.63)
+    assert x == pytest.approx(500_000.0, abs=1e-6)
+    longitude, latitude, _ = geometry.to_wgs84("EPSG:32606").TransformPoint(x, y)
+    assert (longitude, latitude) == pytest.approx((-147.0, 68.63), abs=1e-9)
+
+
+# ------------------------------------------------------------------------------------------------ polygonal, covers
+
+
+def test_polygonal_keeps_polygons_alone() -> None:
+    line, square = shapely.LineString([(0, 0), (9, 9)]), shapely.box(0, 0, 1, 1)
+    nested = shapely.GeometryCollection(
+        [line, shapely.MultiPolygon([square, shapely.box(2, 2, 3, 3)]), shapely.Point()]
+    )
+    assert parts(geometry.polygonal(nested)) == [(0, 0, 1, 1), (2, 2, 3, 3)]
+    assert geometry.polygonal(shapely.GeometryCollection([line, square])) == square
+    assert geometry.polygonal(line).is_empty
+    assert geometry.union([]).is_empty
+
+
+def shifted(box: shapely.Polygon, east: float, north: float, latitude: float) -> shapely.Polygon:
+    """Moved by metres."""
+    return translate(box, east / METRES / math.cos(math.radians(latitude)), north / METRES)
+
+
+@given(st.floats(0, 2 * math.pi), st.floats(-82, 82), st.floats(0, 480))
+def test_an_outline_moved_by_less_than_the_tolerance_is_covered(direction: float, lat: float, metres: float) -> None:
+    granule = shapely.box(20, lat - 0.5, 22, lat + 0.5)
+    moved = shifted(granule, metres * math.cos(direction), metres * math.sin(direction), lat)
+    assert geometry.covers(granule, moved)
+
+
+@given(st.sampled_from([0, 1, 2, 3]), st.floats(-82, 82), st.floats(520, 50_000))
+def test_an_outline_moved_by_more_is_not(quarter: int, lat: float, metres: float) -> None:
+    """East, north, west, south."""
+    granule = shapely.box(20, lat - 0.5, 22, lat + 0.5)
+    east, north = ((1, 0), (0, 1), (-1, 0), (0, -1))[quarter]
+    assert not geometry.covers(granule, shifted(granule, metres * east, metres * north, lat))
+
+
+def test_covering_is_not_mutual() -> None:
+    whole, half = shapely.box(20, 60, 22, 61), shapely.box(20, 60, 21, 61)
+    assert geometry.covers(whole, half)
+    assert not geometry.covers(half, whole)
+    assert geometry.covers(shapely.union(half, shapely.box(21, 60, 22, 61)), whole)
+
+
+@given(st.floats(-0.01, 0.01), st.floats(0, 400))
+def test_the_antimeridian_is_no_edge(place: float, metres: float) -> None:
+    """Two outlines that end within a kilometre of ±180, on either side of it."""
+    lat = 68.0
+    granule = shapely.box(178, lat, 180 + place, lat + 1)
+    moved = shifted(granule, metres, 0, lat + 0.5)
+    cover, other = (geometry.cut_at_antimeridian(list(box.exterior.coords)) for box in (granule, moved))
+    assert geometry.covers(cover, other)
+    beyond = shifted(granule, metres + 600, 0, lat + 0.5)
+    assert not geometry.covers(cover, geometry.cut_at_antimeridian(list(beyond.exterior.coords)))
+
+
+@given(st.floats(-170, 170), st.floats(-80, 80), st.floats(0.1, 5))
+def test_an_outline_covers_itself_and_not_one_far_away(lon: float, lat: float, width: float) -> None:
+    here = shapely.box(lon, lat, lon + width, lat + 1)
+    assume(here.area > 0)
+    assert geometry.covers(here, here)
+    assert not geometry.covers(here, translate(here, 6, 0) if lon < 0 else translate(here, -6, 0))

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import shapely
+from support.scenes import parameters_for, prepare, product_name, run, write_scene
+
+from s2sr_core.cells.gridcells import Gridcell
+from s2sr_core.composites.composite import Outcome
+from s2sr_core.outputs import indices
+from s2sr_core.outputs.summary import Summary
+from s2sr_core.planning.plan import choose_gridcells
+from s2sr_core.products.safe import find_products
+from s2sr_core.selection.selection import select_products
+from s2sr_core.workspace import Workspace
+from s2sr_sandbox.grid import Grid
+
+CELLS = [
+    Gridcell("a", shapely.box(-149.61, 68.625, -149.60, 68.635)),
+    Gridcell("b", shapely.box(-149.60, 68.625, -149.59, 68.635)),
+]
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    grid = Grid.utm(-149.6, 68.63, 100, zone=5)
+    write_scene(tmp_path / "archive", product_name(0, baseline="05.09"), grid, rng)
+    write_scene(tmp_path / "archive", product_name(1), grid, rng)
+    (tmp_path / "archive" / "S2A_nonsense.SAFE").mkdir()
+    return tmp_path / "archive"
+
+
+def index_of(tmp_path: Path, archive: Path, **changes: Any) -> pd.DataFrame:
+    parameters = parameters_for(tmp_path, archive, CELLS, **changes)
+    workspace = Workspace(parameters.work_dir)
+    candidates = select_products(parameters, choose_gridcells(parameters))
+    preparations = prepare(parameters)
+    by_name = {preparation.product: preparation for preparation in preparations}
+    indices.write_scene_index(workspace.scene_index, candidates, by_name, parameters.bands)
+    indices.write_phase1_errors(workspace.phase1_errors, candidates, preparations)
+    return pd.read_csv(workspace.scene_index, dtype=str, keep_default_na=False).set_index("product")
+
+
+def test_the_scene_index_tells_all_of_a_scene(tmp_path: Path, archive: Path) -> None:
+    row = index_of(tmp_path, archive).loc[str(product_name(0, baseline="05.09"))]
+    expected = {
+        "status": "selected",
+        "mission": "S2A",
+        "tile": "05WPM",
+        "sensing_time": "2019-07-01T21:45:29Z",
+        "relative_orbit": "72",
+        "baseline": "05.09",
+        "offset_B04": "-1000",
+        "offset_source": "XML",
+        "crs": "EPSG:32605",
+        "cells": "a b",
+    }
+    assert {key: row[key] for key in expected} == expected
+    files = dict(entry.split("=") for entry in row["band_files"].split(";"))
+    assert sorted(files) == ["B04", "SCL"]
+    assert all((Path(row["path"]) / file).is_file() for file in files.values())
+    assert shapely.from_wkt(row["footprint"]).contains(shapely.Point(-149.6, 68.63))
+    assert 0 < float(row["valid_share"]) < 1
+
+
+def test_what_was_left_out_is_there_with_its_reason(tmp_path: Path, archive: Path) -> None:
+    table = index_of(tmp_path, archive, end="2019-07-03")
+    assert table.loc[str(product_name(1)), "status"] == "filtered"
+    assert "sensing time" in table.loc[str(product_name(1)), "reason"]
+    assert table.loc["S2A_nonsense", "status"] == "failed"
+    errors = pd.read_csv(Workspace(tmp_path / "run").phase1_errors, keep_default_na=False)
+    assert errors.loc[0, ["product", "band", "step"]].tolist() == ["S2A_nonsense", "", "name"]
+
+
+def test_a_failed_band_is_told_in_the_index_and_among_the_errors(tmp_path: Path, archive: Path) -> None:
+    (image,) = (archive / product_name(1).folder).rglob("*_B04_20m.jp2")
+    image.unlink()
+    table = index_of(tmp_path, archive)
+    assert table.loc[str(product_name(1)), "status"] == "failed"
+    assert "B04" in table.loc[str(product_name(1)), "reason"]
+    errors = pd.read_csv(Workspace(tmp_path / "run").phase1_errors, keep_default_na=False)
+    assert errors[errors["product"] == str(product_name(1))][["band", "step"]].to_numpy().tolist() == [["B04", "files"]]
+
+
+def test_errors_of_an_earlier_run_do_not_stay(tmp_path: Path, archive: Path) -> None:
+    index_of(tmp_path, archive)
+    workspace = Workspace(tmp_path / "run")
+    assert workspace.phase1_errors.exists()
+    for path in find_products(archive):
+        if "nonsense" in path.name:
+            path.rmdir()
+    index_of(tmp_path, archive)
+    assert not workspace.phase1_errors.exists()
+    indices.write_phase2_errors(workspace.phase2_errors, [Outcome("a", "B04", "failed", step="median", reason="x, y")])
+    assert pd.read_csv(workspace.phase2_errors).to_dict("records") == [
+        {"cell_id": "a", "band": "B04", "step": "median", "reason": "x, y"}
+    ]
+    indices.write_phase2_errors(workspace.phase2_errors, [])
+    assert not workspace.phase2_errors.exists()
+
+
+def publish(tmp_path: Path, archive: Path, cells: list[Gridcell], **changes: Any) -> tuple[set[str], set[str]]:
+    """Run and publish; gives the cells in the index, and those that are said to be of another lattice."""
+    parameters = parameters_for(tmp_path, archive, cells, **changes)
+    outcomes = list(run(parameters).values())
+    workspace = Workspace(parameters.work_dir)
+    others = indices.update_composite_index(workspace, outcomes, parameters)
+    summary = Summary.of(len(cells), [], [], outcomes).with_other_lattice(len(others))
+    indices.write_run_record(workspace, parameters, summary.as_record(), others)
+    table = pd.read_csv(workspace.composite_index, dtype=str)
+    for row in table.itertuples():
+        assert (workspace.composites / row.path).exists()
+    return set(table["cell_id"]), {row["cell_id"] for row in others}
+
+
+def test_the_composite_index_keeps_the_cells_of_earlier_runs(tmp_path: Path, archive: Path) -> None:
+    assert publish(tmp_path, archive, CELLS[:1]) == ({"a"}, set())
+    assert publish(tmp_path, archive, CELLS[1:]) == ({"a", "b"}, set())
+
+
+def test_composites_of_another_lattice_are_named_and_left_out(tmp_path: Path, archive: Path) -> None:
+    """Through several runs: they are named as long as they remain, and come back when their lattice does."""
+    assert publish(tmp_path, archive, CELLS) == ({"a", "b"}, set())
+    assert publish(tmp_path, archive, CELLS[:1], tr=(0.0003, 0.0003)) == ({"a"}, {"b"})
+    assert publish(tmp_path, archive, CELLS[:1], tr=(0.0003, 0.0003)) == ({"a"}, {"b"})
+    record = json.loads(Workspace(tmp_path / "run").run_record.read_text())
+    assert record["lattice"] == {"tap": True, "tr": [0.0003, 0.0003]}
+    assert [row["cell_id"] for row in record["other_lattice"]] == ["b"]
+    assert publish(tmp_path, archive, CELLS[:1]) == ({"a", "b"}, set())
+
+
+def test_another_lattice_that_was_overwritten_is_not_named(tmp_path: Path, archive: Path) -> None:
+    publish(tmp_path, archive, CELLS)
+    publish(tmp_path, archive, CELLS[:1], tap=False)
+    assert publish(tmp_path, archive, CELLS, tap=False) == ({"a", "b"}, set())
+
+
+def test_a_killed_run_of_another_lattice_leaves_no_false_row(tmp_path: Path, archive: Path) -> None:
+    """It had written b anew when it was killed; the next run, of a alone, finds that out from b's own record."""
+    publish(tmp_path, archive, CELLS)
+    workspace = Workspace(tmp_path / "run")
+    indices.begin_run(workspace)
+    run(parameters_for(tmp_path, archive, CELLS[1:], tr=(0.0004, 0.0004)))
+    assert publish(tmp_path, archive, CELLS[:1]) == ({"a"}, {"b"})
+
+
+def test_a_row_goes_with_its_composite(tmp_path: Path, archive: Path) -> None:
+    publish(tmp_path, archive, CELLS)
+    shutil.rmtree(Workspace(tmp_path / "run").cell_folder("b"))
+    assert publish(tmp_path, archive, CELLS[:1]) == ({"a"}, set())

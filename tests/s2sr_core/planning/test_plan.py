@@ -1,0 +1,265 @@
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import shapely
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.scenes import parameters_for, prepare, product_name, write_scene
+from support.trees import OLD, content_of, image_path, ring, write_tree
+
+from s2sr_core.cells.gridcells import Gridcell, make_gridcells, write_gridcells
+from s2sr_core.errors import InputError
+from s2sr_core.parameters import RunParameters
+from s2sr_core.planning.plan import (
+    DOWNLOADS,
+    SCL_DOWNLOADS,
+    bytes_of_copies,
+    bytes_to_read,
+    choose_gridcells,
+    composite_units,
+    describe,
+    download_units,
+    scene_units,
+)
+from s2sr_core.products.safe import BANDS, BandFile, Product, band_files, read_product
+from s2sr_core.scenes.scene import Scene
+from s2sr_sandbox.grid import Grid
+
+#: The most task runs of a flow run that design.md allows, over its phases and the handful of other tasks.
+MOST_TASK_RUNS = 1000
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
+    """A real one, to be told of other cells by ``replace``."""
+    folder = tmp_path_factory.mktemp("scene")
+    write_scene(folder / "archive", product_name(), Grid.utm(-149.6, 68.63, 64), np.random.default_rng(0))
+    cell = Gridcell("a", shapely.box(-149.61, 68.625, -149.59, 68.635))
+    [preparation] = prepare(parameters_for(folder, folder / "archive", [cell]))
+    assert preparation.scene is not None
+    return preparation.scene
+
+
+@pytest.fixture(scope="module")
+def product(tmp_path_factory: pytest.TempPathFactory) -> Product:
+    return read_product(write_tree(tmp_path_factory.mktemp("product"), bands=()))
+
+
+def cells_named(count: int) -> list[Gridcell]:
+    return [Gridcell(f"c{number:05d}", shapely.box(0, 0, 1, 1)) for number in range(count)]
+
+
+# ---------------------------------------------------------------------------------------------------------- phase 2
+
+
+@given(st.integers(1, 1200), st.integers(1, 9), st.integers(1, 340))
+def test_each_composite_is_in_one_unit_and_there_is_work_for_all_workers(cells: int, bands: int, workers: int) -> None:
+    named, asked = cells_named(cells), BANDS[:bands]
+    units = composite_units(named, [], asked, workers)
+    made = Counter((cell.cell_id, band) for unit in units for cell, _ in unit.cells for band in unit.bands)
+    assert made == {(cell.cell_id, band): 1 for cell in named for band in asked}
+    assert min(cells * bands, workers) <= len(units) <= 350
+    sizes = [len(unit.cells) for unit in units]
+    assert max(sizes) - min(sizes) <= 1
+
+
+def test_one_cell_and_ten_ranks_keep_nine_busy() -> None:
+    units = composite_units(cells_named(1), [], BANDS, 10)
+    assert [unit.bands for unit in units] == [(band,) for band in BANDS]
+
+
+def test_many_cells_keep_their_bands_together() -> None:
+    """A scene's SCL and coordinates serve all its bands."""
+    units = composite_units(cells_named(100), [], BANDS, 4)
+    assert {unit.bands for unit in units} == {BANDS}
+    assert len(units) == 100
+
+
+def test_neighbours_stay_together_in_the_order_of_the_file() -> None:
+    cells = cells_named(1000)
+    units = composite_units(cells, [], ["B04"], 4)
+    assert [cell for unit in units for cell, _ in unit.cells] == cells
+
+
+def test_a_cell_travels_with_its_own_scenes_in_their_order(scene: Scene) -> None:
+    cells = cells_named(3)
+    one, two = (replace(scene, cells=ids) for ids in (("c00000", "c00002"), ("c00002",)))
+    units = composite_units(cells, [one, two], ["B04"], 1)
+    assert {cell.cell_id: scenes for unit in units for cell, scenes in unit.cells} == {
+        "c00000": (one,),
+        "c00001": (),
+        "c00002": (one, two),
+    }
+
+
+def test_titles_say_what_a_unit_covers() -> None:
+    assert [unit.title for unit in composite_units(cells_named(1), [], ["B02", "B8A"], 1)] == [
+        "cell c00000 B02",
+        "cell c00000 B8A",
+    ]
+    units = composite_units(cells_named(750), [], ["B02", "B8A"], 1)
+    assert units[1].title == "cells 4-6 of 750 (c00003 … c00005) B02 B8A"
+    assert len({unit.title for unit in units}) == len(units)
+
+
+# ---------------------------------------------------------------------------------------------------------- phase 1
+
+
+@pytest.mark.parametrize(
+    ("count", "workers", "units"), [(0, 4, 0), (1, 4, 1), (250, 4, 250), (251, 4, 250), (9000, 4, 250)]
+)
+def test_each_product_is_in_one_unit(product: Product, count: int, workers: int, units: int) -> None:
+    products = [replace(product, path=Path(str(number))) for number in range(count)]
+    made = scene_units(products, [], workers)
+    assert len(made) == units
+    assert [found for unit in made for found, _ in unit.products] == products
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 2000), st.integers(1, 1024))
+def test_downloads_and_both_phases_together_keep_within_the_task_runs_of_a_flow(
+    product: Product, count: int, workers: int
+) -> None:
+    first = scene_units([product] * count, cells_named(1), workers)
+    assert sum(len(unit.products) for unit in first) == count
+    composites = composite_units(cells_named(count + 1), [], BANDS, workers)
+    assert len(first) + len(composites) < MOST_TASK_RUNS - 40
+    scl = download_units([product] * count, (), SCL_DOWNLOADS)  # it looks at their names alone
+    assert sum(len(unit.products) for unit in scl) == count
+    bands = [download_units(unit.products, BANDS, DOWNLOADS // SCL_DOWNLOADS) for unit in scl]
+    assert sum(len(unit.products) for units in bands for unit in units) == count
+    # A look for each unit of SCL, and phase 1 for each of bands.
+    assert 2 * len(scl) + 2 * sum(map(len, bands)) + len(composites) < MOST_TASK_RUNS - 40
+    assert 2 * len(download_units([product] * count, BANDS, DOWNLOADS)) + len(composites) < MOST_TASK_RUNS - 40
+
+
+def test_a_product_travels_with_the_cells_near_it(tmp_path: Path) -> None:
+    near, far = Gridcell("near", shapely.box(-149.5, 68.6, -149.4, 68.7)), Gridcell("far", shapely.box(9, 60, 10, 61))
+    other = OLD.replace("05WPM", "32VNN")
+    products = [read_product(write_tree(tmp_path, bands=()))]
+    products.append(read_product(write_tree(tmp_path, other, footprint=ring(9, 60, 10, 61), bands=())))
+    units = scene_units(products, [near, far], 2)
+    assert [unit.title for unit in units] == [f"scene {OLD}", f"scene {other}"]
+    assert [cells for unit in units for _, cells in unit.products] == [(near,), (far,)]
+
+
+# ------------------------------------------------------------------------------------------------------- gridcells
+
+
+def run_parameters(tmp_path: Path, **changes: Any) -> RunParameters:
+    cells = make_gridcells((-150, 68.5, -149, 69), 0.25)
+    write_gridcells(cells, tmp_path / "cells.csv")
+    (tmp_path / "archive").mkdir(exist_ok=True)
+    defaults: dict[str, Any] = {
+        "bbox": (-149.9, 68.6, -149.6, 68.7),
+        "grid_csv": tmp_path / "cells.csv",
+        "start": "2015-01-01",
+        "end": "2030-01-01",
+        "source": tmp_path / "archive",
+        "work_dir": tmp_path / "run",
+        "bands": ["B02", "B8A"],
+    }
+    return RunParameters(**(defaults | changes))
+
+
+def test_the_cells_of_a_run_share_area_with_its_box(tmp_path: Path) -> None:
+    """Two columns of the lower row; with a box that only touches a cell's edge, one."""
+    ids = [cell.cell_id for cell in choose_gridcells(run_parameters(tmp_path))]
+    assert ids == ["r0634c0120", "r0634c0121"]
+    touching = run_parameters(tmp_path, bbox=(-150, 68.5, -149.75, 68.75))
+    assert [cell.cell_id for cell in choose_gridcells(touching)] == ["r0634c0120"]
+
+
+def test_a_box_beside_every_cell_is_bad_input(tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        choose_gridcells(run_parameters(tmp_path, bbox=(10, 60, 11, 61)))
+    assert caught.value.field == "bbox"
+    assert caught.value.problem == f"meets no gridcell of {tmp_path / 'cells.csv'}"
+    assert str(caught.value).startswith("bbox = '10.0 60.0 11.0 61.0': meets no gridcell of ")
+
+
+# --------------------------------------------------------------------------------------------------------- describe
+
+
+def test_a_plan_counts_cells_products_bytes_and_units_and_writes_nothing(tmp_path: Path) -> None:
+    """Three products of which one is a twin and one has no name; bytes of B02, B8A and SCL by their contents."""
+    for name in (OLD, OLD.replace("001122", "001123")):
+        write_tree(tmp_path / "archive", name)
+    (tmp_path / "archive" / "garbage.SAFE").mkdir()
+    parameters = run_parameters(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    lines = dict(re.findall(r"^(\w+(?: \w+)?) {2,}(.*)$", describe(parameters, 4), re.MULTILINE))
+    assert lines["gridcells"] == "2"
+    assert lines["products"] == "1 of 3 found (1 failed, 1 twin)"
+    assert lines["to read"] == "0.0 MB of B02 B8A and SCL"
+    assert lines["decoded"].startswith("at most ")
+    assert lines["composites"] == "4"
+    assert lines["units"] == "1 of phase 1, 4 of phase 2, on 4 workers"
+    assert sorted(tmp_path.rglob("*")) == before
+    products = [read_product(tmp_path / "archive" / f"{OLD}.SAFE")]
+    assert bytes_to_read(products, parameters.bands) == sum(len(content_of(band)) for band in ("B02", "B8A", "SCL"))
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """As much of a product as the size of copies depends on."""
+
+    name: str
+    footprint: shapely.Polygon | None
+    cloud_cover: float | None = None
+
+
+def test_decoded_copies_are_as_large_as_the_cells_near_a_product_and_no_larger_than_a_granule() -> None:
+    """A cell of 1° by 0.1° at 60° N is 55.66 km by 11.132 km: 2783 by 556.6 pixels of 20 m."""
+    cells = [Gridcell(str(x), shapely.box(x, 59.95, x + 1, 60.05)) for x in range(4)]
+    one, all_of_them = Footprint("one", shapely.box(1.48, 59.99, 1.52, 60.01)), Footprint("all", None)
+    cell = 2783 * 556.6
+    assert bytes_of_copies([one], cells, ["B02"]) == pytest.approx(2 * cell, rel=1e-3)
+    assert bytes_of_copies([one, all_of_them], cells, ["B02", "B03"]) == pytest.approx(4 * 5 * cell, rel=1e-3)
+    assert bytes_of_copies([all_of_them], cells * 10, ["B02"]) == 2 * 5490**2
+
+
+def test_files_that_are_missing_or_not_whole_are_not_counted(tmp_path: Path) -> None:
+    path = write_tree(tmp_path)
+    (path / image_path(OLD, "B02")).unlink()
+    (path / image_path(OLD, "B03")).write_bytes(b"cut")
+    product = read_product(path)
+    assert bytes_to_read([product], ["B02", "B03", "B04"]) == len(content_of("B04")) + len(content_of("SCL"))
+
+
+def test_a_plan_reads_no_image(tmp_path: Path) -> None:
+    """Without a manifest a run hashes them; a plan does not: by the kernel's count of bytes that this process read."""
+
+    def bytes_read() -> int:
+        return int(Path("/proc/self/io").read_text().split()[1])  # rchar
+
+    path = write_tree(tmp_path, manifest=None, bands=("SCL",))
+    size = 50_000_000
+    os.truncate(path / image_path(OLD, "SCL"), size)
+    product = read_product(path)
+    before = bytes_read()
+    assert bytes_to_read([product], []) == size
+    planned = bytes_read()
+    assert isinstance(band_files(product, ("SCL",))["SCL"], BandFile)
+    assert planned - before < size / 10 < size <= bytes_read() - planned
+
+
+def test_a_manifest_that_points_outside_does_not_stop_a_plan(tmp_path: Path) -> None:
+    path = write_tree(tmp_path / "archive")
+    text = (path / "manifest.safe").read_text()
+    (path / "manifest.safe").write_text(text.replace("./GRANULE", "../GRANULE", 1))
+    assert bytes_to_read([read_product(path)], ["B04"]) == 0
+    assert "1 of 1 found" in describe(run_parameters(tmp_path), 2)
+
+
+def test_a_plan_of_an_empty_archive_is_bad_input(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^source = '.*': holds no \.SAFE product; give the folder that holds them"):
+        describe(run_parameters(tmp_path), 2)

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import shapely
+from support.scenes import parameters_for, pixels, prepare, product_name, write_scene
+
+from s2sr_core.cells.gridcells import Gridcell
+from s2sr_core.geo import geometry
+from s2sr_core.geo.gdal_runtime import gdal
+from s2sr_core.geo.lattice import Lattice
+from s2sr_core.scenes.occupancy import kernel_reach, pixels_near
+from s2sr_core.scenes.prepare import scene_scale
+from s2sr_core.scenes.scene import Preparation, SceneGrid
+from s2sr_sandbox.grid import Grid
+
+GRID = Grid.utm(-149.6, 68.63, 100, zone=5)
+OTHER_ZONE = Grid.utm(-149.6, 68.63, 100, zone=6)
+CELL = Gridcell("c", shapely.box(-149.61, 68.625, -149.59, 68.635))
+
+
+def image(archive: Path, band: str) -> Path:
+    (path,) = archive.rglob(f"*_{band}_20m.jp2")
+    return path
+
+
+def write_image(path: Path, pixels: np.ndarray, grid: Grid = GRID, kind: int | None = None, bands: int = 1) -> None:
+    kind = kind or {"uint8": gdal.GDT_Byte, "uint16": gdal.GDT_UInt16}[pixels.dtype.name]
+    path.unlink()
+    raster = gdal.GetDriverByName("GTiff").Create(str(path), pixels.shape[1], pixels.shape[0], bands, kind)
+    raster.SetProjection(grid.crs)
+    raster.SetGeoTransform(grid.geotransform)
+    raster.GetRasterBand(1).WriteArray(pixels)
+    raster.Close()
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    write_scene(tmp_path / "archive", product_name(), GRID, np.random.default_rng(0), ("B04", "B11"))
+    return tmp_path / "archive"
+
+
+def prepared(tmp_path: Path, archive: Path, **changes: object) -> Preparation:
+    """Phase 1 of the one product, without its manifest, whose sizes would tell of a changed image at once."""
+    for manifest in archive.rglob("manifest.safe"):
+        manifest.unlink()
+    (preparation,) = prepare(parameters_for(tmp_path, archive, [CELL], **({"bands": ["B04", "B11"]} | changes)))
+    return preparation
+
+
+def test_a_scene_knows_its_grid_its_cells_and_its_valid_share(tmp_path: Path, archive: Path) -> None:
+    scene = prepared(tmp_path, archive).scene
+    assert scene is not None
+    assert scene.grid.shape == GRID.shape
+    assert scene.grid.geotransform == GRID.geotransform
+    assert scene.cells == ("c",)
+    scl = pixels(image(archive, "SCL"))
+    grid = scene.grid
+    near = pixels_near((CELL,), scene.outline, grid.crs, grid.geotransform, grid.shape, kernel_reach(scene.scale))
+    window = near.window
+    clear = np.isin(scl, (4, 5, 6))[window.y0 : window.y1, window.x0 : window.x1]
+    assert scene.valid_share == clear[near.pixels].mean()
+
+
+def test_the_vrts_lie_where_the_specification_says(tmp_path: Path, archive: Path) -> None:
+    prepared(tmp_path, archive)
+    folder = tmp_path / "run/tmp/rank_1/wgs84_vrt"
+    name = str(product_name())
+    assert sorted(path.name for path in folder.iterdir()) == [
+        f"{name}_{band}_{kind}.vrt" for band in ("B04", "B11") for kind in ("masked", "wgs84")
+    ]
+
+
+def test_a_jp2_that_is_a_vrt_is_not_opened(tmp_path: Path, archive: Path) -> None:
+    """GDAL tells a format by its content; this one would read any file of the user's, or run code."""
+    secret = tmp_path / "secret.tif"
+    image(archive, "B04").rename(secret)
+    path = secret.parent / "archive" / "x"
+    path = (
+        next((archive / product_name().folder).glob("GRANULE/*/IMG_DATA/R20m")) / "T05WPM_20190701T214529_B04_20m.jp2"
+    )
+    gdal.Translate(str(path), str(secret), format="VRT").Close()
+    preparation = prepared(tmp_path, archive)
+    (error,) = preparation.errors
+    assert (error.band, error.step) == ("B04", "open")
+    assert "no JPEG 2000 or GeoTIFF" in error.reason
+    assert preparation.scene is not None
+    assert [band.file.band for band in preparation.scene.bands] == ["B11"]
+
+
+@pytest.mark.parametrize(
+    ("band", "make", "reason"),
+    [
+        ("B04", lambda path: path.write_bytes(b"\x00\x00\x00\x0cjP  \r\n\x87\n" + b"rubbish" * 99), "no JPEG 2000"),
+        ("B04", lambda path: write_image(path, np.ones((50, 100), np.uint16)), "not that of SCL"),
+        (
+            "B04",
+            lambda path: write_image(path, np.ones((100, 100), np.uint16), Grid.utm(-149.6, 68.63, 100, zone=6)),
+            "SCL",
+        ),
+        ("B04", lambda path: write_image(path, np.ones((100, 100), np.uint16), kind=gdal.GDT_Float32), "unsigned"),
+        ("B04", lambda path: write_image(path, np.ones((100, 100), np.uint16), bands=3), "one band"),
+        ("B04", lambda path: path.unlink(), "no 20 m image"),
+    ],
+    ids=["rubbish", "other size", "other zone", "float", "three bands", "missing"],
+)
+def test_a_bad_band_is_an_error_with_its_reason_and_the_others_go_on(
+    tmp_path: Path, archive: Path, band: str, make, reason: str
+) -> None:
+    make(image(archive, band))
+    preparation = prepared(tmp_path, archive)
+    assert [(error.product, error.band) for error in preparation.errors] == [(str(product_name()), band)]
+    assert reason in preparation.errors[0].reason
+    assert preparation.scene is not None
+    assert [ready.file.band for ready in preparation.scene.bands] == ["B11"]
+
+
+@pytest.mark.parametrize("how", ["missing", "rubbish", "uint16"])
+def test_without_scl_a_product_cannot_be_used(tmp_path: Path, archive: Path, how: str) -> None:
+    path = image(archive, "SCL")
+    if how == "missing":
+        path.unlink()
+    elif how == "rubbish":
+        path.write_bytes(b"no image")
+    else:
+        write_image(path, np.full(GRID.shape, 4, np.uint16))
+    preparation = prepared(tmp_path, archive)
+    assert preparation.scene is None
+    assert [error.band for error in preparation.errors] == ["SCL"]
+
+
+def test_a_truncated_jp2_fails_by_its_size(tmp_path: Path, archive: Path) -> None:
+    path = image(archive, "B04")
+    path.write_bytes(path.read_bytes()[:-100])
+    (preparation,) = prepare(parameters_for(tmp_path, archive, [CELL], bands=["B04", "B11"]))
+    assert "truncated" in preparation.errors[0].reason
+
+
+def test_a_scene_across_the_antimeridian_is_warped_on_each_side(tmp_path: Path) -> None:
+    grid = Grid.utm(180.0, 69.3, 100, zone=1)
+    write_scene(tmp_path / "archive", product_name(tile="01WCT"), grid, np.random.default_rng(0))
+    cells = [
+        Gridcell("e", shapely.box(179.99, 69.29, 180, 69.31)),
+        Gridcell("w", shapely.box(-180, 69.29, -179.99, 69.31)),
+    ]
+    parameters = parameters_for(tmp_path, tmp_path / "archive", cells, bbox=(179.9, 69.2, -179.9, 69.4))
+    (preparation,) = prepare(parameters)
+    assert preparation.scene is not None
+    assert sorted(preparation.scene.cells) == ["e", "w"]
+    pieces = preparation.scene.bands[0].pieces
+    assert len(pieces) == 2
+    assert all(piece.window.width < 1000 for piece in pieces)
+
+
+def test_the_scale_of_a_scene_is_lattice_pixels_a_scene_pixel() -> None:
+    """At 60° N a degree of longitude is about half one of latitude: the WGS84 lengths are 55800 and 111412 m."""
+    lattice = Lattice(0.001, 0.001)
+    grid = Grid.utm(-147.0, 60.0, 100, zone=6)
+    x, y = scene_scale(
+        SceneGrid(geometry.spatial_reference(grid.crs).ExportToWkt(), grid.geotransform, grid.shape), lattice
+    )
+    assert x == pytest.approx(20 / 55.80, rel=2e-3)
+    assert y == pytest.approx(20 / 111.41, rel=2e-3)

@@ -1,0 +1,72 @@
+"""A sandbox CDSE over a small archive, and this project's client of it with little patience."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from s2sr_core.sources.cdse.auth import TokenSource
+from s2sr_core.sources.cdse.catalogue import Catalogue, CatalogueProduct
+from s2sr_core.sources.cdse.download import Downloader
+from s2sr_core.sources.cdse.http import Http, Patience
+from s2sr_core.sources.cdse.settings import Credentials
+from s2sr_core.sources.cdse.slots import Slots
+from s2sr_sandbox.archive import make_archive
+from s2sr_sandbox.grid import Grid
+from s2sr_sandbox.server import Sandbox, SandboxSettings, running
+
+QUICK = Patience(attempts=4, first_wait=0.01, longest_wait=0.05)
+
+
+@dataclass(frozen=True)
+class Client:
+    """This project's client, pointed at a sandbox."""
+
+    sandbox: Sandbox
+    http: Http
+    tokens: TokenSource
+    folder: Path
+
+    def catalogue(self, **limits: int) -> Catalogue:
+        return Catalogue(self.http, self.sandbox.catalogue_url, **limits)
+
+    def downloader(self, connections: int = 4) -> Downloader:
+        slots = Slots(self.folder / "slots", connections)
+        return Downloader(self.http, self.sandbox.download_url, self.tokens, slots, self.folder / "imagery_raw")
+
+    def product(self, number: int = 0) -> CatalogueProduct:
+        """The ``number``-th product of the sandbox by name, as its catalogue describes it."""
+        from s2sr_core.sources.cdse.catalogue import parse_entry
+
+        entries = sorted(self.sandbox.catalogue, key=lambda entry: entry.name)
+        product = parse_entry(entries[number].document(attributes=True, assets=False))
+        assert isinstance(product, CatalogueProduct)
+        return product
+
+
+type Connect = Callable[..., Client]
+
+
+@pytest.fixture(scope="session")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Nine products with every oddity, of 64 × 64 pixels in two bands."""
+    folder = tmp_path_factory.mktemp("archive")
+    make_archive(folder, Grid.utm(-149.6, 68.63, 64), seed=3, bands=["B03", "B04"])
+    return folder
+
+
+@pytest.fixture
+def connect(archive: Path, tmp_path: Path) -> Iterator[Connect]:
+    with contextlib.ExitStack() as stack:
+
+        def make(source: object = None, patience: Patience = QUICK, **settings: object) -> Client:
+            sandbox = stack.enter_context(running(source or archive, SandboxSettings(**settings)))
+            http = Http((sandbox.catalogue_url, sandbox.identity_url, sandbox.download_url), patience)
+            credentials = Credentials(sandbox.settings.username, sandbox.password_file)
+            return Client(sandbox, http, TokenSource(http, sandbox.identity_url, credentials), tmp_path)
+
+        yield make

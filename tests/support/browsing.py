@@ -1,0 +1,94 @@
+"""Debian's Chromium, driven through the pages of the service."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.ui import WebDriverWait
+from support.serving import PATIENCE
+
+_FLAGS = (
+    "headless no-sandbox disable-gpu disable-software-rasterizer disable-quic no-first-run "
+    "disable-background-networking disable-component-update "
+    "disable-sync disable-dev-shm-usage hide-scrollbars window-size=1400,1000"
+)
+
+
+@contextmanager
+def browser() -> Iterator[Browser]:
+    """Chromium with a new profile; skips the test where there is none."""
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if chromium is None or driver is None:
+        pytest.skip("chromium and chromedriver (Debian's packages chromium and chromium-driver) are not installed")
+    with TemporaryDirectory() as profile:
+        options = webdriver.ChromeOptions()
+        options.binary_location = chromium
+        for flag in (*_FLAGS.split(), f"user-data-dir={profile}"):
+            options.add_argument(f"--{flag}")
+        with webdriver.Chrome(options=options, service=webdriver.ChromeService(driver)) as opened:
+            opened.set_page_load_timeout(PATIENCE)
+            yield Browser(opened)
+
+
+class Browser:
+    """Looks at pages as a person does: by the words on them."""
+
+    def __init__(self, driver: webdriver.Chrome) -> None:
+        self.driver = driver
+
+    def open(self, url: str) -> None:
+        self.driver.get(url)
+
+    def see(self, xpath: str) -> WebElement:
+        """The first element that is to be seen, once there is one."""
+
+        def visible(driver: webdriver.Chrome) -> WebElement | None:
+            return next((one for one in driver.find_elements(By.XPATH, xpath) if one.is_displayed()), None)
+
+        found: WebElement = WebDriverWait(self.driver, PATIENCE, ignored_exceptions=[Exception]).until(
+            visible, f"never seen: {xpath}"
+        )
+        return found
+
+    def text(self, words: str) -> WebElement:
+        return self.see(f"//*[normalize-space(.)={words!r} and not(*[normalize-space(.)={words!r}])]")
+
+    def field(self, name: str) -> WebElement:
+        """The box below the label ``name`` of a form."""
+        label = f"//*[normalize-space(text())={name!r}]"
+        return self.see(f"{label}/ancestor::*[.//textarea or .//input][1]//*[self::textarea or self::input]")
+
+    def fill(self, name: str, value: str) -> None:
+        box = self.field(name)
+        self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", box)
+        box.send_keys(Keys.CONTROL, "a")
+        box.send_keys(value)
+
+    def click(self, words: str) -> None:
+        """By script: a message that slides over the page would take a click of the mouse."""
+        self.driver.execute_script("arguments[0].click()", self.text(words))
+
+    def picture(self) -> tuple[str, int, int]:
+        """Source and size in pixels of the picture of a page, once it is drawn."""
+
+        def drawn(driver: webdriver.Chrome) -> tuple[str, int, int] | None:
+            for image in driver.find_elements(By.TAG_NAME, "img"):
+                size = (int(image.get_property("naturalWidth") or 0), int(image.get_property("naturalHeight") or 0))
+                if all(size) and image.is_displayed():
+                    return str(image.get_attribute("src")), *size
+            return None
+
+        found: tuple[str, int, int] = WebDriverWait(self.driver, PATIENCE, ignored_exceptions=[Exception]).until(drawn)
+        return found
+
+    def keep(self, path: Path) -> None:
+        self.driver.save_screenshot(str(path))

@@ -1,0 +1,32 @@
+"""Little rasters on a lattice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from osgeo import gdal, osr
+
+from s2sr_core.geo.lattice import Lattice, Window
+
+NODATA = -9999.0
+
+
+def raster(path: Path, window: Window, values: np.ndarray, lattice: Lattice) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    kind, nodata = (gdal.GDT_Float32, NODATA) if values.dtype == np.float32 else (gdal.GDT_UInt16, 65535)
+    dataset = gdal.GetDriverByName("GTiff").Create(str(path), window.width, window.height, 1, kind)
+    reference = osr.SpatialReference()
+    reference.ImportFromEPSG(4326)
+    dataset.SetProjection(reference.ExportToWkt())
+    dataset.SetGeoTransform(lattice.geotransform(window))
+    dataset.GetRasterBand(1).SetNoDataValue(nodata)
+    dataset.GetRasterBand(1).WriteArray(values)
+    dataset.Close()
+    return path
+
+
+def read(path: Path) -> np.ndarray:
+    with gdal.Open(str(path)) as dataset:
+        pixels: np.ndarray = dataset.ReadAsArray()
+        return pixels

@@ -1,0 +1,61 @@
+"""The pictures of docs/service.md: ``make screenshots``."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+from support.browsing import Browser, browser
+from support.serving import ROOT, Service
+
+IMAGES = ROOT / "docs" / "images"
+#: Seconds that a page is given to draw what it fetched.
+_SETTLE = 5.0
+
+
+def main() -> None:
+    """Start the service in a folder of its own, make the runs that are shown, and keep four pages."""
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copy(ROOT / "prefect.yaml", folder)
+        service = Service(Path(folder))
+        service.start()
+        try:
+            with browser() as chromium:
+                _take(service, chromium)
+        finally:
+            service.stop()
+
+
+def _take(service: Service, chromium: Browser) -> None:
+    deployment = service.deployment("s2sr-pipeline/local")["id"]
+    chromium.open(f"{service.url}/deployments/deployment/{deployment}/run")
+    chromium.text("Parameters")
+    _keep(chromium, "form")
+    run = service.trigger("s2sr-pipeline/local")
+    campaign = service.trigger("campaign/campaign")
+    service.ended(run)
+    chromium.open(f"{service.url}/runs/flow-run/{run}")
+    chromium.click("Artifacts")
+    chromium.text("valid-counts")
+    _keep(chromium, "run")
+    counts = service.artifacts(run)["valid-counts"]["id"]
+    chromium.open(f"{service.url}/artifacts/artifact/{counts}")
+    chromium.picture()
+    _keep(chromium, "counts")
+    while not [entry for entry in [service.artifacts(campaign)["blocks-map"]] if " 2 done" in entry["description"]]:
+        time.sleep(0.5)
+    chromium.open(f"{service.url}/artifacts/artifact/{service.artifacts(campaign)['blocks-map']['id']}")
+    chromium.picture()
+    _keep(chromium, "campaign")
+    service.ended(campaign)
+
+
+def _keep(chromium: Browser, name: str) -> None:
+    time.sleep(_SETTLE)
+    chromium.keep(IMAGES / f"service-{name}.png")
+
+
+if __name__ == "__main__":
+    main()
