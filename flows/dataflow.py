@@ -36,7 +36,7 @@ from s2sr_core.scenes.scene import Preparation, Scene
 from s2sr_core.selection.candidates import Candidate, Described, Download
 from s2sr_core.workspace import Workspace
 from tasks.composites import composite_cells
-from tasks.products import download_products, note_spared
+from tasks.products import download_products, note_not_needed
 from tasks.reports import begin_composites, write_scene_index
 from tasks.scenes import classify_scenes, prepare_scene
 
@@ -113,11 +113,11 @@ class Course:
         self._looks.submit(scene_unit(self._downloaded(downloads), self._schedule.cells_near))
 
     def _download_bands(self, preparations: list[Preparation]) -> None:
-        """Of scenes that are needed; spared ones are done, and so are those that failed."""
+        """Download the bands of scenes that are needed; the others are done, and so are those that failed."""
         needed = [
             preparation.scene
             for preparation in preparations
-            if preparation.scene is not None and not preparation.scene.is_spared
+            if preparation.scene is not None and not preparation.scene.is_not_needed
         ]
         names = [str(scene.product.name) for scene in needed]
         self._classified |= dict(zip(names, needed, strict=True))
@@ -171,7 +171,7 @@ class Course:
     def _report_products(self) -> None:
         self._preparations.sort(key=lambda preparation: preparation.product)
         if not self.parameters.is_offline:
-            note_spared(self.parameters, quote(self._preparations))
+            note_not_needed(self.parameters, quote(self._preparations))
         candidates = sorted(self._on_disk.values(), key=lambda candidate: candidate.title)
         write_scene_index(self.parameters, quote(candidates), quote(self._preparations))
 

@@ -272,7 +272,7 @@ class RunParameters(BaseModel):
         return self.source or Workspace(self.work_dir).imagery_raw
 
     @property
-    def spares_scenes(self) -> bool:
+    def may_lack_bands(self) -> bool:
         """Whether bands may be missing of products whose SCL masks all that the selected cells see of them."""
         return self.scl_first and self.source is None
 

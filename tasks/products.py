@@ -19,7 +19,7 @@ from s2sr_core.selection.candidates import Candidate, Download
 from s2sr_core.sources.cdse import client
 from s2sr_core.sources.cdse.catalogue import CatalogueProduct
 from s2sr_core.sources.cdse.query import query_products as query
-from s2sr_core.sources.cdse.query import update_spared, write_manifest
+from s2sr_core.sources.cdse.query import update_not_needed, write_manifest
 from s2sr_core.workspace import Workspace
 from tasks.partly_failed import PartlyFailedError
 from tasks.settings import COMMON, INDEX_TIMEOUT, UNIT_TIMEOUT
@@ -34,11 +34,11 @@ def query_products(parameters: RunParameters, cells: Sequence[Gridcell]) -> list
     return candidates
 
 
-@task(name="note-spared", tags={"s2sr", "download"}, **COMMON, **INDEX_TIMEOUT)
-def note_spared(parameters: RunParameters, preparations: Sequence[Preparation]) -> None:
-    """Say in ``indices/query_manifest.csv`` which products were spared, why, and how many bytes that saved."""
+@task(name="note-not-needed", tags={"s2sr", "download"}, **COMMON, **INDEX_TIMEOUT)
+def note_not_needed(parameters: RunParameters, preparations: Sequence[Preparation]) -> None:
+    """Say in ``indices/query_manifest.csv`` which products are not needed, why, and how many bytes that saved."""
     scenes = [preparation.scene for preparation in preparations if preparation.scene is not None]
-    update_spared(Workspace(parameters.work_dir).query_manifest, [scene for scene in scenes if scene.is_spared])
+    update_not_needed(Workspace(parameters.work_dir).query_manifest, [scene for scene in scenes if scene.is_not_needed])
 
 
 def _may_pass(task: Task[..., object], task_run: TaskRun, state: State[object]) -> bool:

@@ -46,7 +46,7 @@ class Outcome:
     Attributes
     ----------
     status: ``written`` now, ``kept`` because it was up to date, ``no scene`` covers the cell, or ``failed``.
-    scenes: how many scenes meet the cell, spared ones among them.
+    scenes: how many scenes meet the cell, including those whose bands are not needed.
     owned, valid: pixels of the cell, and those of them with a value.
     step, reason: what failed, and why.
     """
@@ -130,7 +130,7 @@ class _Job:
             record = {
                 "key": key,
                 "made_of": made_of,
-                "spared": [str(scene.product.name) for scene, _ in self.inputs if scene.is_spared],
+                "not_needed": [str(scene.product.name) for scene, _ in self.inputs if scene.is_not_needed],
                 "pixels": self._compute(),
                 "bytes": {path.name: path.stat().st_size for path in self._files()},
                 "engine": self.parameters.engine,
@@ -206,7 +206,7 @@ class _Job:
 
     def _layers(self) -> Iterator[Layer]:
         for scene, scene_band in self.inputs:
-            if not scene.is_spared and (piece := scene_band.piece_for(self.lattice, self.window)):
+            if not scene.is_not_needed and (piece := scene_band.piece_for(self.lattice, self.window)):
                 yield Layer(piece, scene.grid, scene.scale, copy_of(scene, scene_band, self.workspace))
 
     def _compute(self) -> dict[str, int]:

@@ -75,7 +75,7 @@ def decode_ahead(scene: Scene, resampling: str, workspace: Workspace) -> None:
     An image that cannot be decoded is left to the cells, which say so.
     """
     copies = [copy for band in scene.bands if (copy := copy_of(scene, band, workspace)) is not None]
-    if scene.is_spared or not _four_samples_do(resampling, scene.scale):
+    if scene.is_not_needed or not _four_samples_do(resampling, scene.scale):
         return
     for copy in copies:
         try:

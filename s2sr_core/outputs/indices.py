@@ -91,7 +91,7 @@ def _scene_row(candidate: Candidate[Product], preparation: Preparation | None, b
 
 
 def _prepared_columns(scene: Scene) -> dict[str, Any]:
-    files = [scene.scl, *(band.file for band in scene.bands if not scene.is_spared)]
+    files = [scene.scl, *(band.file for band in scene.bands if not scene.is_not_needed)]
     columns = {
         "valid_share": round(scene.valid_share, 6),
         "cells": " ".join(scene.cells),
@@ -100,8 +100,8 @@ def _prepared_columns(scene: Scene) -> dict[str, Any]:
     }
     if not scene.cells:
         columns |= {"status": "no cell", "reason": "its images touch no selected gridcell"}
-    elif scene.is_spared:
-        columns |= {"status": "spared", "reason": scene.spared_because}
+    elif scene.is_not_needed:
+        columns |= {"status": "not needed", "reason": scene.not_needed_because}
     return columns
 
 

@@ -20,8 +20,8 @@ class Summary:
     ----------
     cells, products, selected: selected cells, products found, and those of them that count.
     downloaded: bytes that came.
-    scenes: products prepared to be used, or spared.
-    spared, spared_bytes: those of them whose bands SCL makes needless, and the bytes that did not come for it.
+    scenes: products prepared, including those whose bands are not needed.
+    not_needed, bytes_not_needed: scenes whose bands SCL masks completely, and the bytes not downloaded for them.
     failed_products: products that could not be used, wholly or in a band.
     written, kept, no_scene, failed: composites by what became of them.
     owned, valid: pixels of the cells, over all composites that are there, and those with a value.
@@ -34,8 +34,8 @@ class Summary:
     failed_products: int
     downloaded: int = 0
     scenes: int = 0
-    spared: int = 0
-    spared_bytes: int = 0
+    not_needed: int = 0
+    bytes_not_needed: int = 0
     written: int = 0
     kept: int = 0
     no_scene: int = 0
@@ -65,8 +65,8 @@ class Summary:
             failed_products=len(failed),
             downloaded=sum(download.size for download in downloads),
             scenes=len(scenes),
-            spared=sum(scene.is_spared for scene in scenes),
-            spared_bytes=sum(scene.spared_bytes() for scene in scenes),
+            not_needed=sum(scene.is_not_needed for scene in scenes),
+            bytes_not_needed=sum(scene.bytes_not_needed() for scene in scenes),
             written=by_status["written"],
             kept=by_status["kept"],
             no_scene=by_status["no scene"],
@@ -121,8 +121,9 @@ class Summary:
             text += f"; {100 * self.valid_share:.1f} % of their pixels are valid"
         if self.downloaded:
             text += f"; {self.downloaded / 1e6:.1f} MB downloaded"
-        if self.spared:
-            text += f"; {counted(self.spared, 'scene')} spared by SCL, {self.spared_bytes / 1e6:.1f} MB not needed"
+        if self.not_needed:
+            saved = f"{self.bytes_not_needed / 1e6:.1f} MB saved"
+            text += f"; {counted(self.not_needed, 'scene')} not needed (masked by SCL), {saved}"
         if self.failed_products:
             text += f"; {counted(self.failed_products, 'product')} failed"
         if self.other_lattice:

@@ -42,14 +42,14 @@ _Target = tuple[str, Lattice, Window]
 def classify_product(
     product: Product, cells: Sequence[Gridcell], parameters: RunParameters, workspace: Workspace, rank: int
 ) -> Preparation:
-    """Look at SCL alone: the scene without its bands, or the whole of it where these are spared.
+    """Look at SCL alone: the scene without its bands, or the complete scene if its bands are not needed.
 
     What is wrong with the product ends up in the result.
     """
     try:
         scene = _classified(product, cells, parameters, workspace)
-        if scene.is_spared:
-            return _spared(scene, cells, parameters, workspace.vrts(rank))
+        if scene.is_not_needed:
+            return _not_needed(scene, cells, parameters, workspace.vrts(rank))
     except ProductError as error:
         return Preparation(str(product.name), None, (error,))
     except RuntimeError as error:  # what GDAL raises
@@ -72,7 +72,7 @@ def prepare_product(
     """
     if scene is None:
         classified = classify_product(product, cells, parameters, workspace, rank)
-        if classified.scene is None or classified.scene.is_spared:
+        if classified.scene is None or classified.scene.is_not_needed:
             return classified
         scene = classified.scene
     name, grid, scl, folder = str(product.name), scene.grid, scene.scl, workspace.vrts(rank)
@@ -120,7 +120,7 @@ def prepare_product(
 
 
 def _classified(product: Product, cells: Sequence[Gridcell], parameters: RunParameters, workspace: Workspace) -> Scene:
-    """The scene by SCL alone: grid, outline, cells, what counts of it and whether it is spared; no bands yet."""
+    """The scene by SCL alone: grid, outline, cells, which pixels count, whether its bands are needed."""
     name = str(product.name)
     scl = _found(band_files(product, (SCL,))[SCL])
     grid = _open_grid(name, scl)
@@ -146,7 +146,7 @@ def _classified(product: Product, cells: Sequence[Gridcell], parameters: RunPara
         valid_share,
         cells=tuple(cell.cell_id for cell in touched),
         bands=(),
-        is_spared=parameters.spares_scenes and valid_share == 0,
+        is_not_needed=parameters.may_lack_bands and valid_share == 0,
     )
 
 
@@ -172,8 +172,8 @@ def _counts(
     return clear, share
 
 
-def _spared(scene: Scene, cells: Sequence[Gridcell], parameters: RunParameters, folder: Path) -> Preparation:
-    """A spared scene with its bands as the manifest lists them: they are inputs of composites that add no value."""
+def _not_needed(scene: Scene, cells: Sequence[Gridcell], parameters: RunParameters, folder: Path) -> Preparation:
+    """A scene that is not needed; its bands, as the manifest lists them, are inputs that add no value."""
     files = band_files(scene.product, tuple(parameters.bands), there=False)
     targets = _targets(scene, cells, parameters)
     found = [file for file in files.values() if isinstance(file, BandFile)]

@@ -67,7 +67,7 @@ class Scene:
     valid_share: share of its pixels in and beside the selected cells that SCL leaves unmasked, 0 … 1.
     cells: ids of the selected cells that share area with the outline.
     bands: those that can be used.
-    is_spared: whether its bands are left out, and need not be there, because SCL masks all that its cells see of it.
+    is_not_needed: whether its bands may be missing, because SCL masks all that its cells see of it.
         Its ``bands`` are then as the product lists them, and none of their VRTs is written.
     """
 
@@ -80,20 +80,20 @@ class Scene:
     valid_share: float
     cells: tuple[str, ...]
     bands: tuple[SceneBand, ...]
-    is_spared: bool = False
+    is_not_needed: bool = False
 
     def band(self, name: str) -> SceneBand | None:
         return next((band for band in self.bands if band.file.band == name), None)
 
     @property
-    def spared_because(self) -> str:
-        """Why it is spared."""
+    def not_needed_because(self) -> str:
+        """Why its bands are not needed."""
         seen = "SCL leaves none of its pixels unmasked in the selected gridcells"
         return seen if self.cells else "its images touch no selected gridcell"
 
-    def spared_bytes(self) -> int:
-        """Size of the bands that are not there because it is spared."""
-        return sum(band.file.size for band in self.bands if self.is_spared and not band.file.path.exists())
+    def bytes_not_needed(self) -> int:
+        """Size of the bands that are not there because they are not needed."""
+        return sum(band.file.size for band in self.bands if self.is_not_needed and not band.file.path.exists())
 
 
 @dataclass(frozen=True, slots=True)

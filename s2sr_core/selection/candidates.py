@@ -11,7 +11,7 @@ from shapely import MultiPolygon, Polygon
 from s2sr_core.products.names import ProductName
 from s2sr_core.products.safe import Product
 
-Status = Literal["selected", "filtered", "offline", "duplicate", "twin", "no cell", "spared", "failed"]
+Status = Literal["selected", "filtered", "offline", "duplicate", "twin", "no cell", "not needed", "failed"]
 
 
 class Described(Protocol):

@@ -90,19 +90,19 @@ def test_from_the_catalogue_to_composites_and_again_without_a_byte(
     assert state.is_completed(), state.message
     workspace = Workspace(chosen.work_dir)
     manifest = pd.read_csv(workspace.query_manifest, keep_default_na=False).set_index("product")
-    assert manifest["status"].value_counts().to_dict() == {"selected": 6, "spared": 1, "duplicate": 1, "twin": 1}
-    spared = manifest[manifest["status"] == "spared"]
-    assert spared["reason"].tolist() == ["SCL leaves none of its pixels unmasked in the selected gridcells"]
-    (missing,) = (archive / f"{spared.index[0]}.SAFE").rglob("*_B04_20m.jp2")
-    assert spared["bytes_saved"].astype(int).tolist() == [missing.stat().st_size]
-    assert f"1 scene spared by SCL, {missing.stat().st_size / 1e6:.1f} MB not needed" in str(state.message)
-    assert not [path for path in values(sandbox) if spared.index[0] in path and "_B04_" in path]
+    assert manifest["status"].value_counts().to_dict() == {"selected": 6, "not needed": 1, "duplicate": 1, "twin": 1}
+    not_needed = manifest[manifest["status"] == "not needed"]
+    assert not_needed["reason"].tolist() == ["SCL leaves none of its pixels unmasked in the selected gridcells"]
+    (missing,) = (archive / f"{not_needed.index[0]}.SAFE").rglob("*_B04_20m.jp2")
+    assert not_needed["bytes_saved"].astype(int).tolist() == [missing.stat().st_size]
+    assert f"1 scene not needed (masked by SCL), {missing.stat().st_size / 1e6:.1f} MB saved" in str(state.message)
+    assert not [path for path in values(sandbox) if not_needed.index[0] in path and "_B04_" in path]
     kinds = ["B04" if "_B04_" in path else "SCL" for path in values(sandbox)]
     assert kinds.index("B04") > len(kinds) - 1 - kinds[::-1].index("SCL")  # SCL of all, then the first band
     assert sandbox.connections_high_water <= 2
     assert sandbox.logins == 1
     assert sorted(path.name for path in workspace.imagery_raw.iterdir()) == sorted(
-        f"{name}.SAFE" for name in manifest.index[manifest["status"].isin(["selected", "spared"])]
+        f"{name}.SAFE" for name in manifest.index[manifest["status"].isin(["selected", "not needed"])]
     )
     from_archive = run(chosen.model_copy(update={"source": archive, "work_dir": tmp_path / "archive run"}))
     for (cell_id, band), outcome in from_archive.items():
@@ -112,8 +112,8 @@ def test_from_the_catalogue_to_composites_and_again_without_a_byte(
         plain = read_record(Workspace(tmp_path / "archive run").record(cell_id, band))
         assert record is not None
         assert plain is not None
-        assert record["key"] == plain["key"]  # of a run that spares none
-        assert record["spared"] == spared.index.tolist()
+        assert record["key"] == plain["key"]  # of a run that downloads every band
+        assert record["not_needed"] == not_needed.index.tolist()
 
     sandbox.clear_requests()
     again = go(chosen).result()
@@ -148,7 +148,7 @@ def test_each_stage_runs_alone_and_composite_needs_no_network(tmp_path: Path, sa
     assert len(list(workspace.imagery_raw.rglob("*_B04_20m.jp2"))) == 6
     assert not list(workspace.composites.iterdir())
     statuses = pd.read_csv(workspace.scene_index)["status"].tolist()
-    assert (statuses.count("selected"), statuses.count("spared")) == (6, 1)
+    assert (statuses.count("selected"), statuses.count("not needed")) == (6, 1)
 
     sandbox.clear_requests()
     state = go(chosen.model_copy(update={"stage": "composite"}))
@@ -157,8 +157,8 @@ def test_each_stage_runs_alone_and_composite_needs_no_network(tmp_path: Path, sa
     assert workspace.composite("a", "B04").exists()
     index = pd.read_csv(workspace.scene_index, keep_default_na=False).set_index("status")
     assert index.loc["selected", "reason"].tolist() == [""] * 6
-    assert index.loc["spared", "reason"] == "SCL leaves none of its pixels unmasked in the selected gridcells"
-    assert index.loc["spared", "band_files"].count("=") == 1
+    assert index.loc["not needed", "reason"] == "SCL leaves none of its pixels unmasked in the selected gridcells"
+    assert index.loc["not needed", "band_files"].count("=") == 1
 
 
 def test_bands_come_when_a_later_run_needs_them_and_what_is_there_is_not_asked_for_again(
@@ -175,7 +175,7 @@ def test_bands_come_when_a_later_run_needs_them_and_what_is_there_is_not_asked_f
         ([north, south], {"scl_first": False}, 0, 1, 0),
         ([north, south], {}, 1, 0, 0),
     ]
-    for cells, changes, spared, bands, written in steps:
+    for cells, changes, not_needed, bands, written in steps:
         write_gridcells(cells, chosen.grid_csv)
         sandbox.clear_requests()
         summary = go(chosen.model_copy(update=changes)).result()
@@ -183,9 +183,9 @@ def test_bands_come_when_a_later_run_needs_them_and_what_is_there_is_not_asked_f
         asked = values(sandbox)
         assert len([path for path in asked if "_B04_" in path]) == bands
         assert len(asked) - bands in (21, 0)  # manifest, metadata and SCL of seven, in the first run alone
-        assert (summary.spared, summary.written, summary.kept) == (spared, written, len(cells) - written)
+        assert (summary.not_needed, summary.written, summary.kept) == (not_needed, written, len(cells) - written)
         statuses = pd.read_csv(workspace.query_manifest)["status"].tolist()
-        assert (statuses.count("spared"), statuses.count("selected")) == (spared, 7 - spared)
+        assert (statuses.count("not needed"), statuses.count("selected")) == (not_needed, 7 - not_needed)
 
 
 def test_a_cell_is_composited_while_products_of_another_are_under_way(

@@ -40,8 +40,10 @@ _COLUMNS = (
     "bytes_saved",
     "footprint",
 )
-#: What becomes of products that are to be had; which of the two SCL settles, anew in each run.
-_WANTED = ("selected", "spared")
+#: Statuses of a product whose bands are not needed, because SCL masks them; earlier versions wrote "spared".
+_NOT_NEEDED = ("not needed", "spared")
+#: Statuses of products that can be downloaded; each run decides from SCL which of the two it is.
+_WANTED = ("selected", *_NOT_NEEDED)
 
 
 def query_products(
@@ -126,7 +128,7 @@ def _row(candidate: Candidate[CatalogueProduct]) -> dict[str, Any]:
 
 
 def read_manifest(path: Path) -> list[Candidate[CatalogueProduct]]:
-    """The products of a query manifest that count, spared ones among them: another selection may need their bands.
+    """The products of a query manifest that count, including those not needed: another selection may need their bands.
 
     Raises
     ------
@@ -150,16 +152,16 @@ def read_manifest(path: Path) -> list[Candidate[CatalogueProduct]]:
         raise InputError("stage", "download", f"cannot read {path} ({error})", "run --stage query again") from error
 
 
-def update_spared(path: Path, scenes: Sequence[Scene]) -> None:
-    """Mark ``scenes`` in a query manifest as spared, with the reason and the bytes saved, and no other product."""
+def update_not_needed(path: Path, scenes: Sequence[Scene]) -> None:
+    """Mark ``scenes`` in a query manifest as not needed, with the reason and the bytes saved, and no other product."""
     table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    table.loc[table["status"].str.strip() == "spared", ["status", "reason"]] = "selected", ""
+    table.loc[table["status"].str.strip().isin(_NOT_NEEDED), ["status", "reason"]] = "selected", ""
     table["bytes_saved"] = ""
-    spared = {str(scene.product.name): scene for scene in scenes}
-    for index in table.index[table["product"].isin(spared) & (table["status"].str.strip() == "selected")]:
-        scene = spared[str(table.loc[index, "product"])]
+    not_needed = {str(scene.product.name): scene for scene in scenes}
+    for index in table.index[table["product"].isin(not_needed) & (table["status"].str.strip() == "selected")]:
+        scene = not_needed[str(table.loc[index, "product"])]
         columns = ["status", "reason", "bytes_saved"]
-        table.loc[index, columns] = "spared", scene.spared_because, str(scene.spared_bytes())
+        table.loc[index, columns] = "not needed", scene.not_needed_because, str(scene.bytes_not_needed())
     with written_beside(path) as temporary:
         table.to_csv(temporary, index=False)
 

@@ -234,14 +234,14 @@ def test_a_cell_that_does_not_see_a_scene_has_no_pixel_of_it(tmp_path: Path, res
     parameters = parameters_for(tmp_path, tmp_path / "archive", cells, resampling=resampling, tr=(tr, tr))
     valid = {cell_id: outcome.valid > 0 for (cell_id, _), outcome in run(parameters).items()}
     chosen = parameters.model_copy(update={"source": None})
-    spared = {
-        cell.cell_id: prepared(chosen, tmp_path / "archive", [cell])[0].scene.is_spared  # type: ignore[union-attr]
+    not_needed = {
+        cell.cell_id: prepared(chosen, tmp_path / "archive", [cell])[0].scene.is_not_needed  # type: ignore[union-attr]
         for cell in cells
     }
-    assert not [cell_id for cell_id in valid if valid[cell_id] and spared[cell_id]]
+    assert not [cell_id for cell_id in valid if valid[cell_id] and not_needed[cell_id]]
     assert any(valid.values())
     if resampling != "cubic":  # whose kernel reaches 40 pixels here
-        assert any(spared.values())
+        assert any(not_needed.values())
 
 
 def prepared(parameters: RunParameters, archive: Path, cells: Sequence[Gridcell]) -> list[Preparation]:
@@ -267,7 +267,7 @@ def composited(parameters: RunParameters, archive: Path, cell: Gridcell) -> tupl
 
 @pytest.mark.parametrize("seen_ones", [0, 2])
 def test_with_and_without_the_spared_scenes_pixels_and_key_are_the_same(tmp_path: Path, seen_ones: int) -> None:
-    """Also where every scene is spared; a spared one needs no band on disk, and without scl_first it does."""
+    """Also if no scene is needed; such a scene needs no band on disk, and without scl_first it does."""
     cell = cell_of_pixels(GRID, (85, 140), (20, 100))
     archive = tmp_path / "imagery"
     masked = product_name(9)
@@ -281,12 +281,12 @@ def test_with_and_without_the_spared_scenes_pixels_and_key_are_the_same(tmp_path
     band.unlink()
     on = composited(plain, archive, cell)
     assert on[0]["key"] == off[0]["key"]
-    assert (on[0]["spared"], off[0]["spared"]) == ([str(masked)], [])
+    assert (on[0]["not_needed"], off[0]["not_needed"]) == ([str(masked)], [])
     for one, other in zip(on[1], off[1], strict=True):
         assert np.array_equal(pixels(one), pixels(other))
-    spared = prepared(plain, archive, [cell])[-1].scene
-    assert spared is not None
-    assert spared.spared_bytes() == size
+    not_needed = prepared(plain, archive, [cell])[-1].scene
+    assert not_needed is not None
+    assert not_needed.bytes_not_needed() == size
     missing = prepared(plain.model_copy(update={"scl_first": False}), archive, [cell])[-1]
     assert [error.band for error in missing.errors] == ["B04"]
     wider = prepared(plain, archive, [cell_of_pixels(GRID, (60, 140), (20, 100))])[-1]
@@ -302,11 +302,11 @@ def test_the_classes_of_the_run_decide_and_dilation_does_not(tmp_path: Path) -> 
     write(archive, product_name(), scl)
     plain = parameters_for(tmp_path, archive, [cell]).model_copy(update={"source": None})
 
-    def is_spared(**changes: object) -> bool:
+    def is_not_needed(**changes: object) -> bool:
         scene = prepared(plain.model_copy(update=changes), archive, [cell])[0].scene
         assert scene is not None
-        return scene.is_spared
+        return scene.is_not_needed
 
-    assert is_spared()
-    assert not is_spared(scl_mask=[9])
-    assert not is_spared(scl_mask=[9], scl_dilation={9: 400.0})
+    assert is_not_needed()
+    assert not is_not_needed(scl_mask=[9])
+    assert not is_not_needed(scl_mask=[9], scl_dilation={9: 400.0})

@@ -1,0 +1,27 @@
+"""What every step of a run needs to know: its parameters, its folder, and which worker this is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from s2sr_core.parameters import RunParameters
+from s2sr_core.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class RunContext:
+    """A run as one process sees it.
+
+    Attributes
+    ----------
+    parameters: of the run.
+    rank: number of this worker, counted from 1; 0 is the process of the flow.
+    """
+
+    parameters: RunParameters
+    rank: int = 0
+
+    @property
+    def workspace(self) -> Workspace:
+        """The folder of the run."""
+        return Workspace(self.parameters.work_dir)
