@@ -23,7 +23,7 @@ from s2sr_core.composites import composite
 from s2sr_core.outputs import indices
 from s2sr_core.outputs.summary import Summary
 from s2sr_core.planning.plan import choose_gridcells
-from s2sr_core.selection.candidates import candidates as selection
+from s2sr_core.selection import candidates as selection
 from s2sr_core.selection.selection import select_products
 from s2sr_core.workspace import Workspace
 from s2sr_sandbox.grid import Grid
