@@ -1,6 +1,8 @@
 # make setup   an environment in .venv, and nothing else
-# make test    lint, types and tests
-# make test-long   the tests that take minutes as well
+# make test    lint, types and the tests that run on any machine, in minutes
+# make test-slow   the other tests: clusters (Slurm, MPI), the service and its pages in a browser; what is missing is skipped
+# make test-all    both, as CI does
+# make test-long   the few tests that take many minutes
 # make demo    the main job on a sandbox CDSE: query, download, composites, a picture
 # make bench   what it costs beside other programs, in minutes; bench-full within the hour; bench-table: docs/benchmarks.md
 # make serve   Prefect's server, a worker, the deployments and a sandbox CDSE on this machine, until Ctrl-C
@@ -10,7 +12,7 @@
 SHELL := /bin/sh
 BIN := .venv/bin
 
-.PHONY: setup lint test test-long demo bench bench-full bench-table serve screenshots clean
+.PHONY: setup lint test test-slow test-all test-long demo bench bench-full bench-table serve screenshots clean
 
 setup: .venv/.ready
 
@@ -30,8 +32,13 @@ lint: setup
 test: lint
 	$(BIN)/pytest
 
-test-long: lint
-	$(BIN)/pytest -m ''
+test-slow: setup
+	$(BIN)/pytest -m slow
+
+test-all: test test-slow
+
+test-long: setup
+	$(BIN)/pytest -m long
 
 demo: setup
 	$(BIN)/python -m deployments.demo
@@ -49,7 +56,7 @@ serve: setup
 	@$(BIN)/python -m deployments.serve
 
 screenshots: setup
-	PYTHONPATH=tests $(BIN)/python -m screenshots
+	PYTHONPATH=tests $(BIN)/python -m support.screenshots
 
 clean:
 	rm -rf demo service benchmarks/work .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -15,12 +15,15 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 from support.serving import PATIENCE
+from support.waiting import until
 
 _FLAGS = (
     "headless no-sandbox disable-gpu disable-software-rasterizer disable-quic no-first-run "
     "disable-background-networking disable-component-update "
     "disable-sync disable-dev-shm-usage hide-scrollbars window-size=1400,1000"
 )
+#: Views of a page that are the same when it has settled.
+_STILL = 20
 
 
 @contextmanager
@@ -89,6 +92,16 @@ class Browser:
 
         found: tuple[str, int, int] = WebDriverWait(self.driver, PATIENCE, ignored_exceptions=[Exception]).until(drawn)
         return found
+
+    def settled(self) -> None:
+        """Return when the page no longer changes: it looks the same several times in a row."""
+        views: list[bytes] = []
+
+        def still() -> bool:
+            views.append(self.driver.get_screenshot_as_png())
+            return len(views) > _STILL and len(set(views[-_STILL:])) == 1
+
+        until(still, what="a page that does not change")
 
     def keep(self, path: Path) -> None:
         self.driver.save_screenshot(str(path))

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-import time
 from pathlib import Path
 
 from support.browsing import Browser, browser
-from support.serving import ROOT, Service
+from support.serving import PATIENCE, ROOT, Service
+from support.waiting import until
 
 IMAGES = ROOT / "docs" / "images"
-#: Seconds that a page is given to draw what it fetched.
-_SETTLE = 5.0
 
 
 def main() -> None:
@@ -44,8 +42,7 @@ def _take(service: Service, chromium: Browser) -> None:
     chromium.open(f"{service.url}/artifacts/artifact/{counts}")
     chromium.picture()
     _keep(chromium, "counts")
-    while not [entry for entry in [service.artifacts(campaign)["blocks-map"]] if " 2 done" in entry["description"]]:
-        time.sleep(0.5)
+    until(lambda: " 2 done" in service.artifacts(campaign)["blocks-map"]["description"], PATIENCE)
     chromium.open(f"{service.url}/artifacts/artifact/{service.artifacts(campaign)['blocks-map']['id']}")
     chromium.picture()
     _keep(chromium, "campaign")
@@ -53,7 +50,7 @@ def _take(service: Service, chromium: Browser) -> None:
 
 
 def _keep(chromium: Browser, name: str) -> None:
-    time.sleep(_SETTLE)
+    chromium.settled()
     chromium.keep(IMAGES / f"service-{name}.png")
 
 

@@ -7,13 +7,12 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
+from support.waiting import until
 
 ROOT = Path(__file__).resolve().parents[2]
 #: Seconds that anything may take: generous, because nothing here is about speed.
@@ -56,7 +55,7 @@ class Service:
                 stderr=subprocess.STDOUT,
                 text=True,
             )
-        until(lambda: f"{self.url}  is where the runs are" in self.output.read_text() or self._ended())
+        until(lambda: f"{self.url}  is where the runs are" in self.output.read_text() or self._ended(), PATIENCE)
 
     def _ended(self) -> bool:
         assert self._process is not None
@@ -115,7 +114,7 @@ class Service:
     def ended(self, flow_run_id: str) -> dict[str, Any]:
         """The state in which a run ended."""
         final = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
-        until(lambda: self.flow_run(flow_run_id)["state_type"] in final)
+        until(lambda: self.flow_run(flow_run_id)["state_type"] in final, PATIENCE)
         state: dict[str, Any] = self.flow_run(flow_run_id)["state"]
         return state
 
@@ -130,10 +129,3 @@ class Service:
         found = self.post("/artifacts/filter", {"flow_runs": {"id": {"any_": [flow_run_id]}}})
         assert len({artifact["key"] for artifact in found}) == len(found)
         return {artifact["key"]: artifact for artifact in found}
-
-
-def until(true: Callable[[], object], patience: float = PATIENCE) -> None:
-    deadline = time.monotonic() + patience
-    while not true():
-        assert time.monotonic() < deadline, "it never came"
-        time.sleep(0.3)
