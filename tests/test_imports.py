@@ -6,7 +6,8 @@ import ast
 import importlib.util
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -33,13 +34,58 @@ ALLOWED = {
 }
 ORCHESTRATION = {"prefect", "prefect_dask", "dask", "distributed", "dask_jobqueue", "mpi4py"}
 
+#: The packages and modules of the core, lowest first. Each may import itself and the lines before its own: what stands
+#: on one line stands side by side, and neither knows of the other.
+#:
+#: A module at the top of the core stands as low as what it needs lets it. Errors, files, progress and the folder of a
+#: run know nothing of satellites. ``logs`` says what GDAL's environment is. ``fields`` (types of parameters with their
+#: checks) knows SCL classes and tiles, and serves the parameters of a grid as well as those of a run; ``parameters``
+#: and ``run_context`` are what every stage from the sources on is given. Doors into the program are on the last line:
+#: nothing in the core imports them, and GDAL alone imports ``pixel_functions``.
+ORDER = (
+    ("errors", "files", "progress"),
+    ("validation", "workspace"),
+    ("geo",),
+    ("logs", "pixels"),
+    ("products",),
+    ("fields",),
+    ("cells",),
+    ("parameters",),
+    ("run_context",),
+    ("sources",),
+    ("scenes",),
+    ("engines", "selection"),
+    ("composites",),
+    ("outputs",),
+    ("planning",),
+    ("command_line", "doctor", "pixel_functions"),
+)
+#: Line of each package or module of the core in ``ORDER``.
+HEIGHT = {name: height for height, names in enumerate(ORDER) for name in names}
+
+#: What still goes up.
+NOT_YET = {
+    "s2sr_core.cells.make_grid": {"parameters"},
+    "s2sr_core.sources.cdse.query": {"scenes", "selection"},
+}
+
 FILES = sorted(path.relative_to(ROOT) for part in ALLOWED for path in (ROOT / part).rglob("*.py"))
-MODULES = [".".join(path.with_suffix("").parts).removesuffix(".__init__") for path in FILES]
 
 
-def imported(source: str, package: str = "") -> Iterator[str]:
-    """The full names that a module imports, anywhere in it: at the top, in functions, for types, by importlib."""
-    for node in ast.walk(ast.parse(source)):
+def module_of(path: Path) -> str:
+    return ".".join(path.with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = [module_of(path) for path in FILES]
+
+
+def imported(source: str, package: str = "", *, types: bool = True) -> Iterator[str]:
+    """The full names that a module imports, anywhere in it: at the top, in functions, for types, by importlib.
+
+    Without ``types``, what stands under ``if TYPE_CHECKING:`` is left out.
+    """
+    tree = ast.parse(source)
+    for node in ast.walk(tree if types else _Run().visit(tree)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -52,10 +98,37 @@ def imported(source: str, package: str = "") -> Iterator[str]:
             yield argument.value if isinstance(argument, ast.Constant) else "*"
 
 
+class _Run(ast.NodeTransformer):
+    """A module without what is imported for its types alone."""
+
+    def visit_If(self, node: ast.If) -> ast.AST | list[ast.stmt]:
+        if ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            return node.orelse
+        return self.generic_visit(node)
+
+
+def names_in(path: Path, *, types: bool = True) -> set[str]:
+    """The full names that a file imports."""
+    return set(imported((ROOT / path).read_text(encoding="utf-8"), ".".join(path.parts[:-1]), types=types))
+
+
 def imports_of(path: Path) -> set[str]:
     """The first parts of what a file imports."""
-    names = imported((ROOT / path).read_text(encoding="utf-8"), ".".join(path.parts[:-1]))
-    return {name.split(".")[0] for name in names}
+    return {name.split(".")[0] for name in names_in(path)}
+
+
+def modules_in(names: set[str]) -> set[str]:
+    """The modules of the project that imported names are, or are in."""
+    return {name if name in MODULES else name.rpartition(".")[0] for name in names} & set(MODULES)
+
+
+def circle_in(graph: Mapping[str, set[str]]) -> list[str]:
+    """The modules of a circle of imports, the first one again at the end; empty if there is none."""
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return list(error.args[1])
+    return []
 
 
 def test_the_reader_sees_every_kind_of_import() -> None:
@@ -71,9 +144,9 @@ def function():
 if TYPE_CHECKING:
     from l import m
 """
-    assert set(imported(source, "package.inner")) == {
-        "a.b", "c.d.e", "f", "package.inner.sibling.h", "package.i", "j.k", "*", "l.m"
-    }  # fmt: skip
+    to_run = {"a.b", "c.d.e", "f", "package.inner.sibling.h", "package.i", "j.k", "*"}
+    assert set(imported(source, "package.inner", types=False)) == to_run
+    assert set(imported(source, "package.inner")) == to_run | {"l.m"}
 
 
 def test_there_is_something_to_read() -> None:
@@ -85,6 +158,36 @@ def test_there_is_something_to_read() -> None:
 def test_imports_go_one_way(path: Path) -> None:
     part = path.parts[0]
     assert imports_of(path) & set(OURS) <= ALLOWED[part] | {part}
+
+
+CORE = [path for path in FILES if path.parts[0] == "s2sr_core"]
+
+
+def test_every_package_of_the_core_has_its_place() -> None:
+    inside = {module_of(path).split(".")[1] for path in CORE if module_of(path) != "s2sr_core"}
+    assert inside <= set(HEIGHT)
+    assert set(HEIGHT) - inside <= {"fields", "validation"}  # on their way out of parameters
+
+
+@pytest.mark.parametrize("path", [path for path in CORE if path != Path("s2sr_core/__init__.py")], ids=str)
+def test_imports_inside_the_core_go_down(path: Path) -> None:
+    """Also those of types: a type is something to know of."""
+    here = module_of(path).split(".")[1]
+    used = {name.split(".")[1] for name in modules_in(names_in(path)) if name.startswith("s2sr_core.")}
+    upward = {name for name in used - {here} if HEIGHT[name] >= HEIGHT[here]}
+    assert upward <= NOT_YET.get(module_of(path), set())
+
+
+def test_no_module_of_the_core_imports_a_door() -> None:
+    doors = {f"s2sr_core.{name}" for name in ORDER[-1]}
+    assert [path for path in CORE if (modules_in(names_in(path)) - {module_of(path)}) & doors] == []
+
+
+def test_no_imports_go_in_a_circle() -> None:
+    """Inside functions neither: a circle there breaks only later. What is imported for types alone is never run."""
+    assert circle_in({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": set()}) in (["a", "c", "b", "a"], ["a", "b", "c", "a"])
+    graph = {module_of(path): modules_in(names_in(path, types=False)) - {module_of(path)} for path in FILES}
+    assert circle_in(graph) == []
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if path.parts[0] == "s2sr_core"], ids=str)
