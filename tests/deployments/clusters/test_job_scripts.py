@@ -79,7 +79,7 @@ def test_a_script_holds_its_directives_and_starts_the_ranks(
 def test_a_script_is_one_that_the_shell_can_read(name: str, tmp_path: Path) -> None:
     script = job_script(_system(name), SITE, Workspace(tmp_path)).replace("<", "").replace(">", "")
     subprocess.run(["bash", "-n"], input=script, text=True, check=True)
-    (command,) = (line for line in script.splitlines() if "mpi_worker" in line)
+    (command,) = (line for line in script.splitlines() if "deployments.mpi.worker" in line)
     words = shlex.split(command)
     assert words[words.index("--local-directory") + 1] == "/local scratch"
 

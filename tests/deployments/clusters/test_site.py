@@ -9,7 +9,7 @@ import pytest
 from deployments.clusters.site import Site, read_site
 from s2sr_core.errors import InputError
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 EXAMPLES = sorted((ROOT / "deployments" / "sites").glob("*.yaml"))
 
 
