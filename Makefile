@@ -1,62 +1,71 @@
-# make setup   an environment in .venv, and nothing else
-# make test    lint, types and the tests that run on any machine, in minutes
-# make test-slow   the other tests: clusters (Slurm, MPI), the service and its pages in a browser; what is missing is skipped
-# make test-all    both, as CI does
-# make test-long   the few tests that take many minutes
-# make demo    the main job on a sandbox CDSE: query, download, composites, a picture
-# make bench   what it costs beside other programs, in minutes; bench-full within the hour; bench-table: docs/benchmarks.md
-# make serve   Prefect's server, a worker, the deployments and a sandbox CDSE on this machine, until Ctrl-C
-# make screenshots   the pictures of docs/service.md anew; needs chromium and chromedriver
-# Each sets up what it needs, on a machine with python3 (any 3.x), pip, make and a Python 3.12 that uv finds or fetches.
+# Each target sets up what it needs, on a machine with python3 (any 3.x), pip, make and a Python 3.12 that uv finds or
+# fetches. A target's comment after ## is its line in `make help`.
 
 SHELL := /bin/sh
 BIN := .venv/bin
 
-.PHONY: setup lint test test-slow test-all test-long demo bench bench-full bench-table serve screenshots clean
+.DEFAULT_GOAL := help
+.PHONY: help setup lint test test-slow test-all test-long docs demo bench bench-full bench-table serve screenshots clean
 
-setup: .venv/.ready
+help:  ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-# Where the machine has no uv, one from PyPI does this one job and goes again.
+# Run uv with arguments $(1). If the machine has none, one from PyPI does this one job and is removed again.
+define uv
+@if command -v uv >/dev/null 2>&1; then uv $(1); else \
+  bootstrap=$$(mktemp -d) && trap 'rm -rf "$$bootstrap"' EXIT && \
+  python3 -m pip install --quiet --disable-pip-version-check --target "$$bootstrap" 'uv>=0.9,<1' && \
+  "$$bootstrap/bin/uv" $(1); fi
+endef
+
+setup: .venv/.ready  ## an environment in .venv
+
 .venv/.ready: pyproject.toml uv.lock .python-version
-	@if command -v uv >/dev/null 2>&1; then uv sync --locked; else \
-	  bootstrap=$$(mktemp -d) && trap 'rm -rf "$$bootstrap"' EXIT && \
-	  python3 -m pip install --quiet --disable-pip-version-check --target "$$bootstrap" 'uv>=0.9,<1' && \
-	  "$$bootstrap/bin/uv" sync --locked; fi
+	$(call uv,sync --locked)
 	@touch $@
 
-lint: setup
+lint: setup  ## ruff, mypy (strict) and codespell
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/codespell
 
-test: lint
+test: lint  ## lint, and the tests that run on any machine, in minutes
 	$(BIN)/pytest
 
-test-slow: setup
+test-slow: setup  ## the other tests: clusters, the service and its pages; what the machine lacks is skipped
 	$(BIN)/pytest -m slow
 
-test-all: test test-slow
+test-all: test test-slow  ## both, as CI does
 
-test-long: setup
+test-long: setup  ## the few tests that take many minutes
 	$(BIN)/pytest -m long
 
-demo: setup
+docs: .venv-docs/.ready  ## the documentation site, in site/
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet --strict
+
+.venv-docs/.ready: export UV_PROJECT_ENVIRONMENT = .venv-docs
+.venv-docs/.ready: pyproject.toml uv.lock .python-version
+	$(call uv,sync --locked --quiet --only-group docs)
+	@touch $@
+
+demo: setup  ## the pipeline on a sandbox CDSE: query, download, composites, pictures in demo/
 	$(BIN)/python -m deployments.demo
 
-bench: setup
+bench: setup  ## what a composite costs, next to other programs, in minutes
 	$(BIN)/python -m benchmarks quick
 
-bench-full: setup
+bench-full: setup  ## the same on more cells and with more settings, within the hour
 	$(BIN)/python -m benchmarks full
 
-bench-table: setup
+bench-table: setup  ## put the results of the last benchmark into docs/benchmarks.md
 	$(BIN)/python -m benchmarks.report
 
-serve: setup
+serve: setup  ## Prefect's server, a worker, the deployments and a sandbox CDSE on this machine, until Ctrl-C
 	@$(BIN)/python -m deployments.serve
 
-screenshots: setup
+screenshots: setup  ## make the pictures of docs/service.md again; needs chromium and chromedriver
 	PYTHONPATH=tests $(BIN)/python -m support.screenshots
 
-clean:
-	rm -rf demo service benchmarks/work .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis
+clean:  ## remove environments, caches and what the targets above made
+	rm -rf demo service benchmarks/work site .venv .venv-docs .mypy_cache .ruff_cache .pytest_cache .hypothesis
