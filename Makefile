@@ -3,6 +3,7 @@
 
 SHELL := /bin/sh
 BIN := .venv/bin
+SITE := site
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lint test test-slow test-all test-long docs demo bench bench-full bench-table serve screenshots clean
@@ -42,7 +43,7 @@ test-long: setup  ## the few tests that take many minutes
 	$(BIN)/pytest -m long
 
 docs: .venv-docs/.ready  ## the documentation site, in site/
-	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet --strict --site-dir $(SITE)
 
 .venv-docs/.ready: export UV_PROJECT_ENVIRONMENT = .venv-docs
 .venv-docs/.ready: pyproject.toml uv.lock .python-version

@@ -23,6 +23,8 @@ PAGES = {
     "changelog.md": "CHANGELOG.md",
     "images.md": "docs/images/README.md",
 }
+#: Packages of the API reference.
+DOCUMENTED = ("s2sr_core/", "flows/", "tasks/", "deployments/clusters/")
 _PLACES = {source: place for place, source in PAGES.items()}
 _FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\((?![a-z]+:|#)([^)\s#]+)")
@@ -72,4 +74,6 @@ def _place_of(source: str) -> str:
     """Where a file of the repository is on the site."""
     if source in _PLACES:
         return _PLACES[source]
+    if source.startswith(DOCUMENTED) and source.endswith(".py"):
+        return f"api/{source.removesuffix('.py').replace('__init__', 'index')}.md"
     return source.removeprefix("docs/") if source.startswith("docs/") else f"source/{source}"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -14,9 +16,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import shapely
+import yaml
 from support.scenes import parameters_for, prepare, product_name, run, write_scene
 
 import make_grid
+import s2sr_core
 import s2sr_pipeline
 from s2sr_core.cells.gridcells import Gridcell, write_gridcells
 from s2sr_core.composites import composite
@@ -29,7 +33,8 @@ from s2sr_core.workspace import Workspace
 from s2sr_sandbox.grid import Grid
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
+ABOVE = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")]
+PAGES = sorted([*ABOVE, *(ROOT / "docs").rglob("*.md")])
 BANDS = ("B04", "B11")
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z_-]*")
 _HEADING = re.compile(r"^(#+) +(.+?) *$", re.MULTILINE)
@@ -202,3 +207,76 @@ def test_the_keys_of_the_records_are_those_written(workspace: Workspace) -> None
 def test_what_can_become_of_products_and_composites_is_told(title: str, status: object, elsewhere: set[str]) -> None:
     (row,) = (line for line in section(page("outputs.md"), title).splitlines() if line.startswith("| `status`"))
     assert set(re.findall(r"`([^`]+)`", row)) - {"status"} == set(get_args(status)) - elsewhere
+
+
+# ------------------------------------------------------------------------------------------------------------ the site
+
+
+class _Lenient(yaml.SafeLoader):
+    """mkdocs.yml names a Python function, which SafeLoader refuses."""
+
+
+_Lenient.add_multi_constructor("tag:yaml.org,2002:python/", lambda loader, suffix, node: suffix)
+
+
+def pages_named(nav: object) -> Iterator[str]:
+    if isinstance(nav, str):
+        yield nav
+    for entry in nav.values() if isinstance(nav, dict) else nav if isinstance(nav, list) else ():
+        yield from pages_named(entry)
+
+
+def test_the_site_names_every_page() -> None:
+    config = yaml.load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"), Loader=_Lenient)
+    named = sorted(pages_named(config["nav"]))
+    below = {str(path.relative_to(ROOT / "docs")) for path in PAGES if path not in ABOVE} - {"images/README.md"}
+    assert named == sorted(below | {"index.md", "images.md", "changelog.md", "contributing.md", "security.md", "api"})
+
+
+@pytest.mark.slow
+def test_the_site_builds_strictly_and_needs_no_other_host(tmp_path: Path) -> None:
+    made = subprocess.run(
+        ["make", "docs", f"SITE={tmp_path}"], cwd=ROOT, capture_output=True, text=True, check=False, timeout=600
+    )
+    assert made.returncode == 0, made.stdout + made.stderr
+    built = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.html")}
+    modules = [path.relative_to(ROOT).with_suffix("") for path in (ROOT / "s2sr_core").rglob("*.py")]
+    for module in modules:
+        name = module.with_name("index") if module.name == "__init__" else module
+        assert f"api/{name}.html" in built
+    for path in tmp_path.rglob("*.html"):
+        fetched = re.findall(
+            r"""<(?:script|img|link|iframe)\b[^>]*?(?:src|href)=["']?((?:https?:)?//[^"'\s>]+)""", path.read_text()
+        )
+        assert fetched == [], path
+
+
+# ------------------------------------------------------------------------------------------- the project's other files
+
+
+def test_the_citation_is_of_this_version() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert {"cff-version", "message", "title", "authors"} <= set(citation), "the schema's required keys"
+    assert (citation["cff-version"], citation["type"]) == ("1.2.0", "software")
+    assert citation["version"] == s2sr_core.__version__
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert citation["license"] == project["license"]
+    assert citation["repository-code"] == project["urls"]["Source"]
+    assert citation["keywords"] == project["keywords"]
+
+
+def test_make_help_lists_every_target() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    (phony,) = re.findall(r"^\.PHONY: (.+)$", makefile, re.MULTILINE)
+    helped = subprocess.run(["make", "-s"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert re.findall(r"^make (\S+) +\S", helped, re.MULTILINE) == phony.split()
+
+
+def test_pre_commit_runs_the_tools_of_make_lint() -> None:
+    config = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    hooks = [hook for repository in config["repos"] for hook in repository["hooks"]]
+    assert {hook["language"] for hook in hooks} == {"system"}, "the locked tools, nothing fetched"
+    recipe = re.search(r"^lint:.*\n((?:\t.+\n)+)", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert recipe is not None
+    tools = [line.split()[0].replace("$(BIN)", ".venv/bin") for line in recipe[1].splitlines()]
+    assert [hook["entry"].split()[0] for hook in hooks] == tools
