@@ -13,14 +13,14 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
+from zipstream import ZipStream
 
 from s2sr_sandbox.server.connections import Connections, Slot
 from s2sr_sandbox.server.errors import detail, refusal
 from s2sr_sandbox.server.nodes import PathError, Place, listing, parse_path, resolve
-from s2sr_sandbox.server.products import Catalogue, Entry
+from s2sr_sandbox.server.products import Catalogue, Entry, zipped
 from s2sr_sandbox.server.settings import AUDIENCE, SandboxSettings
 from s2sr_sandbox.server.tokens import TokenError, TokenMint
-from s2sr_sandbox.server.zip_stream import ZipStream
 
 _BLOCK = 1 << 16
 _RANGE = re.compile(r"bytes=(?P<first>\d{0,18})-(?P<last>\d{0,18})")
@@ -145,7 +145,7 @@ class ZipBytes(Source):
     stream: ZipStream
 
     def blocks(self, first: int, last: int) -> Iterator[bytes]:
-        return self.stream.blocks()
+        return iter(self.stream)
 
 
 def _file(entry: Entry, place: Place) -> Source | None:
@@ -158,8 +158,8 @@ def _file(entry: Entry, place: Place) -> Source | None:
 def _zip(entry: Entry) -> Source | None:
     if entry.folder is None:
         return None
-    stream = ZipStream(entry.folder)
-    return ZipBytes(stream.size, f"{_quotable(entry.name.removesuffix('.SAFE'))}.zip", "application/zip", stream)
+    stream = zipped(entry.folder)
+    return ZipBytes(len(stream), f"{_quotable(entry.name.removesuffix('.SAFE'))}.zip", "application/zip", stream)
 
 
 def _quotable(name: str) -> str:

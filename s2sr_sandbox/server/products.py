@@ -14,13 +14,13 @@ from typing import Any, Self
 
 import shapely
 from shapely import MultiPolygon, Polygon
+from zipstream import ZipStream
 
 from s2sr_core.errors import InputError, ProductError
 from s2sr_core.products.names import ProductName
 from s2sr_core.products.safe import find_products, read_product
 from s2sr_sandbox.orbit import absolute_orbit
 from s2sr_sandbox.server.settings import SandboxSettings
-from s2sr_sandbox.server.zip_stream import ZipStream
 
 COLLECTION = "SENTINEL-2"
 
@@ -71,7 +71,7 @@ class Entry:
         """Bytes of the whole product."""
         if self.size is not None:
             return self.size
-        return 0 if self.folder is None else ZipStream(self.folder).size
+        return 0 if self.folder is None else len(zipped(self.folder))
 
     @cached_property
     def checksum(self) -> str | None:
@@ -79,7 +79,7 @@ class Entry:
         if self.md5 is not None or self.folder is None or self.size is not None:
             return self.md5
         digest = hashlib.md5(usedforsecurity=False)
-        for block in ZipStream(self.folder).blocks():
+        for block in zipped(self.folder):
             digest.update(block)
         return digest.hexdigest()
 
@@ -226,6 +226,17 @@ def _read(folder: Path) -> Iterator[Entry]:
             yield Entry.of_folder(path)
         except (ProductError, OSError) as error:
             _logger.warning("left out of the sandbox's catalogue: %s", error)
+
+
+def zipped(folder: Path) -> ZipStream:
+    """``folder`` as an uncompressed zip, with the folder itself at its root, as CDSE packs products.
+
+    It is written while it is sent: its size (``len``) is known beforehand, and the same files make the same bytes.
+    """
+    stream = ZipStream(sized=True)
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        stream.add_path(path, str(path.relative_to(folder.parent)))
+    return stream
 
 
 def _attribute(name: str, value: Value) -> dict[str, Any]:
