@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+# ruff: noqa: E402  # the current folder is left out before anything is imported that may lie there
+from s2sr_core.import_path import leave_out_current_folder
+
+leave_out_current_folder()
+
 from s2sr_core.cells.make_grid import GridParameters, make_grid
 from s2sr_core.command_line import EXIT_DONE, Parser, add_fields, build, run
 

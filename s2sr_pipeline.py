@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+# ruff: noqa: E402  # the current folder is left out before anything is imported that may lie there
+from s2sr_core.import_path import leave_out_current_folder
+
+leave_out_current_folder()
+
 import argparse
 import importlib.util
 import os
@@ -14,7 +19,7 @@ if importlib.util.find_spec("osgeo") is None:
         "them, or run 'make setup' in the checkout for a wheel that holds both."
     )
 
-from deployments.mpi.launched_rank import place
+from deployments.mpi.launched_rank import launched_rank
 from s2sr_core import __version__
 from s2sr_core.command_line import (
     EXIT_BAD_INPUT,
@@ -48,8 +53,8 @@ def main() -> int:
     """Run the command line; returns the exit code: 0 all done, 1 finished with failures or failed, 2 bad input."""
     for variable, value in _PREFECT.items():  # which Prefect reads when it is imported
         os.environ.setdefault(variable, value)
-    here = place()
-    if here.size == 1:
+    launched = launched_rank()
+    if launched.size == 1:
         return run(_main, PROG)
     from deployments.mpi.world import run_ranks
 
@@ -57,7 +62,7 @@ def main() -> int:
         print(f"{PROG}: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
 
-    return run_ranks(here, lambda: run(_main, PROG), report)
+    return run_ranks(launched, lambda: run(_main, PROG), report)
 
 
 def _main(argv: list[str]) -> int:
@@ -87,9 +92,9 @@ def _main(argv: list[str]) -> int:
         return _doctor(Path(arguments.work_dir or ".").expanduser())
     parameters = _placed(_of_last_run(arguments) if arguments.repair else build(RunParameters, arguments))
     if arguments.print_job_script:
-        from deployments.clusters import script_of
+        from deployments.clusters import cluster_of
 
-        print(script_of(parameters))
+        print(cluster_of(parameters).job_script())
         return EXIT_DONE
     return _plan(parameters) if arguments.plan else _run(parameters)
 
@@ -108,7 +113,7 @@ def _of_last_run(arguments: argparse.Namespace) -> RunParameters:
 
 def _placed(parameters: RunParameters) -> RunParameters:
     """Ranks that an MPI launcher started are workers; a batch system's jobs start their own."""
-    ranks = place().size
+    ranks = launched_rank().size
     if ranks == 1 or parameters.cluster == "mpi":
         return parameters
     if parameters.cluster != "local":
@@ -130,11 +135,11 @@ def _doctor(folder: Path) -> int:
 
 
 def _plan(parameters: RunParameters) -> int:
-    from deployments.clusters import worker_count
+    from deployments.clusters import cluster_of
     from s2sr_core.planning.plan import describe
 
     try:
-        print(describe(parameters, worker_count(parameters)))
+        print(describe(parameters, cluster_of(parameters).worker_count()))
     except CdseError as error:
         print(f"{PROG}: {error}", file=sys.stderr)
         return EXIT_FAILURES
@@ -143,16 +148,17 @@ def _plan(parameters: RunParameters) -> int:
 
 def _run(parameters: RunParameters) -> int:
     """Check what can be checked at once, then run the flow in this process."""
-    from deployments.clusters import check_cluster, host_of
+    from deployments.clusters import cluster_of
     from s2sr_core.planning.preflight import check
 
     check(parameters)
-    check_cluster(parameters)
+    cluster = cluster_of(parameters)
+    cluster.check()
 
     from deployments.server.run_server import server_of_run
     from flows.pipeline import pipeline
 
-    with server_of_run(host_of(parameters)):
+    with server_of_run(cluster.host()):
         state = pipeline(**dict(parameters), return_state=True)
         result = state.result(raise_on_failure=False)
     if isinstance(result, InputError):

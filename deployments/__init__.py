@@ -1,1 +1,1 @@
-"""Where a run computes: clusters now; work pools, schedules and site files with the service."""
+"""Where a run computes, and what it needs there: clusters, MPI ranks, Prefect servers, processes, the service."""

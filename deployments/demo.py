@@ -1,12 +1,11 @@
 """The main job from end to end on this machine: ``make demo``, or ``python -m deployments.demo``.
 
-Makes products of a known landscape, serves them as a sandbox CDSE on loopback, and then calls the same commands that
-anybody would: a grid, and the pipeline with query, download and composites.
+Makes products of a known landscape, serves them from a sandbox CDSE on loopback, and then runs the commands that a user
+would run: a grid, and the pipeline with query, download and composites.
 """
 
 from __future__ import annotations
 
-import os
 import shlex
 import shutil
 import subprocess
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from s2sr_core.import_path import environment_of_child
 from s2sr_core.outputs.quicklook import draw_beside
 from s2sr_core.products.safe import SCL, band_files, read_product
 from s2sr_core.workspace import Workspace
@@ -31,11 +31,15 @@ def main() -> int:
     """Run the demo in ``demo/`` below the current folder; returns the pipeline's exit code."""
     folder = Path("demo")
     shutil.rmtree(folder, ignore_errors=True)
-    print("Six dates of a landscape that is known exactly, as CDSE would hold them …", flush=True)
+    print("Making six dates of a landscape that is known exactly, as CDSE would have them …", flush=True)
     make_archive(folder / "cdse", Grid.utm(-149.6, 68.63, 800), dates=6, bands=_BANDS)
     workspace = Workspace(folder / "run")
     with running(folder / "cdse", SandboxSettings()) as sandbox:
-        environment = {**os.environ, **sandbox.environment(), "PREFECT_HOME": str((folder / "prefect").absolute())}
+        environment = {
+            **environment_of_child(),
+            **sandbox.environment(),
+            "PREFECT_HOME": str((folder / "prefect").absolute()),
+        }
         environment.pop("PREFECT_API_URL", None)
         box = [str(value) for value in _BOX]
         grid = ["--bbox", *box, "--cell-size", str(_CELL_SIZE), "--out", str(folder / "gridcells.csv")]
@@ -50,13 +54,13 @@ def main() -> int:
 
 
 def _call(module: str, words: list[str], environment: dict[str, str]) -> int:
-    """Call a command line of this project as its user would, in the interpreter that runs the demo."""
+    """Run a command line of this project as its user would, with the interpreter that runs the demo."""
     print(f"\n$ python {module}.py {shlex.join(words)}", flush=True)
-    return subprocess.run([sys.executable, "-m", module, *words], env=environment, check=False).returncode  # noqa: S603
+    return subprocess.run([sys.executable, "-P", "-m", module, *words], env=environment, check=False).returncode  # noqa: S603
 
 
 def _picture(workspace: Workspace, target: Path) -> Path:
-    """The cloudiest product that was used, beside the composite of the cell it covers best."""
+    """The cloudiest product that was used, next to the composite of the cell with the most valid pixels."""
     scenes = pd.read_csv(workspace.scene_index)
     cloudiest = scenes[scenes["status"] == "selected"].sort_values("cloud_cover").iloc[-1]
     files = band_files(read_product(Path(cloudiest["path"])), (SCL, *_BANDS))

@@ -1,7 +1,7 @@
 """The service on this machine in one command: ``make serve``, or ``python -m deployments.serve``.
 
-A Prefect server on loopback with its database in a file, the work pool and limits, the deployments of
-``prefect.yaml``, a worker, and a sandbox CDSE with products of a known landscape. All of it lives in one folder
+Starts a Prefect server on loopback with its database in a file, makes the work pool, the limits and the deployments of
+``prefect.yaml``, and starts a worker and a sandbox CDSE with products of a known landscape. Everything is in one folder
 and ends with this process.
 """
 
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import signal
 import socket
 import subprocess
@@ -25,22 +24,24 @@ import psutil
 
 from s2sr_core.cells.make_grid import GridParameters, make_grid
 from s2sr_core.errors import InputError
+from s2sr_core.import_path import environment_of_child
 from s2sr_core.planning.season import SeasonParameters
 from s2sr_sandbox.archive import make_archive, summer_dates
 from s2sr_sandbox.grid import Grid
 from s2sr_sandbox.server import SandboxSettings, running
 
 ROOT = Path(__file__).resolve().parents[1]
-#: The folder that the parameters in prefect.yaml speak of.
+#: The folder that the parameters in prefect.yaml name.
 FOLDER = Path("service")
 _BOX, _CELL_SIZE = (-149.69, 68.58, -149.51, 68.68), 0.1
 _BANDS = ("B02", "B03", "B04")
-#: Seconds until a server must answer, and until what is asked to stop must have stopped.
+#: Seconds within which a server must answer, and a process that was asked to stop must have stopped.
 _START, _STOP = 180.0, 4.0
 _SETTINGS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
-    # In memory, the default, a server that stops forgets who holds the slots of a limit, and they are never free again.
+    # By default they are in memory: a server that stops forgets which runs have the slots of a limit, and those are
+    # never free again.
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
 }
@@ -65,17 +66,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 @contextlib.contextmanager
 def service(port: int, *, sandbox: bool = True) -> Iterator[str]:
-    """Server, worker, deployments and, unless the real CDSE is meant, a sandbox; gives the URL of the UI.
+    """Server, worker, deployments and, unless the real CDSE is used, a sandbox; gives the URL of the UI.
 
     Raises
     ------
     InputError
-        Where the port is taken, or the current folder is not the checkout's.
+        If the port is in use, or the current folder is not the checkout's.
     """
     _check(port)
     url = f"http://127.0.0.1:{port}"
     own = {"PREFECT_HOME": str((FOLDER / "prefect").absolute()), "PREFECT_API_URL": f"{url}/api"}
-    environment = {**os.environ, **_SETTINGS, **own}
+    environment = {**environment_of_child(), **_SETTINGS, **own}
     logs = FOLDER / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
@@ -84,12 +85,12 @@ def service(port: int, *, sandbox: bool = True) -> Iterator[str]:
             environment |= stack.enter_context(running(_products(), SandboxSettings())).environment()
         _grid()
         _say("the Prefect server")
-        prefect = [sys.executable, "-m", "prefect"]
+        prefect = [sys.executable, "-P", "-m", "prefect"]
         server = [*prefect, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
         process = stack.enter_context(_running(server, environment, logs / "server.log"))
         _wait_for(f"{url}/api/health", process, logs / "server.log")
         _say("work pool, limits and deployments")
-        _call([sys.executable, "-m", "deployments.set_up", "--alone"], environment)
+        _call([sys.executable, "-P", "-m", "deployments.set_up", "--alone"], environment)
         _call([*prefect, "--no-prompt", "deploy", "--all"], environment)
         worker = [*prefect, "worker", "start", "--pool", "s2sr", "--type", "process", "--name", socket.gethostname()]
         stack.enter_context(_running(worker, environment, logs / "worker.log"))
@@ -98,17 +99,17 @@ def service(port: int, *, sandbox: bool = True) -> Iterator[str]:
 
 def _check(port: int) -> None:
     if not Path("prefect.yaml").is_file():
-        raise InputError("folder", Path.cwd(), "holds no prefect.yaml", f"change to the checkout, {ROOT}")
+        raise InputError("folder", Path.cwd(), "has no prefect.yaml", f"change to the checkout, {ROOT}")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
         except OSError as error:
-            raise InputError("port", port, f"cannot be had ({error.strerror})", "give another with --port") from error
+            raise InputError("port", port, f"cannot be used ({error.strerror})", "give another with --port") from error
 
 
 def _products() -> Path:
-    """The sandbox's products: six dates of past summers, and two of the season that ``season-update`` speaks of."""
+    """The sandbox's products: six dates of past summers, and two of the season that ``season-update`` updates."""
     first, _ = SeasonParameters(season_start="06-01").window(datetime.now(UTC))
     folder = FOLDER / "cdse" / str(first.year)
     if not folder.exists():
@@ -148,7 +149,7 @@ def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
 
 @contextlib.contextmanager
 def _running(words: Sequence[str], environment: Mapping[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A process, in a session of its own so that a terminal's Ctrl-C reaches this process alone, with all it starts."""
+    """A process in a session of its own, which a terminal's Ctrl-C does not reach; it ends with all that it started."""
     with log.open("ab") as file:
         process = subprocess.Popen(  # noqa: S603
             words, env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
@@ -160,7 +161,7 @@ def _running(words: Sequence[str], environment: Mapping[str, str], log: Path) ->
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ask a process and all below it to end, the lowest first; kill what does not."""
+    """Ask a process and all its descendants to end, the lowest first; kill those that do not."""
     try:
         top = psutil.Process(process.pid)
         family = [*reversed(top.children(recursive=True)), top]
@@ -178,13 +179,13 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def _stop(*_: object) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C must not cut the ending short
+        signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C must not interrupt the ending
     raise KeyboardInterrupt
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m deployments.serve", description=__doc__)
-    parser.add_argument("--port", type=int, default=4200, help="of the server, on 127.0.0.1; default: %(default)s")
+    parser.add_argument("--port", type=int, default=4200, help="port of the server on 127.0.0.1; default: %(default)s")
     parser.add_argument(
         "--no-sandbox",
         dest="sandbox",

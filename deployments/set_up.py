@@ -1,7 +1,7 @@
-"""What a Prefect server needs before deployments: ``python -m deployments.set_up``, and ``make serve`` by itself.
+"""What a Prefect server needs before deployments: ``python -m deployments.set_up``; ``make serve`` does it by itself.
 
-Makes the work pool, the concurrency limit of the CDSE account and, where somebody is to be told, the automation that
-notifies of failures, on the server that ``PREFECT_API_URL`` names. It may be run again at any time.
+Makes the work pool, the concurrency limit of the CDSE account and, if there is a URL for notifications, the automation
+that reports failures, on the server of ``PREFECT_API_URL``. It may run again at any time.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from prefect.exceptions import ObjectAlreadyExists
 from prefect.settings import PREFECT_API_URL
 from prefect.workers.process import ProcessWorker
 
-from deployments.server.dead_runs import end_all
 from deployments.server.limits import DOWNLOAD_SLOTS, DOWNLOADS
+from deployments.server.orphans import end_all_flow_runs
 
 #: The work pool of every deployment in prefect.yaml.
 WORK_POOL = "s2sr"
-#: Where failures are told: any URL that takes a POST of JSON with a ``text`` (Slack, Mattermost and others do).
+#: Where failures are reported: any URL that takes a POST of JSON with a ``text`` (Slack, Mattermost and others do).
 NOTIFY_URL = "S2SR_NOTIFY_URL"
 _AUTOMATION = "s2sr: tell of failures"
 _BLOCK = "s2sr-failures"
 
 
 def set_up(client: SyncPrefectClient, notify_url: str | None = None) -> list[str]:
-    """Make what is missing; a limit that somebody changed stays. Returns a line for each thing."""
+    """Make what is missing; a limit that somebody changed is kept. Returns a line for each thing."""
     template = ProcessWorker.get_default_base_job_template()
     with contextlib.suppress(ObjectAlreadyExists):
         client.create_work_pool(WorkPoolCreate(name=WORK_POOL, type=ProcessWorker.type, base_job_template=template))
@@ -79,18 +79,18 @@ def notify_of_failures(client: SyncPrefectClient, url: str) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Set up the server of ``PREFECT_API_URL``; returns the exit code, 2 where there is none."""
+    """Set up the server of ``PREFECT_API_URL``; returns the exit code, 2 if there is none."""
     parser = argparse.ArgumentParser(prog="python -m deployments.set_up", description=__doc__)
     parser.add_argument(
         "--alone",
         action="store_true",
-        help="no worker of this server runs now: bring every flow run to an end that seems to run",
+        help="no worker of this server runs now: end every flow run that seems to run",
     )
     given = parser.parse_args(arguments)
     url = PREFECT_API_URL.value()
     if not url:
         print(
-            "PREFECT_API_URL = '': is not set; export the URL of the server, as http://127.0.0.1:4200/api.",
+            "PREFECT_API_URL = '': is not set; export the URL of the server, such as http://127.0.0.1:4200/api.",
             file=sys.stderr,
         )
         return 2
@@ -98,8 +98,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with get_client(sync_client=True) as client:
             for line in set_up(client, os.environ.get(NOTIFY_URL)):
                 print(line)
-            if given.alone and (count := end_all(client)):
-                print(f"runs that were left without an end: {count}")
+            if given.alone and (count := end_all_flow_runs(client)):
+                print(f"orphaned runs ended: {count}")
     except httpx.TransportError as error:
         print(f"PREFECT_API_URL = '{url}': does not answer ({error}); start the server first.", file=sys.stderr)
         return 2

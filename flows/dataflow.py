@@ -10,7 +10,7 @@ from prefect.concurrency.sync import concurrency
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect.utilities.annotations import quote
 
-from deployments.clusters import worker_count
+from deployments.clusters import cluster_of
 from deployments.server import limits
 from flows.task_groups import Work
 from s2sr_core.cells.gridcells import Gridcell
@@ -67,7 +67,7 @@ class Course:
     ) -> None:
         self.parameters, self.cells, self.found = parameters, cells, found
         self.outcomes: list[Outcome] = []
-        self._runner, self._workers = runner, worker_count(parameters)
+        self._runner, self._workers = runner, cluster_of(parameters).worker_count()
         self._computes = parameters.stage != "download"
         self._schedule = Schedule(cell_groups(cells, parameters.bands, self._workers), _selected(found))
         self._products = {str(product.name): product for product in self._schedule.products}

@@ -13,8 +13,8 @@ from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
 from prefect.utilities.annotations import quote
 
-from deployments.clusters import check_cluster, cluster_runner, worker_count
-from deployments.server.orphans import RunCancelledError, cancelled_by_api
+from deployments.clusters import cluster_of
+from deployments.server.cancellation import RunCancelledError, cancelled_by_api
 from flows.dataflow import Course, threads
 from flows.recovery import noted
 from flows.signature import takes_fields_of
@@ -51,7 +51,7 @@ def pipeline(**fields: Any) -> State:
     try:
         parameters = checked(RunParameters, fields)
         check(parameters)
-        check_cluster(parameters)
+        cluster_of(parameters).check()
         workspace = Workspace(parameters.work_dir)
         with (
             workspace.opened(),
@@ -80,11 +80,12 @@ def _run(parameters: RunParameters) -> Summary:
     found = index_scenes(parameters, quote(cells)) if parameters.is_offline else _manifest(parameters, cells)
     if parameters.stage == "query":
         return Summary.of(len(cells), found)
+    cluster = cluster_of(parameters)
     if parameters.stage == "download":
-        with threads(worker_count(parameters)) as runner:
+        with threads(cluster.worker_count()) as runner:
             return Course(runner, parameters, cells, found).run()
 
-    with cluster_runner(parameters) as runner:
+    with cluster.task_runner() as runner:
         course = Course(runner, parameters, cells, found)
         summary = course.run()
     if parameters.quicklook:

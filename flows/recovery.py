@@ -15,8 +15,7 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 
 from deployments.clusters.job_record import remove_jobs
-from deployments.server.dead_runs import GONE, end_flow_run
-from deployments.server.orphans import settle_all
+from deployments.server.orphans import end_flow_run, end_task_runs_of
 from s2sr_core.files import read_record, write_record
 from s2sr_core.parameters import RunParameters
 from s2sr_core.workspace import Workspace
@@ -56,7 +55,7 @@ def _end(earlier: UUID) -> None:
     get_run_logger().warning("flow run %s left this folder without an end; what it left is ended", earlier)
     with get_client(sync_client=True) as client:
         if str(earlier) == flow_run.id:  # the same run, started again: it is alive, its old task runs are not
-            settle_all(earlier, GONE)
+            end_task_runs_of(earlier)
         else:
             end_flow_run(client, earlier)
 

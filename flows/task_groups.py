@@ -10,7 +10,7 @@ from prefect import Task
 from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner
 
-from deployments.server.orphans import settle
+from deployments.server.orphans import end_task_runs
 from s2sr_core.errors import InputError
 from s2sr_core.parameters import RunParameters
 from s2sr_core.progress import progress_of_several
@@ -64,7 +64,7 @@ class Units[U: Unit, R]:
     def break_off(self) -> None:
         """No worker will say what became of the rest."""
         pending, self._pending = self._pending, {}
-        settle((future.task_run_id for future in pending), "The run ended before this unit did.")
+        end_task_runs((future.task_run_id for future in pending), "The run ended before this unit did.")
 
     def _results(self, unit: U, outcome: list[R] | Exception) -> list[R]:
         match outcome:
@@ -155,7 +155,7 @@ def _fetched[R](future: PrefectFuture[R]) -> R | Exception:
         outcome = error
     wrapped = getattr(future, "wrapped_future", None)
     if getattr(wrapped, "status", "finished") not in ("finished", "pending"):
-        settle([future.task_run_id], f"Its worker was lost: {outcome}")
+        end_task_runs([future.task_run_id], f"Its worker was lost: {outcome}")
     if (release := getattr(wrapped, "release", None)) is not None:
         release()
     return outcome

@@ -43,7 +43,7 @@ ORCHESTRATION = {"prefect", "prefect_dask", "dask", "distributed", "dask_jobqueu
 #: and ``run_context`` are what every stage from the sources on is given. Doors into the program are on the last line:
 #: nothing in the core imports them, and GDAL alone imports ``pixel_functions``.
 ORDER = (
-    ("errors", "files", "progress"),
+    ("errors", "files", "import_path", "progress"),
     ("validation", "workspace"),
     ("geo",),
     ("logs", "pixels"),

@@ -1,245 +1,238 @@
-"""What all batch systems have in common: dask-jobqueue's cluster, its jobs started by the site's MPI launcher.
+"""What all batch systems have in common: dask-jobqueue's cluster, in whose jobs the MPI launcher starts the workers.
 
-Each system's own module holds what differs, as a :class:`BatchSystem`.
+Each system has a module of its own with a subclass of :class:`BatchCluster`, which says how it differs.
 """
 
 from __future__ import annotations
 
-import asyncio
+import abc
 import contextlib
 import logging
+import os
 import re
 import shlex
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from dask.utils import format_bytes, parse_bytes
-from distributed.core import Status
-from distributed.security import Security
 
-from deployments.clusters.job_record import BatchJob, JobRecord, remove_jobs
-from deployments.clusters.scaling import WholeJobs
-from deployments.clusters.site import Site
-from deployments.clusters.task_runner import ClusterRunner
-from deployments.process.account import ACCOUNT
-from deployments.process.signals import handlers_kept, interrupts_held
-from s2sr_core.errors import InputError
+from deployments.clusters.cluster import Cluster
+from deployments.clusters.job_record import JobRecord, remove_jobs
+from deployments.clusters.network import LOOPBACK, address_of_this_machine
+from deployments.clusters.site import Site, read_site
+from deployments.process.signals import handlers_restored, signals_blocked
+from s2sr_core.errors import ClusterError, InputError
+from s2sr_core.import_path import ROOT, is_checkout
 from s2sr_core.workspace import Workspace
 
 if TYPE_CHECKING:
     from dask_jobqueue.core import Job, JobQueueCluster
 
-#: Seconds that a rank tries to reach the scheduler.
+    from deployments.clusters.task_runner import ClusterTaskRunner
+    from s2sr_core.parameters import RunParameters
+
+#: Seconds that a worker tries to reach the scheduler.
 _DEATH_TIMEOUT = 120
-_NAME = "s2sr"
-#: Seconds that a job whose workers were told to go has for ending by itself.
-_LEAVE = 5.0
+_JOB_NAME = "s2sr"
 _ENVIRONMENT = (
     "export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1",
     "export PREFECT_LOGGING_LEVEL=WARNING PREFECT_SERVER_ANALYTICS_ENABLED=false DO_NOT_TRACK=1",
 )
 
 
-@dataclass(frozen=True)
-class BatchSystem:
-    """A batch system, as far as it differs from the others.
+class BatchCluster(Cluster, abc.ABC):
+    """The workers of a run are the MPI ranks of batch jobs, which are submitted as there is work.
 
-    Parameters
-    ----------
-    cluster
-        Name of dask-jobqueue's class.
-    options
-        What the class is to be told of the site besides the common options.
-    directives
-        Directives that every job gets ahead of the site's own.
-    skip
-        Texts of the class's own directives that ``directives`` replace.
-    prologue
-        Shell lines ahead of the site's own.
-    state
-        Words that print the state of the job whose id follows; nothing where it has ended.
-    ended
-        Matches what ``state`` says of a job that has ended or is unknown.
+    A subclass is one batch system.
     """
 
-    cluster: str
-    options: Callable[[Site], Mapping[str, Any]]
-    state: tuple[str, ...]
-    ended: str
-    directives: Callable[[Site], tuple[str, ...]] = lambda _site: ()
-    skip: tuple[str, ...] = ()
-    prologue: tuple[str, ...] = ()
-    as_directives: Callable[[list[str]], Any] = field(default=lambda lines: lines)
+    #: Name of dask-jobqueue's cluster class.
+    jobqueue_class: ClassVar[str]
+    #: Command that prints the state of the job whose id follows, and nothing if the job has ended.
+    state_command: ClassVar[tuple[str, ...]]
+    #: Regular expression for what that command prints, or fails with, if the job has ended or is unknown.
+    ended: ClassVar[str]
+    #: Leave out those of dask-jobqueue's directives that hold one of these texts.
+    skipped_directives: ClassVar[tuple[str, ...]] = ()
+    #: Shell lines that run before the site's own.
+    prologue: ClassVar[tuple[str, ...]] = ()
 
-    def cluster_class(self) -> type[JobQueueCluster]:
-        """dask-jobqueue's class; its import would take over Ctrl-C."""
-        with handlers_kept():
+    def __init__(self, parameters: RunParameters) -> None:
+        self.name = parameters.cluster
+        self.site, self.workspace = read_site(parameters.site), Workspace(parameters.work_dir)
+
+    # ------------------------------------------------------------------------------------- how batch systems differ
+
+    @abc.abstractmethod
+    def options(self) -> Mapping[str, Any]:
+        """Arguments of dask-jobqueue's class that say queue, account, walltime and size in the system's own way."""
+
+    def directives(self) -> tuple[str, ...]:
+        """Directives that every job gets before the site's own."""
+        return ()
+
+    def as_directives(self, lines: list[str]) -> Any:
+        """Directives in the form that dask-jobqueue's class takes."""
+        return lines
+
+    @classmethod
+    def jobqueue(cls) -> type[JobQueueCluster]:
+        """dask-jobqueue's cluster class."""
+        with handlers_restored():
             import dask_jobqueue
-        found: type[JobQueueCluster] = getattr(dask_jobqueue, self.cluster)
+        found: type[JobQueueCluster] = getattr(dask_jobqueue, cls.jobqueue_class)
         return found
 
+    # ------------------------------------------------------------------------------------------- as any other cluster
 
-def hours(site: Site) -> str:
-    """The walltime as HH:MM:SS."""
-    seconds = int(site.walltime.total_seconds())
-    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+    def worker_count(self) -> int:
+        return self.site.workers
+
+    def check(self) -> None:
+        if self.site.interface is not None:
+            address_of_this_machine(self.site.interface)
+        self.job_script()
+
+    def host(self) -> str:
+        return address_of_this_machine(self.site.interface)
+
+    def job_script(self) -> str:
+        """The script that a run would submit, with placeholders for the scheduler's address, the job's number and keys.
+
+        Raises
+        ------
+        InputError
+            If the work folder cannot be written, or its path cannot stand in a job script.
+        """
+        from distributed.security import Security
+
+        protocol = "tls" if self.site.tls else "tcp"
+        files = {key: f"<{key}>" for key in ("tls_ca_file", "tls_worker_cert", "tls_worker_key")}
+        security = Security(require_encryption=True, **files) if self.site.tls else None
+        options = self._job_options()
+        try:
+            job = self._job_class(None)(
+                f"{protocol}://<scheduler>", name="job-<n>", protocol=f"{protocol}://", security=security, **options
+            )
+        except OSError as error:  # dask-jobqueue makes the folder for the logs of jobs
+            raise InputError(
+                "work_dir",
+                self.workspace.work_dir,
+                f"cannot be written ({error.strerror})",
+                "give a folder that you may write to",
+            ) from error
+        return str(job.job_script())
+
+    @contextlib.contextmanager
+    def task_runner(self) -> Iterator[ClusterTaskRunner]:
+        """A started task runner; the jobs of its workers are submitted as there is work, and removed at the end."""
+        from distributed.security import Security
+
+        from deployments.clusters.scaling import WholeJobs
+        from deployments.clusters.task_runner import ClusterTaskRunner
+
+        logging.getLogger("distributed").setLevel(logging.ERROR)
+        site, workspace, options = self.site, self.workspace, self._job_options()
+        remove_jobs(workspace.work_dir)
+        with signals_blocked():
+            cluster = self.jobqueue()(
+                name=_JOB_NAME,
+                job_cls=self._job_class(JobRecord(workspace)),
+                security=Security.temporary() if site.tls else None,
+                shared_temp_directory=str(workspace.tmp),
+                scheduler_options={"dashboard_address": f"{LOOPBACK}:0"},
+                **options,
+            )
+        try:
+            scaling = cluster.adapt(
+                Adaptive=WholeJobs,
+                minimum=site.min_jobs if site.adaptive else site.max_jobs,
+                maximum=site.max_jobs,
+                interval="1s",
+                wait_count=max(int(site.idle.total_seconds()), 1),
+                ranks=site.ranks,
+                queue_timeout=site.queue_timeout,
+                logs=workspace.logs / "jobs",
+            )
+
+            def watch() -> None:
+                if scaling.trouble is not None:
+                    raise ClusterError(scaling.trouble)
+
+            with ClusterTaskRunner(cluster=cluster, watch=watch) as runner:
+                yield runner
+                cluster.sync(scaling.end)
+        finally:
+            with signals_blocked():
+                cluster.close()
+                remove_jobs(workspace.work_dir)
+
+    def _job_class(self, record: JobRecord | None) -> type[Job]:
+        from deployments.clusters.recorded_job import recorded
+
+        return recorded(self.jobqueue().job_cls, self.state_command, self.ended, record)
+
+    def _job_options(self) -> dict[str, Any]:
+        """Arguments of dask-jobqueue's cluster and job classes."""
+        site, workspace = self.site, self.workspace
+        check_path_in_script(workspace.work_dir)
+        launcher = site.launcher.format(ranks=site.ranks)
+        return {
+            "cores": site.ranks * site.threads,
+            "processes": site.ranks,
+            "memory": format_bytes(parse_bytes(site.memory) * site.ranks).replace(" ", ""),
+            "python": f"{launcher} {shlex.quote(site.python)} -P".strip(),
+            "worker_command": "deployments.mpi.worker",
+            "worker_extra_args": [
+                "--work-dir",
+                shlex.quote(str(workspace.work_dir)),
+                "--ranks",
+                str(site.ranks),
+                "--lifetime",
+                f"{site.worker_lifetime.total_seconds():g}",
+                "--lifetime-stagger",
+                f"{site.stagger.total_seconds():g}",
+            ],
+            "death_timeout": _DEATH_TIMEOUT,
+            "local_directory": shlex.quote(str(site.scratch)) if site.scratch else None,
+            "interface": site.interface,
+            "log_directory": str(workspace.logs / "jobs"),
+            "job_name": _JOB_NAME,
+            "job_script_prologue": [*_ENVIRONMENT, *self.prologue, *site.prologue, _import_path()],
+            "job_extra_directives": self.as_directives([*self.directives(), *site.directives]),
+            "job_directives_skip": [*self.skipped_directives, *site.directives_skip],
+            **self.options(),
+        }
 
 
-def job_script(system: BatchSystem, site: Site, workspace: Workspace) -> str:
-    """The script that a run would submit, but for the scheduler's address, the job's number and its key files.
-
-    Raises
-    ------
-    InputError
-        Where the work folder cannot be written, or its path cannot stand in a job script.
-    """
-    protocol = "tls" if site.tls else "tcp"
-    files = {key: f"<{key}>" for key in ("tls_ca_file", "tls_worker_cert", "tls_worker_key")}
-    security = Security(require_encryption=True, **files) if site.tls else None
-    options = _job_options(system, site, workspace)
-    try:
-        job = _job_class(system, None)(
-            f"{protocol}://<scheduler>", name="job-<n>", protocol=f"{protocol}://", security=security, **options
-        )
-    except OSError as error:  # dask-jobqueue makes the folder of the jobs' logs
-        raise InputError(
-            "work_dir", workspace.work_dir, f"cannot be written ({error.strerror})", "give a folder that is yours"
-        ) from error
-    return str(job.job_script())
-
-
-@contextlib.contextmanager
-def batch_runner(system: BatchSystem, site: Site, workspace: Workspace) -> Iterator[ClusterRunner]:
-    """A task runner whose workers are the ranks of batch jobs, submitted as work comes; all are removed at the end.
-
-    Raises
-    ------
-    InputError
-        Where the work folder's path cannot stand in a job script.
-    """
-    logging.getLogger("distributed").setLevel(logging.ERROR)
-    options = _job_options(system, site, workspace)
-    remove_jobs(workspace.work_dir)
-    with interrupts_held():
-        cluster = system.cluster_class()(
-            name=_NAME,
-            job_cls=_job_class(system, JobRecord(workspace)),
-            security=Security.temporary() if site.tls else None,
-            shared_temp_directory=str(workspace.tmp),
-            scheduler_options={"dashboard_address": "127.0.0.1:0"},
-            **options,
-        )
-    try:
-        held = site.min_jobs if site.adaptive else site.max_jobs
-        scaling = cluster.adapt(
-            Adaptive=WholeJobs,
-            minimum=held,
-            maximum=site.max_jobs,
-            interval="1s",
-            wait_count=max(int(site.idle.total_seconds()), 1),
-            ranks=site.ranks,
-            queue_timeout=site.queue_timeout,
-            logs=workspace.logs / "jobs",
-        )
-
-        def watch() -> None:
-            if scaling.trouble is not None:
-                raise scaling.trouble
-
-        with ClusterRunner(cluster=cluster, watch=watch) as runner:
-            yield runner
-            cluster.sync(scaling.end)
-    finally:
-        with interrupts_held():
-            cluster.close()
-            remove_jobs(workspace.work_dir)
-
-
-def check_work_dir(workspace: Workspace) -> None:
+def check_path_in_script(work_dir: os.PathLike[str]) -> None:
     """Job scripts name the work folder in directives, where nothing can be quoted.
 
     Raises
     ------
     InputError
-        Where its path holds blanks or the like.
+        If its path holds spaces or other characters that would need it.
     """
-    if not re.fullmatch(r"[\w./+=@:,-]+", str(workspace.work_dir)):
+    if not re.fullmatch(r"[\w./+=@:,-]+", os.fspath(work_dir)):
         raise InputError(
             "work_dir",
-            workspace.work_dir,
+            work_dir,
             "cannot stand in a job script",
-            "give a path of letters, digits and . _ - / alone",
+            "give a path that consists of letters, digits and . _ - / only",
         )
 
 
-def _job_options(system: BatchSystem, site: Site, workspace: Workspace) -> dict[str, Any]:
-    """What dask-jobqueue's cluster and job classes are told."""
-    check_work_dir(workspace)
-    launcher = site.launcher.format(ranks=site.ranks)
-    memory = format_bytes(parse_bytes(site.memory) * site.ranks).replace(" ", "")
-    return {
-        "cores": site.ranks * site.threads,
-        "processes": site.ranks,
-        "memory": memory,
-        "python": f"{launcher} {shlex.quote(site.python)}".strip(),
-        "worker_command": "deployments.mpi.worker",
-        "worker_extra_args": [
-            "--work-dir",
-            shlex.quote(str(workspace.work_dir)),
-            "--ranks",
-            str(site.ranks),
-            "--lifetime",
-            f"{site.worker_lifetime.total_seconds():g}",
-            "--lifetime-stagger",
-            f"{site.stagger.total_seconds():g}",
-        ],
-        "death_timeout": _DEATH_TIMEOUT,
-        "local_directory": shlex.quote(str(site.scratch)) if site.scratch else None,
-        "interface": site.interface,
-        "log_directory": str(workspace.logs / "jobs"),
-        "job_name": _NAME,
-        "job_script_prologue": [*_ENVIRONMENT, *system.prologue, *site.prologue],
-        "job_extra_directives": system.as_directives([*system.directives(site), *site.directives]),
-        "job_directives_skip": [*system.skip, *site.directives_skip],
-        **system.options(site),
-    }
+def walltime(site: Site) -> str:
+    """The walltime as HH:MM:SS."""
+    seconds = int(site.walltime.total_seconds())
+    return f"{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
 
 
-def _job_class(system: BatchSystem, record: JobRecord | None) -> type[Job]:
-    """dask-jobqueue's job, submitted without the account's variables, noted on disk; it tells its state."""
-    base: type[Job] = system.cluster_class().job_cls
-    # Some systems keep a copy of the environment that the submitting command sees.
-    without = " ".join(f"-u {name}" for name in ACCOUNT)
+def _import_path() -> str:
+    """Shell line after which Python finds this project, and nothing in the folder where the job was submitted.
 
-    class RecordedJob(base):  # type: ignore[misc]  # known at run time only
-        """A job of this run."""
-
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **kwargs)
-            self.is_leaving = False
-            self.submit_command: str = f"env {without} {self.submit_command}"
-
-        async def start(self) -> None:
-            await super().start()
-            if record is not None:
-                words = (*shlex.split(self.cancel_command),)
-                record.add(BatchJob(job_id=self.job_id, cancel=words))
-
-        async def close(self) -> None:
-            if self.is_leaving:
-                await asyncio.sleep(_LEAVE)
-            await super().close()
-            self.status = Status.closed
-            if record is not None and self.job_id is not None:
-                record.remove(self.job_id)
-
-        async def state(self) -> str | None:
-            """What the batch system says of the job; nothing where it has ended, None where it does not answer."""
-            try:
-                said = " ".join((await self._call([*system.state, self.job_id])).split())
-            except (RuntimeError, OSError) as error:
-                return "" if re.search(system.ended, str(error)) else None
-            return "" if re.search(system.ended, said) else said
-
-    return RecordedJob
+    An empty entry of PYTHONPATH means that folder; it results when a module or a profile appends to a variable that is
+    not set. A checkout need not be installed in the workers' environment. HTCondor would take $(…) for its own.
+    """
+    own = f"{shlex.quote(ROOT)}:" if is_checkout() else ""
+    return f'export PYTHONSAFEPATH=1 PYTHONPATH=`echo {own}"$PYTHONPATH" | tr : "\\n" | grep ^/ | paste -s -d : -`'

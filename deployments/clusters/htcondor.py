@@ -1,30 +1,30 @@
-"""HTCondor. All ranks of a job run on one machine, in one slot of as many cores."""
+"""HTCondor."""
 
 from __future__ import annotations
 
-from deployments.clusters.batch import BatchSystem
-from deployments.clusters.site import Site
+from typing import Any
+
+from deployments.clusters.batch import BatchCluster
 
 
-def _pairs(lines: list[str]) -> dict[str, str]:
-    return {key.strip(): value.strip() for key, _, value in (line.partition("=") for line in lines)}
+class HTCondor(BatchCluster):
+    """All ranks of a job run on one machine, in one slot of as many cores."""
 
-
-def _limits(site: Site) -> tuple[str, ...]:
-    limits = [f"+MaxRuntime = {int(site.walltime.total_seconds())}", "getenv = false"]
-    if site.account:
-        limits.append(f"accounting_group = {site.account}")
-    if site.queue:
-        limits.append(f'+Queue = "{site.queue}"')
-    return tuple(limits)
-
-
-HTCONDOR = BatchSystem(
-    cluster="HTCondorCluster",
-    options=lambda _site: {"disk": "1GB"},
-    directives=_limits,
-    as_directives=_pairs,
+    jobqueue_class = "HTCondorCluster"
     # 1 idle, 2 running, 5 held; 3 and 4 have ended.
-    state=("condor_q", "-format", "%d", "JobStatus"),
-    ended=r"^[34]$|^$",
-)
+    state_command = ("condor_q", "-format", "%d", "JobStatus")
+    ended = r"^[34]$|^$"
+
+    def options(self) -> dict[str, Any]:
+        return {"disk": "1GB"}
+
+    def directives(self) -> tuple[str, ...]:
+        limits = [f"+MaxRuntime = {int(self.site.walltime.total_seconds())}", "getenv = false"]
+        if self.site.account:
+            limits.append(f"accounting_group = {self.site.account}")
+        if self.site.queue:
+            limits.append(f'+Queue = "{self.site.queue}"')
+        return tuple(limits)
+
+    def as_directives(self, lines: list[str]) -> dict[str, str]:
+        return {key.strip(): value.strip() for key, _, value in (line.partition("=") for line in lines)}

@@ -1,4 +1,4 @@
-"""The batch jobs of a run, on disk: so that jobs of a flow process that was killed can be found and removed."""
+"""The batch jobs of a run, on disk: they can be found and removed even if the flow's process was killed."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from s2sr_core.files import write_text
 from s2sr_core.workspace import Workspace
 
+#: Seconds that the command that removes a job may take.
 _REMOVAL = 60.0
 
 
 class BatchJob(BaseModel):
-    """A job that was submitted and not yet removed: its id, and the words that remove it."""
+    """A job that was submitted and not yet removed: its id, and the command that removes it if the id follows."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -28,14 +29,14 @@ _JOBS = TypeAdapter(list[BatchJob])
 
 
 class JobRecord:
-    """``logs/jobs.json``: the jobs that the run of a work folder holds now."""
+    """``logs/jobs.json``: the jobs that the run of a work folder has now. Without jobs there is no file."""
 
     def __init__(self, workspace: Workspace) -> None:
         self.path = workspace.logs / "jobs.json"
         self._lock = threading.Lock()
 
     def jobs(self) -> list[BatchJob]:
-        """The jobs noted, none where there is no file that can be read."""
+        """The recorded jobs; none if there is no file that can be read."""
         try:
             return _JOBS.validate_json(self.path.read_bytes())
         except (OSError, ValidationError):
@@ -59,13 +60,13 @@ class JobRecord:
 def remove_jobs(work_dir: Path) -> list[str]:
     """Remove from the batch system every job that a run of ``work_dir`` left; returns their ids.
 
-    To be called while no run holds the folder. A job that is gone already is no error.
+    No run may hold the folder meanwhile. A job that has already ended is not an error.
     """
     record = JobRecord(Workspace(work_dir))
     removed = []
     for job in record.jobs():
         try:
-            subprocess.run(  # noqa: S603  # words of this program, kept in the user's own folder
+            subprocess.run(  # noqa: S603  # a command of this program, kept in the user's own folder
                 [*job.cancel, job.job_id], capture_output=True, timeout=_REMOVAL, check=False
             )
         except (OSError, subprocess.TimeoutExpired):

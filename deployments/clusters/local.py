@@ -1,4 +1,4 @@
-"""Dask workers on this machine: processes of one thread each."""
+"""Workers on this machine: Dask workers, processes of one thread each."""
 
 from __future__ import annotations
 
@@ -7,49 +7,74 @@ import contextlib
 import logging
 import os
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import distributed
-
-from deployments.clusters.task_runner import ClusterRunner
+from deployments.clusters.cluster import Cluster
+from deployments.clusters.network import LOOPBACK
 from deployments.process.account import account_hidden
-from deployments.process.signals import ctrl_c_held
+from deployments.process.signals import sigint_blocked
+from s2sr_core.import_path import current_folder_left_out
+
+if TYPE_CHECKING:
+    from deployments.clusters.task_runner import ClusterTaskRunner
+    from s2sr_core.parameters import RunParameters
 
 
-def worker_count(workers: int | None) -> int:
-    """As many as asked for, or one a core that this process may use."""
-    return workers or len(os.sched_getaffinity(0))
+class ThisMachine(Cluster):
+    """As many workers as the parameter ``workers`` says; by default one for each core that this process may use."""
+
+    name = "local"
+
+    def __init__(self, parameters: RunParameters) -> None:
+        self._workers = parameters.workers
+
+    def worker_count(self) -> int:
+        return self._workers or len(os.sched_getaffinity(0))
+
+    def check(self) -> None:
+        """Nothing can be wrong."""
+
+    def host(self) -> str:
+        return LOOPBACK
+
+    def task_runner(self) -> contextlib.AbstractContextManager[ClusterTaskRunner]:
+        return _local_workers(self.worker_count())
 
 
 @contextlib.contextmanager
-def local_runner(workers: int | None) -> Iterator[ClusterRunner]:
-    """A started task runner on a cluster that lives as long as the block.
+def _local_workers(count: int) -> Iterator[ClusterTaskRunner]:
+    """Workers have one thread, because GDAL datasets and the cache of blocks want one process each.
 
-    Workers have one thread, because GDAL datasets and the block cache want one process each, and no memory limit of
-    Dask's: engines bound what they hold, and a paused worker would stall the run without a word. They see neither
-    Ctrl-C nor the account. Where the block is left by an error nobody waits for the units they are in the middle of.
+    They have no memory limit of Dask's: the engines limit what they hold, and a worker that Dask paused would stall the
+    run without a message. They see neither Ctrl-C nor the account. If an error leaves the block, nobody waits for the
+    units that are being computed.
     """
+    import distributed
+
+    from deployments.clusters.task_runner import ClusterTaskRunner
+
     logging.getLogger("distributed").setLevel(logging.ERROR)
-    with ctrl_c_held(), account_hidden():
-        cluster = distributed.LocalCluster(
-            n_workers=worker_count(workers),
-            threads_per_worker=1,
-            processes=True,
-            memory_limit=0,
-            dashboard_address="127.0.0.1:0",
-        )
-    with cluster, ClusterRunner(cluster=cluster) as runner:
-        try:
-            yield runner
-        except BaseException:
-            with ctrl_c_held():
-                logging.getLogger("distributed").setLevel(logging.CRITICAL)
-                cluster.sync(_kill, cluster)
-            raise
+    with current_folder_left_out():  # Dask replaces workers that die
+        with sigint_blocked(), account_hidden():
+            cluster = distributed.LocalCluster(
+                n_workers=count,
+                threads_per_worker=1,
+                processes=True,
+                memory_limit=0,
+                dashboard_address=f"{LOOPBACK}:0",
+            )
+        with cluster, ClusterTaskRunner(cluster=cluster) as runner:
+            try:
+                yield runner
+            except BaseException:
+                with sigint_blocked():
+                    logging.getLogger("distributed").setLevel(logging.CRITICAL)
+                    cluster.sync(_kill_workers, cluster)
+                raise
 
 
-async def _kill(cluster: Any) -> None:
-    """End the workers whatever they are doing, so that closing the cluster finds nothing to wait for."""
+async def _kill_workers(cluster: Any) -> None:
+    """Kill the workers, even in the middle of a unit, so that closing the cluster has nothing to wait for."""
     nannies = list(cluster.workers.values())
     for nanny in nannies:
         nanny.auto_restart = False

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from deployments.clusters.batch import BatchSystem
-from deployments.clusters.site import Site
+from typing import Any
+
+from deployments.clusters.batch import BatchCluster
 
 
-def _minutes(site: Site) -> str:
-    """The walltime as HH:MM, rounded up."""
-    minutes = -(-int(site.walltime.total_seconds()) // 60)
-    return f"{minutes // 60:02d}:{minutes % 60:02d}"
+class Lsf(BatchCluster):
+    """LSF counts the walltime in minutes."""
 
+    jobqueue_class = "LSFCluster"
+    state_command = ("bjobs", "-noheader", "-o", "stat pend_reason")
+    ended = r"^(DONE|EXIT)\b|is not found|^$"
 
-LSF = BatchSystem(
-    cluster="LSFCluster",
-    options=lambda site: {
-        "queue": site.queue,
-        "project": site.account,
-        "walltime": _minutes(site),
-        "use_stdin": True,
-    },
-    directives=lambda _site: ('-env "none"',),
-    state=("bjobs", "-noheader", "-o", "stat pend_reason"),
-    ended=r"^(DONE|EXIT)\b|is not found|^$",
-)
+    def options(self) -> dict[str, Any]:
+        minutes = -(-int(self.site.walltime.total_seconds()) // 60)
+        return {
+            "queue": self.site.queue,
+            "project": self.site.account,
+            "walltime": f"{minutes // 60:02d}:{minutes % 60:02d}",
+            "use_stdin": True,
+        }
+
+    def directives(self) -> tuple[str, ...]:
+        return ('-env "none"',)

@@ -1,86 +1,104 @@
-"""Workers that ``mpirun`` started with the program: rank 0 has scheduler and flow, each other rank is a worker."""
+"""Workers that ``mpirun`` started with the program: rank 0 has the flow and the scheduler, the others are workers."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import distributed
-from distributed import Security
-from distributed.utils import get_ip, get_ip_interface
+from deployments.clusters.cluster import Cluster
+from deployments.clusters.local import ThisMachine
+from deployments.clusters.network import LOOPBACK, address_of_this_machine
+from deployments.clusters.site import read_site
+from deployments.mpi.launched_rank import launched_rank
+from deployments.mpi.world import World, world_of_run
+from deployments.process.signals import sigint_blocked
+from s2sr_core.errors import ClusterError
 
-from deployments.clusters.local import local_runner
-from deployments.clusters.site import Site
-from deployments.clusters.task_runner import ClusterRunner
-from deployments.mpi.world import world as world_of_run
-from deployments.process.signals import ctrl_c_held
-from s2sr_core.errors import ClusterError, InputError
+if TYPE_CHECKING:
+    from deployments.clusters.task_runner import ClusterTaskRunner
+    from s2sr_core.parameters import RunParameters
 
 #: Seconds that ranks may take to become workers: they all import from one shared filesystem.
 _START = 600.0
 
 
-@contextlib.contextmanager
-def mpi_runner(site: Site, work_dir: Path) -> Iterator[ClusterRunner]:
-    """A task runner whose workers are the other ranks; on a single rank, one on this machine.
+class MpiRanks(Cluster):
+    """One worker for each rank but rank 0; a single rank computes with workers on this machine."""
 
-    What goes between ranks is encrypted, with keys that are made for the run and travel by MPI.
-    """
-    world = world_of_run()
-    if world is None or world.size == 1:
-        with local_runner(None) as runner:
+    name = "mpi"
+
+    def __init__(self, parameters: RunParameters) -> None:
+        self._site, self._work_dir = read_site(parameters.site), parameters.work_dir
+        self._this_machine = ThisMachine(parameters)
+
+    def worker_count(self) -> int:
+        ranks = launched_rank().size
+        return ranks - 1 if ranks > 1 else self._this_machine.worker_count()
+
+    def check(self) -> None:
+        if self._site.interface is not None:
+            address_of_this_machine(self._site.interface)
+
+    def host(self) -> str:
+        world = world_of_run()
+        if self._site.interface is None and (world is None or world.is_one_host):
+            return LOOPBACK
+        return address_of_this_machine(self._site.interface)
+
+    def task_runner(self) -> contextlib.AbstractContextManager[ClusterTaskRunner]:
+        world = world_of_run()
+        return self._this_machine.task_runner() if world is None or world.size == 1 else self._ranks(world)
+
+    @contextlib.contextmanager
+    def _ranks(self, world: World) -> Iterator[ClusterTaskRunner]:
+        """Everything between ranks is encrypted, with keys that are made for the run and sent by MPI."""
+        import distributed
+        from distributed import Security
+
+        from deployments.clusters.task_runner import ClusterTaskRunner
+
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+        site, count, security = self._site, world.size - 1, Security.temporary()
+        with sigint_blocked():
+            cluster = distributed.LocalCluster(
+                n_workers=0,
+                threads_per_worker=1,
+                host=self.host(),
+                protocol="tls://",
+                security=security,
+                dashboard_address=f"{LOOPBACK}:0",
+            )
+
+        def watch() -> None:
+            if not cluster.scheduler.workers:
+                raise ClusterError(
+                    f"the workers of all {count} ranks are gone; see their logs in {self._work_dir}/logs"
+                )
+
+        with cluster, ClusterTaskRunner(cluster=cluster, watch=watch) as runner:
+            options = {
+                "scheduler": cluster.scheduler_address,
+                "protocol": "tls://",
+                "work_dir": self._work_dir,
+                "security": security,
+                "interface": site.interface,
+                "local_directory": None if site.scratch is None else str(site.scratch),
+            }
+            world.send_to_all(("work", options))
+            try:
+                runner.client.wait_for_workers(count, timeout=_START)
+            except TimeoutError as error:
+                there = len(cluster.scheduler.workers)
+                raise ClusterError(
+                    f"only {there} of {count} ranks became workers within {_START:g} s; see the logs in "
+                    f"{self._work_dir}/logs"
+                ) from error
             yield runner
-        return
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
-    security = Security.temporary()
-    with ctrl_c_held():
-        cluster = distributed.LocalCluster(
-            n_workers=0,
-            threads_per_worker=1,
-            host=host(site),
-            protocol="tls://",
-            security=security,
-            dashboard_address="127.0.0.1:0",
-        )
-
-    def watch() -> None:
-        if not cluster.scheduler.workers:
-            raise ClusterError(f"the workers of all {world.size - 1} ranks are gone; their logs are in {work_dir}/logs")
-
-    with cluster, ClusterRunner(cluster=cluster, watch=watch) as runner:
-        scratch = None if site.scratch is None else str(site.scratch)
-        options = {"work_dir": work_dir, "security": security, "interface": site.interface, "local_directory": scratch}
-        world.tell(("work", {"scheduler": cluster.scheduler_address, "protocol": "tls://", **options}))
-        try:
-            runner.client.wait_for_workers(world.size - 1, timeout=_START)
-        except TimeoutError as error:
-            there = len(cluster.scheduler.workers)
-            raise ClusterError(f"only {there} of {world.size - 1} ranks became workers in {_START:g} s") from error
-        yield runner
-        cluster.sync(_dismiss, cluster.scheduler)
+            cluster.sync(_dismiss_workers, cluster.scheduler)
 
 
-async def _dismiss(scheduler: Any) -> None:
-    """Let the workers go: one whose scheduler just vanishes complains."""
+async def _dismiss_workers(scheduler: Any) -> None:
+    """Ask the workers to end: one whose scheduler just vanishes complains."""
     await scheduler.retire_workers(workers=list(scheduler.workers), close_workers=True, remove=True)
-
-
-def host(site: Site) -> str:
-    """Where ranks reach this one."""
-    world = world_of_run()
-    return address(site, is_one_host=world is None or world.is_one_host)
-
-
-def address(site: Site, *, is_one_host: bool = False) -> str:
-    """Where this process can be reached by its workers."""
-    if site.interface is not None:
-        try:
-            return str(get_ip_interface(site.interface))
-        except ValueError as error:
-            raise InputError(
-                "interface", site.interface, "is no network interface of this machine", "look with: ip address"
-            ) from error
-    return "127.0.0.1" if is_one_host else str(get_ip())

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from deployments.clusters.batch import BatchSystem, hours
+from typing import Any
 
-OAR = BatchSystem(
-    cluster="OARCluster",
-    # The property that holds a core's memory has a name of the site's own: `directives: ["-p memcore>=4096"]`.
-    options=lambda site: {
-        "queue": site.queue,
-        "project": site.account,
-        "walltime": hours(site),
-        "memory_per_core_property_name": "not_applicable",
-    },
-    state=("oarstat", "-s", "-j"),
-    ended=r"Terminated|Error|^$",
-)
+from deployments.clusters.batch import BatchCluster, walltime
+
+
+class Oar(BatchCluster):
+    """The property that holds a core's memory has a name of the site's own: ``directives: ["-p memcore>=4096"]``."""
+
+    jobqueue_class = "OARCluster"
+    state_command = ("oarstat", "-s", "-j")
+    ended = r"Terminated|Error|^$"
+
+    def options(self) -> dict[str, Any]:
+        return {
+            "queue": self.site.queue,
+            "project": self.site.account,
+            "walltime": walltime(self.site),
+            "memory_per_core_property_name": "not_applicable",
+        }

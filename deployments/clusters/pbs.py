@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from dask.utils import parse_bytes
 
-from deployments.clusters.batch import BatchSystem, hours
-from deployments.clusters.site import Site
+from deployments.clusters.batch import BatchCluster, walltime
 
 
-def _chunk(site: Site) -> str:
-    """All ranks on one host."""
-    cores, mebibytes = site.ranks * site.threads, -(-parse_bytes(site.memory) * site.ranks // 2**20)
-    return f"select=1:ncpus={cores}:mpiprocs={site.ranks}:ompthreads={site.threads}:mem={mebibytes}mb"
+class Pbs(BatchCluster):
+    """All ranks of a job are on one host."""
 
+    jobqueue_class = "PBSCluster"
+    state_command = ("qstat",)
+    ended = r"Unknown Job|has finished|\s[CFEX] \S+\s*$|^$"
 
-PBS = BatchSystem(
-    cluster="PBSCluster",
-    options=lambda site: {
-        "queue": site.queue,
-        "account": site.account,
-        "walltime": hours(site),
-        "resource_spec": _chunk(site),
-    },
-    state=("qstat",),
-    ended=r"Unknown Job|has finished|\s[CFEX] \S+\s*$|^$",
-)
+    def options(self) -> dict[str, Any]:
+        site = self.site
+        cores, mebibytes = site.ranks * site.threads, -(-parse_bytes(site.memory) * site.ranks // 2**20)
+        return {
+            "queue": site.queue,
+            "account": site.account,
+            "walltime": walltime(site),
+            "resource_spec": (
+                f"select=1:ncpus={cores}:mpiprocs={site.ranks}:ompthreads={site.threads}:mem={mebibytes}mb"
+            ),
+        }

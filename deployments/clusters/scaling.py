@@ -1,8 +1,8 @@
-"""How many batch jobs there are to be: whole jobs, as the work asks; and what becomes of those that die.
+"""How many batch jobs a run has: whole jobs, as there is work; and what happens if they die.
 
-Dask's own adaptive scaling retires single workers, and a batch system can only end whole jobs. Here everything is
-counted in jobs. A job whose ranks are all gone is forgotten, so that another can take its place. Where no job comes to
-life any more, ``trouble`` says so, and whoever waits for results raises it.
+Dask's own adaptive scaling retires single workers, but a batch system can only end whole jobs. Here everything is
+counted in jobs. A job whose ranks have all died is removed, so that another can replace it. If no job can be had any
+more, ``trouble`` says so, and whoever waits for results raises it.
 """
 
 from __future__ import annotations
@@ -19,41 +19,42 @@ from distributed.deploy.adaptive import Adaptive
 from distributed.diagnostics.plugin import SchedulerPlugin
 
 from deployments.mpi.worker import job_of
-from s2sr_core.errors import ClusterError
 
 logger = logging.getLogger("s2sr_core.scaling")
 
-#: Jobs in a row that end before a worker of theirs has finished a unit: then no more are submitted.
-MOST_BARREN = 3
-#: Seconds between questions to the batch system, which is asked only about jobs that have no worker yet.
-_ASK = 10.0
-#: Seconds before the next job is submitted after one that was refused, or that ended without having done anything.
-_PAUSE = 10.0
+#: After so many jobs in a row that were refused, or ended before one of their workers finished a unit, no more are
+#: submitted.
+MOST_FRUITLESS = 3
+#: Seconds between queries to the batch system about a job; it is asked only about jobs that have no worker yet.
+QUERY_INTERVAL = 10.0
+#: Seconds before the next job is submitted after a fruitless one.
+PAUSE_AFTER_FRUITLESS = 10.0
 _UNFINISHED = frozenset({"waiting", "queued", "no-worker", "processing"})
 
 
 @dataclass
-class _Life:
-    """What is known of a job."""
+class _JobHistory:
+    """What is known of a job; times are those of ``time.monotonic``."""
 
-    begun: float = field(default_factory=time.monotonic)
-    asked: float = field(default_factory=time.monotonic)
-    has_worked: bool = False
-    was_seen: bool = False
-    state: str = "not asked yet"
+    submitted: float = field(default_factory=time.monotonic)
+    queried: float = field(default_factory=time.monotonic)
+    has_finished_a_unit: bool = False
+    has_had_workers: bool = False
+    #: In the batch system's words.
+    state: str = "unknown"
 
 
-class _Useful(SchedulerPlugin):  # type: ignore[misc]  # distributed has no types
-    """Notes the jobs of which a worker finished a unit."""
+class _FinishedUnits(SchedulerPlugin):  # type: ignore[misc]  # distributed has no types
+    """Calls back with the address of each worker that has finished a unit."""
 
-    name = "s2sr-useful"
+    name = "s2sr-finished-units"
 
-    def __init__(self, note: Callable[[str], None]) -> None:
-        self._note = note
+    def __init__(self, call: Callable[[str], None]) -> None:
+        self._call = call
 
     def transition(self, key: object, start: str, finish: str, *_: Any, worker: str | None = None, **__: Any) -> None:
         if start == "processing" and finish == "memory" and worker is not None:
-            self._note(worker)
+            self._call(worker)
 
 
 class WholeJobs(Adaptive):  # type: ignore[misc]  # distributed has no types
@@ -70,22 +71,28 @@ class WholeJobs(Adaptive):  # type: ignore[misc]  # distributed has no types
     queue_timeout
         How long to wait for a first job to start.
     logs
-        Where the batch system writes what jobs say.
+        Folder in which the batch system writes what jobs print.
+
+    Attributes
+    ----------
+    trouble
+        Why no job can be had any more, in a sentence; None as long as there is hope.
+    submitted
+        The number of jobs so far.
     """
 
     def __init__(self, cluster: Any, *, ranks: int, queue_timeout: timedelta, logs: Path, **kwargs: Any) -> None:
         self._ranks, self._queue_timeout, self._logs = ranks, queue_timeout.total_seconds(), logs
-        self._lives: dict[str, _Life] = {}
-        self._barren = 0
-        self._last_death = ""
+        self._histories: dict[str, _JobHistory] = {}
+        self._fruitless = 0
+        self._last_failure = ""
         self._not_before = 0.0
-        self._number = 0
-        self.trouble: ClusterError | None = None
+        self.trouble: str | None = None
         self.submitted = 0
         super().__init__(cluster, **kwargs)
-        self.cluster.scheduler.add_plugin(_Useful(self._note_useful))
+        self.cluster.scheduler.add_plugin(_FinishedUnits(self._record_finished_unit))
 
-    # ------------------------------------------------------------------------------------ what Dask asks, in jobs
+    # ------------------------------------------------------------------------------------ what Dask asks for, in jobs
 
     @property
     def plan(self) -> set[str]:
@@ -100,12 +107,12 @@ class WholeJobs(Adaptive):  # type: ignore[misc]  # distributed has no types
         return set(self._workers_of_jobs())
 
     async def target(self) -> int:
-        """As many jobs as have a unit for each of their ranks; none is ended early for want of a unit."""
+        """As many jobs as are needed for one rank per unit; the last of them may have more ranks than units."""
         tasks = self.cluster.scheduler.tasks.values()
         return -(-sum(task.state in _UNFINISHED for task in tasks) // self._ranks)
 
     async def workers_to_close(self, target: int) -> list[str]:
-        """Jobs none of whose workers has anything to do."""
+        """The names of jobs to end: of those whose workers are all idle, as many as there are more than ``target``."""
         idle = [
             job
             for job, workers in self._workers_of_jobs().items()
@@ -114,107 +121,119 @@ class WholeJobs(Adaptive):  # type: ignore[misc]  # distributed has no types
         return idle[: max(len(self.plan) - target, 0)]
 
     async def scale_up(self, n: int) -> None:
-        if self._barren >= MOST_BARREN or time.monotonic() < self._not_before:
+        """Submit jobs until there are ``n``, unless jobs have been fruitless of late."""
+        if self._fruitless >= MOST_FRUITLESS or time.monotonic() < self._not_before:
             return
         for _ in range(n - len(self.plan)):
-            self.cluster.worker_spec[f"job-{self._number}"] = self.cluster.new_spec
-            self._number += 1
+            self.cluster.worker_spec[f"job-{self.submitted}"] = self.cluster.new_spec
             self.submitted += 1
         await self.cluster
 
     async def scale_down(self, workers: list[str]) -> None:
+        """End these jobs: their workers first, so that the batch system sees them complete."""
         of_jobs = self._workers_of_jobs()
         addresses = [worker.address for job in workers for worker in of_jobs.get(job, ())]
         if addresses:
-            logger.info("ends for want of work: %s", ", ".join(sorted(workers)))
+            logger.info("no more work for %s", ", ".join(sorted(workers)))
             for job in of_jobs.keys() & self.cluster.workers.keys() & set(workers):
                 self.cluster.workers[job].is_leaving = True
             await self.scheduler.retire_workers(workers=addresses, remove=True, close_workers=True)
-        await self._forget(workers)
+        await self._remove(workers)
 
     async def end(self) -> None:
-        """Tell all workers to go: jobs then end by themselves, and not as cancelled ones."""
+        """Ask all workers to end: their jobs then complete, and are not cancelled."""
         self.stop(reason="the run is over")
         await self.scale_down(sorted(self.plan))
 
-    # ---------------------------------------------------------------------------------------------- life and death
+    # ---------------------------------------------------------------------------------------------- jobs that fail
 
     async def adapt(self) -> None:
         try:
-            await self._look_after()
+            await self._remove_ended_jobs()
+            self._look_for_trouble()
             await super().adapt()
         except RuntimeError as error:  # of the command that submits
-            await self._refused(error)
+            await self._handle_refusal(error)
 
-    async def _look_after(self) -> None:
-        """Notice the dead, and say so where nothing is left to hope for."""
+    async def _remove_ended_jobs(self) -> None:
         alive, now = self._workers_of_jobs(), time.monotonic()
         for name, job in list(self.cluster.workers.items()):
-            life = self._lives.setdefault(name, _Life())
+            history = self._histories.setdefault(name, _JobHistory())
             if name in alive:
-                life.was_seen = True
-            elif name in self.plan and await self._is_dead(job, life, now):
-                await self._bury(name, job, life)
-        if not alive and self._has_work():
-            waiting = [(self._lives[name], job) for name, job in self.cluster.workers.items() if name in self._lives]
-            if waiting and all(now - life.begun > self._queue_timeout for life, _ in waiting):
-                life, job = waiting[0]
-                self._give_up(
-                    f"no job has started within {self._queue_timeout / 60:g} min; job {job.job_id} is "
-                    f"{life.state or 'unknown'}. {self._log_of(job.job_id)} Check queue, account and limits, or raise "
-                    "queue_timeout"
-                )
-            elif not waiting and self._barren >= MOST_BARREN:
-                self._give_up(self._last_death)
+                history.has_had_workers = True
+            elif name in self.plan and await self._has_ended(job, history, now):
+                await self._bury(name, job, history)
 
-    async def _is_dead(self, job: Any, life: _Life, now: float) -> bool:
-        if life.was_seen:
+    def _look_for_trouble(self) -> None:
+        """Give up if there is work, but no worker and no hope of one."""
+        if self._workers_of_jobs() or not self._has_work():
+            return
+        now = time.monotonic()
+        waiting = [
+            (self._histories[name], job) for name, job in self.cluster.workers.items() if name in self._histories
+        ]
+        if waiting and all(now - history.submitted > self._queue_timeout for history, _ in waiting):
+            history, job = waiting[0]
+            self._give_up(
+                f"no job has started within {self._queue_timeout / 60:g} min; job {job.job_id} is "
+                f"{history.state}. {self._log_of(job.job_id)} Check queue, account and limits, or raise "
+                "queue_timeout"
+            )
+        elif not waiting and self._fruitless >= MOST_FRUITLESS:
+            self._give_up(self._last_failure)
+
+    async def _has_ended(self, job: Any, history: _JobHistory, now: float) -> bool:
+        """Whether a job without workers has ended: it had workers before, or the batch system says so."""
+        if history.has_had_workers:
             return True
-        if job.job_id is None or now - life.asked < _ASK:
+        if job.job_id is None or now - history.queried < QUERY_INTERVAL:
             return False
-        life.asked = now
+        history.queried = now
         state = await job.state()
         if state is not None:
-            life.state = state
+            history.state = state
         return bool(state == "")
 
-    async def _bury(self, name: str, job: Any, life: _Life) -> None:
-        if not life.has_worked:
-            self._note_barren()
-            when = "before it finished a unit" if life.was_seen else "before a worker of it connected"
-            self._last_death = f"job {job.job_id} ended {when}, as did others. {self._log_of(job.job_id)}"
-        logger.warning("%s (%s) is gone%s", name, job.job_id, "" if life.was_seen else " and never had a worker")
-        await self._forget([name])
+    async def _bury(self, name: str, job: Any, history: _JobHistory) -> None:
+        """Remove a job that has ended; it was fruitless if none of its workers finished a unit."""
+        if not history.has_finished_a_unit:
+            self._count_fruitless()
+            when = "before it finished a unit" if history.has_had_workers else "before a worker of it connected"
+            self._last_failure = f"job {job.job_id} ended {when}, as did others. {self._log_of(job.job_id)}"
+        logger.warning(
+            "%s (%s) has ended%s", name, job.job_id, "" if history.has_had_workers else " and never had a worker"
+        )
+        await self._remove([name])
 
-    async def _refused(self, error: RuntimeError) -> None:
-        """The batch system does not take a job: its words are the reason."""
+    async def _handle_refusal(self, error: RuntimeError) -> None:
+        """The batch system does not take a job: what it prints is the reason."""
         refused = [name for name, job in self.cluster.workers.items() if job.job_id is None]
         if not refused:
             raise error
-        self._note_barren()
-        said = " ".join(str(error).partition("stderr:")[2].split()) or " ".join(str(error).split())
-        logger.warning("a job was refused: %s", said)
-        self._last_death = f"no job can be submitted: {said}. Check the site file"
-        await self._forget(refused)
+        self._count_fruitless()
+        printed = " ".join(str(error).partition("stderr:")[2].split()) or " ".join(str(error).split())
+        logger.warning("the batch system refused a job: %s", printed)
+        self._last_failure = f"no job can be submitted: {printed}. Check the site file"
+        await self._remove(refused)
 
-    async def _forget(self, names: list[str]) -> None:
-        """Out of the cluster; the batch system is told, if the job is still there."""
+    async def _remove(self, names: list[str]) -> None:
+        """Take jobs out of the cluster; those that still exist are cancelled."""
         for name in names:
             self.cluster.worker_spec.pop(name, None)
-            self._lives.pop(name, None)
+            self._histories.pop(name, None)
         await self.cluster
 
-    def _note_barren(self) -> None:
-        self._barren += 1
-        self._not_before = time.monotonic() + _PAUSE
+    def _count_fruitless(self) -> None:
+        self._fruitless += 1
+        self._not_before = time.monotonic() + PAUSE_AFTER_FRUITLESS
 
     def _give_up(self, sentence: str) -> None:
         if self.trouble is None:
             logger.error(sentence)
-            self.trouble = ClusterError(sentence)
+            self.trouble = sentence
 
     def _log_of(self, job_id: str) -> str:
-        """A sentence that says where the job's own words are, with the last of them."""
+        """A sentence that names the log of a job, with its last line."""
         found = sorted(path for path in self._logs.glob(f"*{job_id}*") if path.stat().st_size)
         if not found:
             return f"It left no log in {self._logs}."
@@ -232,8 +251,8 @@ class WholeJobs(Adaptive):  # type: ignore[misc]  # distributed has no types
     def _has_work(self) -> bool:
         return any(task.state in _UNFINISHED for task in self.cluster.scheduler.tasks.values())
 
-    def _note_useful(self, address: str) -> None:
+    def _record_finished_unit(self, address: str) -> None:
         worker = self.cluster.scheduler.workers.get(address)
         if worker is not None:
-            self._barren = 0
-            self._lives.setdefault(job_of(str(worker.name)), _Life()).has_worked = True
+            self._fruitless = 0
+            self._histories.setdefault(job_of(str(worker.name)), _JobHistory()).has_finished_a_unit = True

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from deployments.clusters.batch import BatchSystem, hours
+from typing import Any
 
-SGE = BatchSystem(
-    cluster="SGECluster",
-    # Parallel environments have names of the site's own: `directives: ["-pe mpi 4"]`.
-    options=lambda site: {"queue": site.queue, "project": site.account, "walltime": hours(site)},
-    state=("qstat", "-j"),
-    ended=r"do not exist|^$",
-)
+from deployments.clusters.batch import BatchCluster, walltime
+
+
+class GridEngine(BatchCluster):
+    """Parallel environments have names of the site's own: ``directives: ["-pe mpi 4"]``."""
+
+    jobqueue_class = "SGECluster"
+    state_command = ("qstat", "-j")
+    ended = r"do not exist|^$"
+
+    def options(self) -> dict[str, Any]:
+        return {"queue": self.site.queue, "project": self.site.account, "walltime": walltime(self.site)}

@@ -1,4 +1,4 @@
-"""The site file: how a batch system is to run the workers, as YAML (``--site``)."""
+"""The site file (``--site``): how a batch system should run the workers, as YAML."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _duration(value: Any) -> Any:
     """``90``, ``30 min``, ``12h`` or ``01:30:00`` as a timedelta."""
     if isinstance(value, timedelta):
         return value
-    problem = "is no duration; write one like 01:30:00, 90 min or 12 h"
+    problem = "is not a duration; write one like 01:30:00, 90 min or 12 h"
     if isinstance(value, str) and ":" in value:
         parts = value.replace("-", ":", 1).split(":")
         if not all(part.isdecimal() for part in parts) or not 2 <= len(parts) <= 4:
@@ -51,7 +51,7 @@ def _check_memory(memory: str) -> str:
     try:
         size = parse_bytes(memory)
     except ValueError as error:
-        raise ValueError("is no amount of memory; write one like 4 GiB") from error
+        raise ValueError("is not an amount of memory; write one like 4 GiB") from error
     if size < 2**20:
         raise ValueError("is less than 1 MiB; write one like 4 GiB")
     return memory
@@ -59,7 +59,7 @@ def _check_memory(memory: str) -> str:
 
 def _no_newline(text: str) -> str:
     if "\n" in text:
-        raise ValueError("is more than one line; write one line an entry")
+        raise ValueError("is more than one line; write one line per entry")
     return text
 
 
@@ -68,12 +68,12 @@ Duration = Annotated[timedelta, BeforeValidator(_duration)]
 
 
 class Site(BaseModel):
-    """What a site's batch system wants to know. A key left out has the default given here."""
+    """What a site's batch system needs to know. A key that is left out has the default given here."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, coerce_numbers_to_str=True)
 
     queue: Annotated[Line | None, Field(description="Queue or partition of the jobs.")] = None
-    account: Annotated[Line | None, Field(description="Account or project that pays.")] = None
+    account: Annotated[Line | None, Field(description="Account or project that is charged.")] = None
     walltime: Annotated[Duration, Field(description="Time limit of a job.")] = timedelta(hours=1)
     ranks: Annotated[int, Field(ge=1, le=4096, description="MPI ranks of a job; each is one worker.")] = 4
     threads: Annotated[int, Field(ge=1, le=256, description="Cores reserved for each rank.")] = 1
@@ -83,7 +83,7 @@ class Site(BaseModel):
         AfterValidator(_check_launcher),
         Field(description="Command that starts the ranks of a job, with its arguments; {ranks} is their number."),
     ] = "mpirun -n {ranks}"
-    python: Annotated[Line, Field(description="Interpreter of the workers; the submitting one by default.")] = (
+    python: Annotated[Line, Field(description="Interpreter of the workers; by default the one that submits.")] = (
         sys.executable
     )
     prologue: Annotated[
@@ -95,40 +95,46 @@ class Site(BaseModel):
         Field(description="Further directives of the job, without their prefix; for HTCondor as key = value."),
     ] = []
     directives_skip: Annotated[
-        list[Line], Field(description="Directives to leave out: every line that holds one of these texts.")
+        list[Line], Field(description="Leave out every directive that contains one of these texts.")
     ] = []
     interface: Annotated[
         Line | None,
-        Field(description="Network interface of scheduler and workers, e.g. ib0; else the default route's."),
+        Field(description="Network interface of scheduler and workers, such as ib0; by default the default route's."),
     ] = None
-    tls: Annotated[bool, Field(description="Encrypt and authenticate what goes between scheduler and workers.")] = True
+    tls: Annotated[
+        bool, Field(description="Encrypt and authenticate the connections between scheduler and workers.")
+    ] = True
     scratch: Annotated[
-        Path | None, Field(description="Folder for what Dask and GDAL spill; may be local to a node.")
+        Path | None, Field(description="Folder in which Dask and GDAL put temporary files; may be local to a node.")
     ] = None
-    min_jobs: Annotated[int, Field(ge=0, le=10_000, description="Jobs to hold also while there is no work.")] = 0
+    min_jobs: Annotated[int, Field(ge=0, le=10_000, description="Jobs to keep even if there is no work.")] = 0
     max_jobs: Annotated[int, Field(ge=1, le=10_000, description="The most jobs at once.")] = 2
     adaptive: Annotated[
-        bool, Field(description="Follow the work, from min_jobs to max_jobs; else hold max_jobs all the time.")
+        bool, Field(description="Between min_jobs and max_jobs as there is work; if false, max_jobs all the time.")
     ] = True
-    idle: Annotated[Duration, Field(description="How long a job may have nothing to do before it is ended.")] = (
-        timedelta(minutes=1)
+    idle: Annotated[Duration, Field(description="A job that has been idle for this long is ended.")] = timedelta(
+        minutes=1
     )
-    queue_timeout: Annotated[
-        Duration, Field(description="The run fails where it waits so long for the first job to start.")
-    ] = timedelta(hours=12)
+    queue_timeout: Annotated[Duration, Field(description="The run fails if no job has started after this time.")] = (
+        timedelta(hours=12)
+    )
     lifetime: Annotated[
         Duration | None,
-        Field(description="Age at which a worker takes no more units; three quarters of walltime by default."),
+        Field(description="Age after which a worker takes no more units; by default three quarters of walltime."),
     ] = None
     lifetime_stagger: Annotated[
         Duration | None,
-        Field(description="Lifetimes differ by up to so much, at random; a twentieth of walltime by default."),
+        Field(
+            description="Workers' lifetimes are spread evenly over lifetime ± this; by default a twentieth of walltime."
+        ),
     ] = None
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
         if self.min_jobs > self.max_jobs:
-            raise InputError("min_jobs", self.min_jobs, f"is more than max_jobs ({self.max_jobs})", "give fewer")
+            raise InputError(
+                "min_jobs", self.min_jobs, f"is more than max_jobs ({self.max_jobs})", "lower it, or raise max_jobs"
+            )
         if self.worker_lifetime + self.stagger >= self.walltime:
             raise InputError(
                 "lifetime",
@@ -158,19 +164,19 @@ def read_site(path: Path | None) -> Site:
     Raises
     ------
     InputError
-        Where it cannot be read, is no YAML mapping, or holds a key or value that is not as :class:`Site` wants it.
+        If it cannot be read, is not a YAML mapping, or has a key or value that :class:`Site` does not accept.
     """
     if path is None:
         return Site()
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "is no text"
+        reason = error.strerror if isinstance(error, OSError) else "is not text"
         raise InputError("site", path, f"cannot be read ({reason})", "give the path of a YAML file") from error
     except yaml.YAMLError as error:
-        raise InputError("site", path, f"is no YAML ({' '.join(str(error).split())})", "mend it") from error
+        raise InputError("site", path, f"is not YAML ({' '.join(str(error).split())})", "correct it") from error
     if not isinstance(content, dict):
-        raise InputError("site", path, "holds no keys", "write key: value lines as docs/hpc.md has them")
+        raise InputError("site", path, "has no keys", "write key: value lines as in docs/hpc.md")
     try:
         return Site(**{str(key): value for key, value in content.items()})
     except ValidationError as error:
@@ -181,7 +187,7 @@ def _input_error(path: Path, error: ValidationError) -> InputError:
     first = error.errors()[0]
     key = str(first["loc"][0]) if first["loc"] else ""
     if first["type"] == "extra_forbidden":
-        return InputError("site", path, f"has the unknown key {key}", "docs/hpc.md lists the keys there are")
+        return InputError("site", path, f"has the unknown key {key}", "docs/hpc.md lists all keys")
     problem, _, remedy = str(first["msg"]).removeprefix("Value error, ").partition("; ")
     description = Site.model_fields[key].description or "" if key in Site.model_fields else ""
     value = " ".join(str(first.get("input")).split())

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from deployments.clusters.batch import BatchSystem, hours
+from typing import Any
 
-SLURM = BatchSystem(
-    cluster="SLURMCluster",
-    options=lambda site: {"queue": site.queue, "account": site.account, "walltime": hours(site)},
-    # One task a rank. Nothing of the submitting environment is exported: slurmctld would keep a copy on its disk.
-    directives=lambda site: (f"--ntasks={site.ranks}", f"--cpus-per-task={site.threads}", "--export=NONE"),
-    skip=("-n 1", "--cpus-per-task"),
-    # Else srun, and mpirun where it calls srun, would take NONE for their steps, which would lack the prologue.
-    prologue=("export SLURM_EXPORT_ENV=ALL",),
-    state=("squeue", "--noheader", "--format=%T %r", "--jobs"),
-    ended=r"Invalid job id|^$",
-)
+from deployments.clusters.batch import BatchCluster, walltime
+
+
+class Slurm(BatchCluster):
+    """One Slurm task for each rank."""
+
+    jobqueue_class = "SLURMCluster"
+    state_command = ("squeue", "--noheader", "--format=%T %r", "--jobs")
+    ended = r"Invalid job id|^$"
+    skipped_directives = ("-n 1", "--cpus-per-task")
+    # Otherwise srun, and an mpirun that calls srun, would apply NONE to their steps, which would lack the prologue.
+    prologue = ("export SLURM_EXPORT_ENV=ALL",)
+
+    def options(self) -> dict[str, Any]:
+        return {"queue": self.site.queue, "account": self.site.account, "walltime": walltime(self.site)}
+
+    def directives(self) -> tuple[str, ...]:
+        # Nothing of the submitting environment is exported: slurmctld would keep a copy on its disk.
+        return f"--ntasks={self.site.ranks}", f"--cpus-per-task={self.site.threads}", "--export=NONE"

@@ -1,4 +1,4 @@
-"""The Prefect task runner of a run: Dask's, which also tells when its cluster is beyond hope."""
+"""The Prefect task runner of a run: Dask's, which also knows when no worker is left and none will come."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Any
 from prefect_dask.task_runners import DaskTaskRunner
 
 
-def _nothing() -> None:
+def _no_trouble() -> None:
     pass
 
 
-class ClusterRunner(DaskTaskRunner):
-    """A :class:`DaskTaskRunner` on a cluster that is there already.
+class ClusterTaskRunner(DaskTaskRunner):
+    """A :class:`DaskTaskRunner` on a cluster that has been started.
 
-    ``watch`` is called again and again by whoever waits for results; it raises what makes waiting vain.
+    Whoever waits for results calls ``watch`` regularly; it raises a ``ClusterError`` if waiting is useless.
     """
 
-    def __init__(self, *, watch: Callable[[], None] = _nothing, **kwargs: Any) -> None:
+    def __init__(self, *, watch: Callable[[], None] = _no_trouble, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.watch = watch

@@ -1,1 +1,1 @@
-"""Ranks that an MPI launcher starts: which one this is, the world of them, the Dask worker of each."""
+"""Ranks that an MPI launcher starts: which one this process is, the world of them, and the Dask worker of each."""

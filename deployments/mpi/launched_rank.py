@@ -1,4 +1,4 @@
-"""Which rank of how many this process is, as the MPI launcher that started it says in the environment."""
+"""Which rank of how many this process is, according to the environment that an MPI launcher gave it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 #: Rank and number of ranks: Open MPI; MPICH, Intel MPI and ``srun --mpi=pmi2``; Slurm's own ``srun``. Slurm sets
-#: SLURM_PROCID in the batch script itself as well, where there is no step.
+#: SLURM_PROCID in the batch script as well, where there is no job step.
 _VARIABLES = (
     ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
     ("PMI_RANK", "PMI_SIZE"),
@@ -16,16 +16,16 @@ _VARIABLES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """One rank among ``size``, counted from 0."""
+class LaunchedRank:
+    """One rank of ``size``, counted from 0."""
 
     rank: int
     size: int
 
 
-def place(environment: Mapping[str, str] = os.environ) -> Place:
-    """The place of this process; 0 of 1 where no launcher started it."""
+def launched_rank(environment: Mapping[str, str] = os.environ) -> LaunchedRank:
+    """The rank of this process; 0 of 1 if no launcher started it."""
     for rank, size in _VARIABLES:
         if environment.get(rank, "").isdecimal() and environment.get(size, "").isdecimal():
-            return Place(int(environment[rank]), int(environment[size]))
-    return Place(0, 1)
+            return LaunchedRank(int(environment[rank]), int(environment[size]))
+    return LaunchedRank(0, 1)

@@ -1,8 +1,8 @@
-"""One Dask worker for each MPI rank of a batch job: what the launcher starts in the jobs of a run.
+"""The Dask worker of one MPI rank: the MPI launcher starts one for each rank of a batch job.
 
-dask-jobqueue writes the call, with the options it would give to ``dask worker``::
+dask-jobqueue writes the call, with the options that it would give to ``dask worker``::
 
-    mpirun -n 4 python -m deployments.mpi.worker tls://10.0.0.1:38211 --name job-0 --nthreads 1 …
+    mpirun -n 4 python -P -m deployments.mpi.worker tls://10.0.0.1:38211 --name job-0 --nthreads 1 …
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any
 from distributed import Security, Worker
 from distributed.core import Status
 
-from deployments.mpi.launched_rank import place
+from deployments.mpi.launched_rank import launched_rank
 from s2sr_core.logs import logged_to
 from s2sr_core.workspace import Workspace
 
@@ -36,27 +36,32 @@ def job_of(worker: str) -> str:
     return worker.rpartition("-rank")[0]
 
 
-def rank_of(job: str, rank: int, ranks: int) -> int:
-    """A number that no other worker of the run has, from 1: 0 is the flow's process."""
-    number = re.search(r"(\d+)$", job)
-    return 1 + (int(number[1]) if number else 0) * ranks + rank
+def number_of(job: str, rank: int, ranks: int) -> int:
+    """The number of the worker that is rank ``rank`` of ``ranks`` of a job.
+
+    No other worker of the run has it. Numbers begin with 1: 0 is the flow's process.
+    """
+    job_number = re.search(r"(\d+)$", job)
+    return 1 + (int(job_number[1]) if job_number else 0) * ranks + rank
 
 
-async def serve(scheduler: str, rank: int, work_dir: Path, *, job: str = "", **options: Any) -> None:
-    """Work for ``scheduler`` until it closes, or until this worker's ``lifetime`` (seconds) is over.
+async def work_for(scheduler: str, number: int, work_dir: Path, *, job: str = "", **options: Any) -> None:
+    """Be the worker ``number`` of ``scheduler`` until that closes, or this worker's ``lifetime`` (seconds) is over.
 
-    Units run one at a time, as everywhere; there is no memory limit of Dask's, since the batch system has one.
+    Units run one at a time, as everywhere. Dask sets no memory limit, because the batch system has one.
     """
     lifetime = options.pop("lifetime", None)
-    log = Workspace(work_dir).log(rank)
+    log = Workspace(work_dir).log(number)
     with logged_to(log):
-        logger.info("rank %d%s: process %d on %s", rank, f" of {job}" if job else "", os.getpid(), socket.gethostname())
-    # Units bring these imports along; from a shared filesystem they can outlast the scheduler's patience.
+        logger.info(
+            "rank %d%s: process %d on %s", number, f" of {job}" if job else "", os.getpid(), socket.gethostname()
+        )
+    # The first unit would import these, which from a shared filesystem can take longer than the scheduler waits.
     importlib.import_module("prefect.main")
     importlib.import_module("prefect.task_engine")
     worker = Worker(
         scheduler,
-        name=f"{job}-rank{rank}",
+        name=f"{job}-rank{number}",
         nthreads=1,
         memory_limit=0,
         dashboard_address="127.0.0.1:0",
@@ -70,7 +75,7 @@ async def serve(scheduler: str, rank: int, work_dir: Path, *, job: str = "", **o
 
 
 async def _retire(worker: Worker, lifetime: float, log: Path) -> None:
-    """At ``lifetime`` take no more units, finish the one that runs, and go."""
+    """After ``lifetime`` seconds take no more units, finish the one that runs, and close."""
     await asyncio.sleep(lifetime)
     worker.status = Status.paused
     while worker.state.executing_count or worker.state.long_running or worker.data:
@@ -81,7 +86,7 @@ async def _retire(worker: Worker, lifetime: float, log: Path) -> None:
 
 
 def main() -> int:
-    """Start the worker of this rank."""
+    """Start the worker of this rank; returns the exit code."""
     parser = argparse.ArgumentParser(prog="deployments.mpi.worker", description=__doc__, allow_abbrev=False)
     parser.add_argument("scheduler")
     parser.add_argument("--name", required=True, help="name of the job")
@@ -97,15 +102,19 @@ def main() -> int:
     parser.add_argument("--tls-cert")
     parser.add_argument("--tls-key")
     for ignored in ("--nthreads", "--memory-limit"):
-        parser.add_argument(ignored, help="written by dask-jobqueue; of no meaning here")
+        parser.add_argument(ignored, help="written by dask-jobqueue; has no effect")
     given = parser.parse_args()
-    here = place()
-    if here.rank >= given.ranks:
-        print(f"rank {here.rank}: the launcher started more than {given.ranks} ranks", file=sys.stderr)
+    launched = launched_rank()
+    if launched.rank >= given.ranks:
+        print(
+            f"rank {launched.rank}: the launcher started more than the {given.ranks} ranks of the site file; "
+            "use {ranks} in its launcher",
+            file=sys.stderr,
+        )
         return 1
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.getLogger("distributed").setLevel(logging.ERROR)
-    rank = rank_of(given.name, here.rank, given.ranks)
+    number = number_of(given.name, launched.rank, given.ranks)
     security = None
     if given.tls_ca_file:
         security = Security(
@@ -118,11 +127,11 @@ def main() -> int:
         os.environ["CPL_TMPDIR"] = given.local_directory
     lifetime = given.lifetime
     if lifetime:
-        lifetime += given.lifetime_stagger * (2 * _share(rank) - 1)
+        lifetime += given.lifetime_stagger * (2 * _share(number) - 1)
     asyncio.run(
-        serve(
+        work_for(
             given.scheduler,
-            rank,
+            number,
             given.work_dir,
             job=given.name,
             lifetime=lifetime,
@@ -136,9 +145,9 @@ def main() -> int:
     return 0
 
 
-def _share(rank: int) -> float:
-    """A number of 0 to 1 that spreads ranks evenly (multiples of the golden ratio)."""
-    return rank * 0.6180339887498949 % 1.0
+def _share(number: int) -> float:
+    """A value from 0 to 1 for each worker, evenly spread (multiples of the golden ratio)."""
+    return number * 0.6180339887498949 % 1.0
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""The ranks that ``mpirun`` started with the program itself: rank 0 runs it, the others do as it says.
+"""The ranks that ``mpirun`` started with the program itself: rank 0 runs it, the others wait for rank 0's orders.
 
-They work for a Dask scheduler, or exit with a code. They wait for rank 0's word without keeping a core busy, and import
-little before it comes: bad input is to be told at once.
+They then work for a Dask scheduler, or exit with a code. They wait without keeping a core busy, and import little until
+an order comes, so that bad input is reported at once.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from deployments.mpi.launched_rank import Place
+from deployments.mpi.launched_rank import LaunchedRank
 from deployments.process.account import forget_account
-from deployments.process.signals import ctrl_c_held
+from deployments.process.signals import sigint_blocked
 from s2sr_core.errors import InputError
 
 _PAUSE = 0.1
@@ -25,65 +25,76 @@ _PAUSE = 0.1
 _world: World | None = None
 
 
-def world() -> World | None:
-    """The ranks of this run, where a launcher started it."""
+def world_of_run() -> World | None:
+    """The ranks of this run; None if no launcher started it."""
     return _world
 
 
 class World:
-    """MPI's ranks, of which this process is one.
+    """All ranks, as this process, which is one of them, sees them.
+
+    Attributes
+    ----------
+    rank, size
+        Of this process, counted from 0; the number of ranks.
+    is_one_host
+        Whether all of them are on one machine.
 
     Raises
     ------
     InputError
-        Where mpi4py finds no MPI library, or another than the launcher's.
+        If mpi4py finds no MPI library, or another than the launcher's.
     """
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, launched: LaunchedRank) -> None:
         try:
             from mpi4py import MPI
         except (ImportError, RuntimeError) as error:
             reason = " ".join(str(error).split())
             raise InputError(
-                "mpirun", place.size, f"mpi4py finds no MPI library ({reason})", "load the launcher's own MPI"
+                "mpirun", launched.size, f"mpi4py finds no MPI library ({reason})", "load the launcher's own MPI"
             ) from error
         self._mpi, self._comm = MPI, MPI.COMM_WORLD
         self.rank, self.size = self._comm.Get_rank(), self._comm.Get_size()
-        if self.size != place.size:
+        if self.size != launched.size:
             library = MPI.Get_library_version().partition("\n")[0].partition(",")[0]
             raise InputError(
-                "mpirun", place.size, f"mpi4py uses {library}, which is not the launcher's", "load the launcher's MPI"
+                "mpirun",
+                launched.size,
+                f"mpi4py uses {library}, which is not the launcher's library",
+                "load the launcher's own MPI",
             )
         self.is_one_host = len(set(self._comm.allgather(socket.gethostname()))) == 1
 
-    def tell(self, message: tuple[str, Any]) -> None:
-        """Say the same to every other rank."""
-        for request in [self._comm.isend(message, dest=rank) for rank in range(1, self.size)]:
+    def send_to_all(self, order: tuple[str, Any]) -> None:
+        """Send the same to every other rank."""
+        for request in [self._comm.isend(order, dest=rank) for rank in range(1, self.size)]:
             request.wait()
 
-    def hear(self) -> tuple[str, Any]:
-        """Wait for what rank 0 says. MPI itself would wait at full speed."""
+    def receive(self) -> tuple[str, Any]:
+        """Wait for what rank 0 sends. MPI itself would keep a core busy while it waits."""
         while not self._comm.iprobe(source=0):
             time.sleep(_PAUSE)
-        message: tuple[str, Any] = self._comm.recv(source=0)
-        return message
+        order: tuple[str, Any] = self._comm.recv(source=0)
+        return order
 
     def end(self) -> None:
+        """Leave MPI; no rank can send or receive after that."""
         self._mpi.Finalize()
 
 
-def run_ranks(place: Place, main: Callable[[], int], report: Callable[[InputError], int]) -> int:
-    """Call ``main`` on rank 0 and serve it on the others; every rank returns its exit code.
+def run_ranks(launched: LaunchedRank, main: Callable[[], int], report: Callable[[InputError], int]) -> int:
+    """Call ``main`` on rank 0, obey it on the others; every rank returns the exit code of ``main``.
 
-    ``report`` turns bad input that all ranks meet into an exit code; it is called on rank 0 alone.
+    ``report`` turns bad input that all ranks find into an exit code; it is called on rank 0 alone.
     """
     global _world
     try:
-        world = World(place)
+        world = World(launched)
     except InputError as error:
-        return report(error) if place.rank == 0 else 2
+        return report(error) if launched.rank == 0 else 2
     if world.rank > 0:
-        code = _serve(world)
+        code = _obey(world)
         world.end()
         return code
     _world, code = world, 1
@@ -92,24 +103,24 @@ def run_ranks(place: Place, main: Callable[[], int], report: Callable[[InputErro
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     finally:
-        with ctrl_c_held():
-            world.tell(("exit", code))
+        with sigint_blocked():
+            world.send_to_all(("exit", code))
             world.end()
     return code
 
 
-def _serve(world: World) -> int:
-    """Do what rank 0 says until it says to exit."""
+def _obey(world: World) -> int:
+    """Do what rank 0 orders until it orders to exit; returns the exit code."""
     forget_account()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     while True:
-        kind, said = world.hear()
-        if kind == "exit":
-            return int(said)
-        from deployments.mpi.worker import serve
+        order, content = world.receive()
+        if order == "exit":
+            return int(content)
+        from deployments.mpi.worker import work_for
 
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # whose import sets it, too
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)  # its import sets the level, too
         try:
-            asyncio.run(serve(said.pop("scheduler"), world.rank, **said))
-        except Exception as error:  # noqa: BLE001  # this rank is lost; rank 0 goes on with the others and says when
+            asyncio.run(work_for(content.pop("scheduler"), world.rank, **content))
+        except Exception as error:  # noqa: BLE001  # this rank is lost; rank 0 continues with the others and reports it
             print(f"rank {world.rank}: {type(error).__name__}: {error}", file=sys.stderr)

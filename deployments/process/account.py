@@ -1,4 +1,4 @@
-"""Only the process that downloads knows the account: workers and jobs are started without its variables."""
+"""Only the process that downloads knows the account: workers and jobs start without its variables."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ ACCOUNT = ("CDSE_USERNAME", "CDSE_PASSWORD", "CDSE_PASSWORD_FILE")
 
 
 def forget_account() -> None:
-    """Take the account's variables out of this process's environment."""
+    """Remove the account's variables from this process's environment."""
     for name in ACCOUNT:
         os.environ.pop(name, None)
 
 
 @contextlib.contextmanager
 def account_hidden() -> Iterator[None]:
-    """Processes started within the block inherit nothing of the account. No thread may log in meanwhile."""
+    """Processes that start within the block inherit nothing of the account. No other thread may log in meanwhile."""
     kept = {name: os.environ[name] for name in ACCOUNT if name in os.environ}
     forget_account()
     try:

@@ -1,4 +1,4 @@
-"""Ctrl-C belongs to the program: its children do not see it, and its tidying up is not cut short by it."""
+"""Ctrl-C belongs to the program: its children do not see it, and it does not cut the program's own ending short."""
 
 from __future__ import annotations
 
@@ -9,28 +9,27 @@ from multiprocessing import resource_tracker
 
 
 @contextlib.contextmanager
-def interrupts_held() -> Iterator[None]:
-    """Hold SIGINT and SIGTERM back in this thread until the block ends.
+def signals_blocked() -> Iterator[None]:
+    """Block SIGINT and SIGTERM in this thread; what arrives is delivered when the block ends.
 
-    Threads and processes that are started within inherit the mask and keep it: a terminal sends its SIGINT to every
-    process of a command, and servers and workers would die of it noisily while the program still needs them.
-    Servers and workers are ended by other means; those that must follow SIGTERM are to be started within
-    :func:`ctrl_c_held`.
+    Threads and processes that are started within the block inherit the mask and keep it. A terminal sends its SIGINT to
+    every process of a command, and servers and workers would die of it noisily while the program still needs them.
+    Other means end those. A process that must follow SIGTERM is started within :func:`sigint_blocked` instead.
     """
-    with _held({signal.SIGINT, signal.SIGTERM}):
+    with _blocked({signal.SIGINT, signal.SIGTERM}):
         yield
 
 
 @contextlib.contextmanager
-def ctrl_c_held() -> Iterator[None]:
-    """As :func:`interrupts_held`, for SIGINT alone."""
-    with _held({signal.SIGINT}):
+def sigint_blocked() -> Iterator[None]:
+    """As :func:`signals_blocked`, for SIGINT alone."""
+    with _blocked({signal.SIGINT}):
         yield
 
 
 @contextlib.contextmanager
-def handlers_kept() -> Iterator[None]:
-    """Put the handlers of SIGINT and SIGTERM back that an import within the block replaces, as dask_jobqueue's does."""
+def handlers_restored() -> Iterator[None]:
+    """Restore the handlers of SIGINT and SIGTERM at the end: the import of dask_jobqueue replaces them."""
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
@@ -41,8 +40,9 @@ def handlers_kept() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _held(numbers: set[signal.Signals]) -> Iterator[None]:
-    resource_tracker.ensure_running()  # else multiprocessing starts it with the first process, and unblocks both then
+def _blocked(numbers: set[signal.Signals]) -> Iterator[None]:
+    # multiprocessing would start its tracker with the first process, and then unblock both signals.
+    resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     try:
         yield

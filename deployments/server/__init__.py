@@ -1,1 +1,1 @@
-"""Prefect servers: one for the length of a run, limits, orphaned runs, cancellation."""
+"""Prefect servers: the server of one run, its limits, runs whose process is dead, cancellation."""

@@ -1,7 +1,7 @@
-"""A Prefect server for the length of a run, where none is configured.
+"""A Prefect server that lives as long as a run, if none is configured.
 
-Prefect would start one by itself, but in each worker's process too, and on 127.0.0.1 alone. This one listens where the
-workers can reach it, and answers only to whoever knows a secret made for the run, which travels with the tasks.
+Prefect would start one by itself, but one for each worker's process as well, and on 127.0.0.1 alone. This one listens
+where the workers can reach it, and answers only requests with a secret, which is made for the run and sent with tasks.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from prefect.context import refresh_global_settings_context
 from prefect.settings import PREFECT_API_URL
 
 from deployments.process.account import account_hidden
-from deployments.process.signals import ctrl_c_held
+from deployments.process.signals import sigint_blocked
 from s2sr_core.errors import S2SRError
+from s2sr_core.import_path import environment_of_child
 
-_START = 180.0
-_PAUSE = 0.2
-#: What a server of one run has no use for: its interface, and the care of deployments.
+#: Seconds within which the server must answer, and between attempts.
+_START, _PAUSE = 180.0, 0.2
+#: The server of one run needs no user interface and no services for deployments.
 _SETTINGS = {
     "PREFECT_UI_ENABLED": "false",
     "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false",
@@ -37,19 +38,19 @@ _SETTINGS = {
 
 
 class ServerError(S2SRError):
-    """The run's own Prefect server did not come up."""
+    """The run's own Prefect server did not start."""
 
 
 @contextlib.contextmanager
 def server_of_run(host: str) -> Iterator[None]:
-    """See that flows of this block have an API; ``host`` is where workers reach this machine.
+    """Give the flows of this block an API; ``host`` is the address at which workers reach this machine.
 
-    A configured API (``PREFECT_API_URL``, or a profile's) is used as it is.
+    A configured API (``PREFECT_API_URL``, or that of a profile) is used as it is.
 
     Raises
     ------
     ServerError
-        Where no server comes up.
+        If the server does not start.
     """
     if PREFECT_API_URL.value():
         yield
@@ -60,7 +61,7 @@ def server_of_run(host: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _configured(**variables: str) -> Iterator[None]:
-    """Settings by the environment, so that every thread of Prefect's and Dask's has them."""
+    """Set Prefect's settings in the environment, where every thread of Prefect and Dask finds them."""
     os.environ.update(variables)
     refresh_global_settings_context()
     try:
@@ -73,13 +74,13 @@ def _configured(**variables: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _started(host: str) -> Iterator[tuple[str, str]]:
-    """A server on ``host``: its API's URL and the secret it asks for."""
+    """A server on ``host``: the URL of its API, and the secret."""
     with socket.create_server((host, 0)) as free:
         port = free.getsockname()[1]
     secret = f"s2sr:{secrets.token_urlsafe(24)}"
-    words = [sys.executable, "-m", "prefect", "server", "start", "--host", host, "--port", str(port)]
-    with ctrl_c_held(), account_hidden():
-        environment = {**os.environ, **_SETTINGS, "PREFECT_SERVER_API_AUTH_STRING": secret}
+    words = [sys.executable, "-P", "-m", "prefect", "server", "start", "--host", host, "--port", str(port)]
+    with sigint_blocked(), account_hidden():
+        environment = {**environment_of_child(), **_SETTINGS, "PREFECT_SERVER_API_AUTH_STRING": secret}
         process = subprocess.Popen(  # noqa: S603
             words, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
@@ -88,7 +89,7 @@ def _started(host: str) -> Iterator[tuple[str, str]]:
         _wait(process, url)
         yield url, secret
     finally:
-        with ctrl_c_held():
+        with sigint_blocked():
             process.terminate()
             try:
                 process.wait(10)
@@ -98,11 +99,13 @@ def _started(host: str) -> Iterator[tuple[str, str]]:
 
 
 def _wait(process: subprocess.Popen[bytes], url: str) -> None:
-    """Until the server answers."""
+    """Wait until the server answers."""
     ends = time.monotonic() + _START
     while time.monotonic() < ends and process.poll() is None:
         with contextlib.suppress(httpx.HTTPError):
             if httpx.get(f"{url}/health", trust_env=False).status_code in (200, 401):
                 return
         time.sleep(_PAUSE)
-    raise ServerError("the run's own Prefect server did not start; start one and set PREFECT_API_URL")
+    raise ServerError(
+        "the run's own Prefect server did not start; start one with: prefect server start, and set PREFECT_API_URL"
+    )

@@ -1,19 +1,33 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
-from deployments.clusters.local import local_runner, worker_count
+import pytest
+import shapely
+from support.scenes import parameters_for
+
+from deployments.clusters import cluster_of
+from s2sr_core.cells.gridcells import Gridcell
+from s2sr_core.errors import InputError
+from s2sr_core.parameters import RunParameters
 from tasks.worker_number import rank
 
-
-def test_workers_are_as_many_as_asked_or_as_there_are_cores() -> None:
-    assert worker_count(3) == 3
-    assert worker_count(None) == len(os.sched_getaffinity(0))
+CELL = Gridcell("a", shapely.box(0, 0, 1, 1))
 
 
-def test_each_worker_is_a_process_of_one_thread_with_a_rank_of_its_own() -> None:
+def parameters(tmp_path: Path, workers: int | None) -> RunParameters:
+    return parameters_for(tmp_path, tmp_path, [CELL], workers=workers)
+
+
+def test_workers_are_as_many_as_asked_or_as_there_are_cores(tmp_path: Path) -> None:
+    assert cluster_of(parameters(tmp_path, 3)).worker_count() == 3
+    assert cluster_of(parameters(tmp_path, None)).worker_count() == len(os.sched_getaffinity(0))
+
+
+def test_each_worker_is_a_process_of_one_thread_with_a_rank_of_its_own(tmp_path: Path) -> None:
     """Ranks count from 1; the flow's own process, which runs this test, is 0."""
-    with local_runner(2) as runner:
+    with cluster_of(parameters(tmp_path, 2)).task_runner() as runner:
         client = runner.client
         addresses = list(client.nthreads())
         ranks = [client.submit(rank, workers=[address], pure=False).result() for address in addresses]
@@ -21,3 +35,10 @@ def test_each_worker_is_a_process_of_one_thread_with_a_rank_of_its_own() -> None
         assert len(set(client.run(os.getpid).values())) == 2
         assert set(client.nthreads().values()) == {1}
     assert rank() == 0
+
+
+@pytest.mark.parametrize("name", ["local", "mpi"])
+def test_what_is_not_a_batch_system_has_no_job_script(tmp_path: Path, name: str) -> None:
+    cluster = cluster_of(parameters(tmp_path, 1).model_copy(update={"cluster": name}))
+    with pytest.raises(InputError, match=rf"^cluster = '{name}': has no job script; choose a batch system"):
+        cluster.job_script()

@@ -51,14 +51,14 @@ def test_a_value_that_yaml_reads_as_a_number_is_an_account(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("- a\n- b\n", "holds no keys; write key: value lines"),
+        ("- a\n- b\n", "has no keys; write key: value lines"),
         ("rank: 3\n", "has the unknown key rank; docs/hpc.md lists"),
         ("ranks: 0\n", "ranks = '0' input should be greater than or equal to 1; MPI ranks of a job"),
-        ("walltime: tomorrow\n", "walltime = 'tomorrow' is no duration; write one like 01:30:00, 90 min or 12 h"),
-        ("memory: much\n", "memory = 'much' is no amount of memory; write one like 4 GiB"),
+        ("walltime: tomorrow\n", "walltime = 'tomorrow' is not a duration; write one like 01:30:00, 90 min or 12 h"),
+        ("memory: much\n", "memory = 'much' is not an amount of memory; write one like 4 GiB"),
         ("launcher: 'mpirun -n {n}'\n", "launcher = 'mpirun -n {n}' holds braces other than {ranks}"),
         ('queue: "a\\nb"\n', "queue = 'a b' is more than one line"),
-        ("queue: [\n", "is no YAML"),
+        ("queue: [\n", "is not YAML"),
         ('prologue: "x"\n', "prologue = 'x' input should be a valid list"),
     ],
 )
