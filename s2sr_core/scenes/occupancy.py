@@ -20,7 +20,7 @@ from shapely.geometry.base import BaseGeometry
 from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.files import written_beside
 from s2sr_core.geo import geometry
-from s2sr_core.geo.gdal_runtime import gdal, ogr
+from s2sr_core.geo.gdal_runtime import gdal, ogr, osr
 from s2sr_core.geo.lattice import Geotransform, Window
 
 BoolArray = npt.NDArray[np.bool_]
@@ -134,8 +134,12 @@ def pixels_near(
         return Near(window, np.zeros(window.shape, bool))
     raster = gdal.GetDriverByName("MEM").Create("", window.width, window.height, 1, gdal.GDT_Byte)
     raster.SetGeoTransform((window.x0, 1.0, 0.0, window.y0, 0.0, 1.0))
-    source = ogr.GetDriverByName("MEM").CreateDataSource("")
-    layer = source.CreateLayer("cells", None, ogr.wkbUnknown)
+    pixels = osr.SpatialReference()
+    pixels.SetLocalCS("pixels")  # GDAL 3.10 warns of a layer without any
+    raster.SetSpatialRef(pixels)
+    # Until GDAL 3.11 the driver for vectors in memory had a name of its own.
+    source = (ogr.GetDriverByName("MEM") or ogr.GetDriverByName("Memory")).CreateDataSource("")
+    layer = source.CreateLayer("cells", pixels, ogr.wkbUnknown)
     for part in on_grid:
         feature = ogr.Feature(layer.GetLayerDefn())
         feature.SetGeometry(ogr.CreateGeometryFromWkb(shapely.to_wkb(part)))

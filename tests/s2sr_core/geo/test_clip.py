@@ -29,7 +29,7 @@ def test_gdal_gives_a_centre_on_a_horizontal_edge_to_both_neighbours_and_this_do
         raster = gdal.GetDriverByName("MEM").Create("", 4, 5, 1, gdal.GDT_Byte)
         raster.SetGeoTransform((0, 1, 0, 0, 0, -1))
         raster.SetSpatialRef(reference)
-        vector = ogr.GetDriverByName("MEM").CreateDataSource("")
+        vector = (ogr.GetDriverByName("MEM") or ogr.GetDriverByName("Memory")).CreateDataSource("")
         layer = vector.CreateLayer("", reference, ogr.wkbPolygon)
         feature = ogr.Feature(layer.GetLayerDefn())
         feature.SetGeometry(ogr.CreateGeometryFromWkb(polygon.wkb))
