@@ -7,26 +7,43 @@ from s2sr_core.import_path import leave_out_current_folder
 
 leave_out_current_folder()
 
-from s2sr_core.cells.make_grid import GridParameters, make_grid
 from s2sr_core.command_line import EXIT_DONE, Parser, add_fields, build, run
+from s2sr_core.parameters import GridParameters
 
 PROG = "s2sr-make-grid"
+_DESCRIPTION = "Write a CSV of gridcells: cells of a global grid in degrees, anchored at -180/-90."
+_EPILOG = """\
+examples:
+  The pan-Arctic grid of 0.25 degrees:
+    s2sr-make-grid --bbox -180 60 180 84 --cell-size 0.25 --out panarctic_0p25_gridcells.csv
+
+  Cells that share area with the polygons of a file:
+    s2sr-make-grid --bbox -170 66 -140 72 --within land.gpkg --out alaska.csv
+
+  Across the antimeridian:
+    s2sr-make-grid --bbox 179 66 -179 67 --cell-size 0.5 --out chukotka.csv
+
+exit codes:
+  0  done
+  1  failed, or interrupted
+  2  bad input
+"""
 
 
 def main() -> int:
-    """Run the command line; returns the exit code: 0 done, 2 bad input."""
+    """Run the command line; returns the exit code: 0 done, 1 failed or interrupted, 2 bad input."""
     return run(_main, PROG)
 
 
 def _main(argv: list[str]) -> int:
-    parser = Parser(
-        prog=PROG,
-        allow_abbrev=False,
-        description="Write a CSV of gridcells on a regular grid in degrees, anchored at -180/-90.",
-        epilog="Exit codes: 0 done; 2 bad input.",
-    )
-    add_fields(parser.add_argument_group("parameters"), GridParameters)
-    parameters = build(GridParameters, parser.parse_args(argv))
+    parser = Parser(PROG, _DESCRIPTION, _EPILOG)
+    add_fields(parser, GridParameters)
+    parser.add_argument_group("other").add_argument("-h", "--help", action="help", help="Print this help, and exit.")
+    parameters = build(GridParameters, parser.parse(argv))
+    parameters.check_files()
+
+    from s2sr_core.cells.make_grid import make_grid  # and GDAL with it, which --help and bad input do not need
+
     count = make_grid(parameters)
     print(f"{count} gridcells of {parameters.cell_size:g} degrees: {parameters.out}")
     return EXIT_DONE

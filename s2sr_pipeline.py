@@ -8,45 +8,64 @@ from s2sr_core.import_path import leave_out_current_folder
 leave_out_current_folder()
 
 import argparse
-import importlib.util
 import os
 import sys
 from pathlib import Path
-
-if importlib.util.find_spec("osgeo") is None:
-    raise SystemExit(
-        "s2sr-pipeline: GDAL's Python bindings (osgeo) are not in this environment; install GDAL 3.9 or newer with "
-        "them, or run 'make setup' in the checkout for a wheel that holds both."
-    )
+from typing import TYPE_CHECKING
 
 from deployments.mpi.launched_rank import launched_rank
 from s2sr_core import __version__
-from s2sr_core.command_line import (
-    EXIT_BAD_INPUT,
-    EXIT_DONE,
-    EXIT_FAILURES,
-    Parser,
-    add_fields,
-    build,
-    checked,
-    run,
-)
+from s2sr_core.command_line import EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILURES, Parser, add_fields, build, run
 from s2sr_core.errors import InputError
 from s2sr_core.files import read_record
-from s2sr_core.outputs.summary import Summary
 from s2sr_core.parameters import RunParameters
-from s2sr_core.sources.cdse.http import CdseError
+from s2sr_core.validation import checked
 from s2sr_core.workspace import Workspace
 
+# What computes, queries or orchestrates is imported where it is first needed: --help and bad input need none of it.
+if TYPE_CHECKING:
+    from s2sr_core.outputs.summary import Summary
+
 PROG = "s2sr-pipeline"
-#: Files named at the end of a run, at most.
+#: The most files of one kind that are listed at the end of a run.
 _LISTED = 12
-#: Prefect's settings, unless the environment has them already.
+#: Settings of Prefect, unless the environment has them already.
 _PREFECT = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_LOGGING_LEVEL": "CRITICAL",
     "DO_NOT_TRACK": "1",
 }
+_DESCRIPTION = """\
+Composite Sentinel-2 L2A products: one cloud-free median GeoTIFF per gridcell and band.
+The first five options are required. Options may be written with dashes or underscores.
+"""
+_EPILOG = """\
+examples:
+  Products in a folder (add --plan to see first what would be done):
+    s2sr-pipeline --bbox -149.75 68.5 -149.5 68.75 --grid-csv cells.csv --tap \\
+      --start 2019-06-01 --end 2019-09-01 --source /data/S2 --work-dir toolik
+
+  Products of Copernicus Data Space (CDSE), all nine 20 m bands:
+    export CDSE_USERNAME=you@example.org CDSE_PASSWORD_FILE=~/.cdse/cdse_pw
+    s2sr-pipeline --bbox -149.75 68.5 -149.5 68.75 --grid-csv cells.csv --tap \\
+      --start 2019-06-01 --end 2019-09-01 --work-dir toolik \\
+      --bands B02 B03 B04 B05 B06 B07 B8A B11 B12
+
+  The same for the default bands, on ten MPI ranks:
+    mpirun -x CDSE_USERNAME -x CDSE_PASSWORD_FILE -n 10 s2sr-pipeline \\
+      --bbox -149.75 68.5 -149.5 68.75 --grid-csv cells.csv --tap \\
+      --start 2019-06-01 --end 2019-09-01 --work-dir toolik
+
+  Composite what was downloaded before, on the jobs of a Slurm cluster:
+    s2sr-pipeline --bbox -149.75 68.5 -149.5 68.75 --grid-csv cells.csv --tap \\
+      --start 2019-06-01 --end 2019-09-01 --work-dir toolik \\
+      --stage composite --cluster slurm --site site.yaml
+
+exit codes:
+  0  all done
+  1  finished with failures, failed, or interrupted
+  2  bad input
+"""
 
 
 def main() -> int:
@@ -66,31 +85,11 @@ def main() -> int:
 
 
 def _main(argv: list[str]) -> int:
-    parser = Parser(
-        prog=PROG,
-        allow_abbrev=False,
-        description="Composite Sentinel-2 L2A scenes: one cloud-free median GeoTIFF for each gridcell and band.",
-        epilog="Exit codes: 0 all done; 1 finished with failures, or failed; 2 bad input.",
-    )
-    add_fields(parser.add_argument_group("parameters of the run"), RunParameters)
-    parser.add_argument(
-        "--repair",
-        action="store_true",
-        help="Take up the last run of work_dir, with its parameters: end what its dead process left on the Prefect "
-        "server, and go on where it stopped.",
-    )
-    parser.add_argument("--plan", action="store_true", help="Print what would be done, and stop.")
-    parser.add_argument(
-        "--print-job-script",
-        action="store_true",
-        help="Print the batch job script, and stop; nothing is submitted.",
-    )
-    parser.add_argument("--doctor", action="store_true", help="Check this installation, and stop.")
-    parser.add_argument("--version", action="version", version=f"{PROG} {__version__}")
-    arguments = parser.parse_args(argv)
+    arguments = _parser().parse(argv)
     if arguments.doctor:
         return _doctor(Path(arguments.work_dir or ".").expanduser())
     parameters = _placed(_of_last_run(arguments) if arguments.repair else build(RunParameters, arguments))
+    parameters.check_files()
     if arguments.print_job_script:
         from deployments.clusters import cluster_of
 
@@ -99,26 +98,59 @@ def _main(argv: list[str]) -> int:
     return _plan(parameters) if arguments.plan else _run(parameters)
 
 
+def _parser() -> Parser:
+    parser = Parser(PROG, _DESCRIPTION, _EPILOG)
+    add_fields(parser, RunParameters)
+    actions = parser.add_argument_group("instead of a run")
+    actions.add_argument("--plan", action="store_true", help="Print what the run would do, and exit.")
+    actions.add_argument(
+        "--repair",
+        action="store_true",
+        help="Continue the last run of --work-dir, with its parameters unless others are given, and clean up what its "
+        "dead process left on the Prefect server.",
+    )
+    actions.add_argument(
+        "--print-job-script",
+        action="store_true",
+        help="Print the batch job script of --cluster, and exit. Nothing is submitted.",
+    )
+    actions.add_argument("--doctor", action="store_true", help="Check this installation, and exit.")
+    actions.add_argument(
+        "--version", action="version", version=f"{PROG} {__version__}", help="Print the version, and exit."
+    )
+    actions.add_argument("-h", "--help", action="help", help="Print this help, and exit.")
+    return parser
+
+
 def _of_last_run(arguments: argparse.Namespace) -> RunParameters:
-    """The parameters of the last run of ``work_dir``, and those that are given instead."""
+    """The parameters of the last run of ``work_dir``, except those that are given now."""
     if arguments.work_dir is None:
-        raise InputError("work_dir", "", "is required", "add --work-dir, the folder of the run to repair")
+        raise InputError("work_dir", "", "is required", "add --work-dir, the folder of the run to continue")
     folder = Path(arguments.work_dir).expanduser().absolute()
     last = read_record(Workspace(folder).flow_run)
     if last is None:
-        raise InputError("work_dir", folder, "holds no record of a run", "give the parameters, without --repair")
+        raise InputError("work_dir", folder, "has no record of a run", "give all parameters, without --repair")
     given = {name: value for name in RunParameters.model_fields if (value := getattr(arguments, name)) is not None}
     return checked(RunParameters, {**last["parameters"], **given, "work_dir": folder})
 
 
 def _placed(parameters: RunParameters) -> RunParameters:
-    """Ranks that an MPI launcher started are workers; a batch system's jobs start their own."""
+    """The parameters with ``cluster="mpi"`` if an MPI launcher started several ranks: they are the workers.
+
+    Raises
+    ------
+    InputError
+        If the run is to start jobs of a batch system, whose ranks are started there.
+    """
     ranks = launched_rank().size
     if ranks == 1 or parameters.cluster == "mpi":
         return parameters
     if parameters.cluster != "local":
         raise InputError(
-            "cluster", parameters.cluster, f"was started {ranks} times by an MPI launcher", "start it once, without"
+            "cluster",
+            parameters.cluster,
+            f"cannot be used by {ranks} ranks of an MPI launcher",
+            "start one process, without mpirun",
         )
     return parameters.model_copy(update={"cluster": "mpi"})
 
@@ -137,6 +169,7 @@ def _doctor(folder: Path) -> int:
 def _plan(parameters: RunParameters) -> int:
     from deployments.clusters import cluster_of
     from s2sr_core.planning.plan import describe
+    from s2sr_core.sources.cdse.http import CdseError
 
     try:
         print(describe(parameters, cluster_of(parameters).worker_count()))
@@ -147,7 +180,9 @@ def _plan(parameters: RunParameters) -> int:
 
 
 def _run(parameters: RunParameters) -> int:
-    """Check what can be checked at once, then run the flow in this process."""
+    """Check what can be checked in advance, then run the flow in this process."""
+    Workspace(parameters.work_dir).check_writable()
+
     from deployments.clusters import cluster_of
     from s2sr_core.planning.preflight import check
 
@@ -157,6 +192,7 @@ def _run(parameters: RunParameters) -> int:
 
     from deployments.server.run_server import server_of_run
     from flows.pipeline import pipeline
+    from s2sr_core.outputs.summary import Summary
 
     with server_of_run(cluster.host()):
         state = pipeline(**dict(parameters), return_state=True)
@@ -171,7 +207,7 @@ def _run(parameters: RunParameters) -> int:
 
 
 def _report(parameters: RunParameters, summary: Summary) -> None:
-    """Where to look: what was written, its picture, and what went wrong."""
+    """Print where the results are: composites, quicklooks, tables of errors."""
     workspace = Workspace(parameters.work_dir)
     print(summary.sentence())
     if parameters.source is None and parameters.stage != "composite":

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Literal
 
 from s2sr_core.cells.gridcells import Gridcell, make_gridcells
+from s2sr_core.fields import Band, EngineName
 from s2sr_core.geo.lattice import Bounds
-from s2sr_core.parameters import Band, EngineName, RunParameters
+from s2sr_core.parameters import RunParameters
 from s2sr_sandbox.grid import Grid
 
 #: Everything the benchmark writes; not under version control.

@@ -22,9 +22,10 @@ from pathlib import Path
 import httpx
 import psutil
 
-from s2sr_core.cells.make_grid import GridParameters, make_grid
+from s2sr_core.cells.make_grid import make_grid
 from s2sr_core.errors import InputError
 from s2sr_core.import_path import environment_of_child
+from s2sr_core.parameters import GridParameters
 from s2sr_core.planning.season import SeasonParameters
 from s2sr_sandbox.archive import make_archive, summer_dates
 from s2sr_sandbox.grid import Grid

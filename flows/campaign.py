@@ -19,7 +19,6 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from flows.signature import takes_fields_of
-from s2sr_core.command_line import checked
 from s2sr_core.composites.mosaic import mosaic_folders, mosaic_path
 from s2sr_core.errors import InputError
 from s2sr_core.outputs.overview import states_map
@@ -35,6 +34,7 @@ from s2sr_core.planning.campaign import (
     Entry,
     check,
 )
+from s2sr_core.validation import checked
 from s2sr_core.workspace import Workspace
 from tasks.artifacts import Bar, Bars, MovingPicture, never_failing, publish_table
 from tasks.reports import show_pictures

@@ -9,10 +9,11 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from flows.signature import takes_fields_of
-from s2sr_core.cells.make_grid import GridParameters, make_grid
-from s2sr_core.command_line import checked
+from s2sr_core.cells.make_grid import make_grid
 from s2sr_core.errors import InputError
 from s2sr_core.outputs.summary import counted
+from s2sr_core.parameters import GridParameters
+from s2sr_core.validation import checked
 from tasks.artifacts import publish_markdown
 
 

@@ -19,7 +19,6 @@ from flows.dataflow import Course, threads
 from flows.recovery import noted
 from flows.signature import takes_fields_of
 from s2sr_core.cells.gridcells import Gridcell
-from s2sr_core.command_line import checked
 from s2sr_core.errors import ClusterError, InputError
 from s2sr_core.logs import log_environment, logged_to
 from s2sr_core.outputs.summary import Summary, counted
@@ -29,6 +28,7 @@ from s2sr_core.selection.candidates import Candidate
 from s2sr_core.sources.cdse.catalogue import CatalogueProduct
 from s2sr_core.sources.cdse.http import CdseError
 from s2sr_core.sources.cdse.query import read_manifest
+from s2sr_core.validation import checked
 from s2sr_core.workspace import Workspace
 from tasks.artifacts import Bars
 from tasks.gridcells import select_gridcells

@@ -13,10 +13,10 @@ from prefect.states import Failed
 
 from flows.pipeline import pipeline
 from flows.signature import takes_fields_of
-from s2sr_core.command_line import checked
 from s2sr_core.errors import InputError
 from s2sr_core.parameters import RunParameters
 from s2sr_core.planning.season import SeasonParameters
+from s2sr_core.validation import checked
 
 
 @flow(name="season-update", flow_run_name="season from {season_start}", validate_parameters=False)

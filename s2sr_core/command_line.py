@@ -1,89 +1,99 @@
-"""A pydantic model as a command line: one option a field, ``--with-dashes`` and ``--with_underscores`` alike."""
+"""A pydantic model as a command line: one option per field, ``--with-dashes`` or ``--with_underscores``."""
 
 from __future__ import annotations
 
 import argparse
+import difflib
 import io
 import re
+import shutil
 import signal
 import sys
-import types
-from collections.abc import Callable, Mapping, Sequence
+import textwrap
+from collections.abc import Callable, Sequence
 from decimal import Decimal
-from typing import Annotated, Any, Literal, NoReturn, Union, get_args, get_origin
+from typing import Any, NoReturn, get_args, get_origin
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from s2sr_core.errors import InputError
+from s2sr_core.errors import InputError, InstallationError
+from s2sr_core.fields import bare_type, group_of, placeholder_of
+from s2sr_core.validation import checked
 
 _NEGATIVE = re.compile(r"-([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]{1,3})?", re.IGNORECASE)
+#: Columns of help: at most, and where descriptions begin.
+_WIDTH, _INDENT = 100, 28
 
 EXIT_DONE, EXIT_FAILURES, EXIT_BAD_INPUT = 0, 1, 2
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse whose errors are one sentence on stderr and exit code 2."""
+    """argparse with errors of one sentence (on stderr, exit code 2), and help of at most 100 columns.
+
+    Description and epilog are printed as they are written. ``-h`` is left to the caller, who knows in which group it
+    belongs.
+    """
+
+    def __init__(self, prog: str, description: str, epilog: str) -> None:
+        super().__init__(
+            prog=prog,
+            description=description,
+            epilog=epilog,
+            formatter_class=_HelpFormatter,
+            allow_abbrev=False,
+            add_help=False,
+        )
+
+    def parse(self, words: Sequence[str]) -> argparse.Namespace:
+        """The options that ``words`` give; ends the program if one of them is not an option."""
+        arguments, unknown = self.parse_known_args(words)
+        if option := next((word.partition("=")[0] for word in unknown if word.startswith("-")), ""):
+            close = difflib.get_close_matches(option, self._option_string_actions, n=1, cutoff=0.75)
+            self.error(f"unknown option {option}" + (f" (did you mean {close[0]}?)" if close else ""))
+        if unknown:
+            self.error(f"unexpected argument {unknown[0]!r}")
+        return arguments
 
     def error(self, message: str) -> NoReturn:
         print(f"{self.prog}: {message}; see {self.prog} --help.", file=sys.stderr)
         raise SystemExit(EXIT_BAD_INPUT)
 
 
-def add_fields(parser: argparse._ActionsContainer, model: type[BaseModel]) -> None:
-    """An option for each field of ``model``; values stay text and are checked by the model."""
+def add_fields(parser: Parser, model: type[BaseModel]) -> None:
+    """Add an option for each field of ``model``, in the groups of its fields, and a usage line of those required.
+
+    Values stay text; the model checks them.
+    """
+    groups: dict[str, argparse._ArgumentGroup] = {}
+    usage = [parser.prog]
     for name, field in model.model_fields.items():
-        _add_field(parser, name, field)
+        title = group_of(field)
+        if title not in groups:
+            groups[title] = parser.add_argument_group(title)
+        _add_field(groups[title], name, field)
+        if field.is_required():
+            usage.append(f"{_option(name)} {placeholder_of(name, field)}")
+    parser.usage = _wrapped([*usage, "[OPTION ...]"], _width() - len("usage: "), " " * (len("usage: ") + 4))
 
 
 def build[M: BaseModel](model: type[M], arguments: argparse.Namespace) -> M:
-    """The model from parsed arguments, its defaults where an option was not given.
+    """The model made from parsed arguments, with its defaults for the options that were not given.
 
     Raises
     ------
     InputError
-        For the first value that is not as the model wants it.
+        For the first value that the model refuses.
     """
     return checked(
         model, {name: value for name in model.model_fields if (value := getattr(arguments, name)) is not None}
     )
 
 
-def checked[M: BaseModel](model: type[M], fields: Mapping[str, Any]) -> M:
-    """The model from values by field.
-
-    Raises
-    ------
-    InputError
-        For the first value that is not as the model wants it.
-    """
-    try:
-        return model(**fields)
-    except ValidationError as error:
-        raise input_error(model, error) from error
-
-
-def input_error(model: type[BaseModel], error: ValidationError) -> InputError:
-    """The first thing that is wrong, as one sentence with field, value, problem and remedy."""
-    first = error.errors()[0]
-    field = str(first["loc"][0]) if first["loc"] else "parameters"
-    value = first.get("input")
-    if isinstance(value, dict):
-        value = " ".join(f"{key}={item}" for key, item in value.items())
-    if first["type"] == "missing" and len(first["loc"]) == 1:
-        return InputError(field, "", "is required", f"add --{field.replace('_', '-')}")
-    if first["type"] == "extra_forbidden":
-        return InputError(field, value, "is no parameter here", "see --help for those there are")
-    problem, _, remedy = str(first["msg"]).removeprefix("Value error, ").partition("; ")
-    if not remedy:
-        description = model.model_fields[field].description or ""
-        remedy = f"what it takes: {description.rstrip('.')}"
-    return InputError(field, value, problem[0].lower() + problem[1:], remedy)
-
-
 def normalised(argv: Sequence[str]) -> list[str]:
-    """``argv`` with ``--under_scored`` options dashed, and numbers like ``-1e-3`` and ``-180.`` written as argparse
-    knows them: it takes them for options.
+    """``argv`` with dashes for the underscores of options, and numbers like ``-1e-3`` and ``-180.`` written out.
+
+    argparse takes such numbers for options otherwise.
     """
     result = []
     for word in argv:
@@ -98,7 +108,11 @@ def normalised(argv: Sequence[str]) -> list[str]:
 
 
 def run(main: Callable[[list[str]], int], prog: str) -> int:
-    """Call ``main`` with the program's arguments; bad input becomes its sentence on stderr and exit code 2."""
+    """Call ``main`` with the program's arguments.
+
+    Bad input becomes one sentence on stderr and exit code 2; an installation that lacks something, and an interruption,
+    become one sentence and exit code 1.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal may not know ± or −
@@ -115,11 +129,14 @@ def run(main: Callable[[list[str]], int], prog: str) -> int:
     except InputError as error:
         print(f"{prog}: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
+    except InstallationError as error:
+        print(f"{prog}: {error}", file=sys.stderr)
+        return EXIT_FAILURES
     except BaseException as error:
         # A server or a worker of this run that was interrupted as well fails in ways of its own.
         if not (interrupted or isinstance(error, KeyboardInterrupt)) or isinstance(error, SystemExit):
             raise
-        sentence = "interrupted; what is complete is kept, and the same command goes on from there."
+        sentence = "interrupted; finished composites are kept, and the same command continues from there."
         print(f"{prog}: {sentence}", file=sys.stderr)
         return EXIT_FAILURES
     finally:
@@ -127,27 +144,54 @@ def run(main: Callable[[list[str]], int], prog: str) -> int:
             signal.signal(number, handler)
 
 
-def _add_field(parser: argparse._ActionsContainer, name: str, field: FieldInfo) -> None:
-    kind = _bare(field.annotation)
-    help_text = (field.description or "").replace("%", "%%")
-    if not field.is_required() and kind is not bool and field.default not in (None, [], {}):
-        help_text += f" Default: {_shown(field.default)}."
-    options: dict[str, Any] = {"dest": name, "help": help_text, "default": None}
+# ------------------------------------------------------------------------------------------------------------- help
+
+
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Help that is never wider than 100 columns, and never breaks a line at a hyphen."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=_INDENT, width=_width())
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
+
+
+def _width() -> int:
+    return min(shutil.get_terminal_size().columns, _WIDTH)
+
+
+def _wrapped(parts: Sequence[str], width: int, indent: str) -> str:
+    """``parts`` joined by blanks and wrapped between them; the first line is not indented."""
+    lines = [""]
+    for part in parts:
+        if len(lines[-1]) + len(part) > width and lines[-1]:
+            lines.append("")
+        lines[-1] += f"{part} "
+    return f"\n{indent}".join(line.rstrip() for line in lines)
+
+
+# ------------------------------------------------------------------------------------------------------------ fields
+
+
+def _add_field(group: argparse._ArgumentGroup, name: str, field: FieldInfo) -> None:
+    kind = bare_type(field.annotation)
+    help_text = field.description or ""
+    if not field.is_required() and field.default not in (None, [], {}, False):
+        help_text += f" Default: {_text(field.default)}."
+    options: dict[str, Any] = {"dest": name, "help": help_text.replace("%", "%%"), "default": None}
+    placeholder = placeholder_of(name, field)
     if kind is bool:
         options["action"] = argparse.BooleanOptionalAction
     elif get_origin(kind) is tuple:
-        options |= {"nargs": len(get_args(kind)), "metavar": _tuple_names(name, len(get_args(kind)))}
+        options |= {"nargs": len(get_args(kind)), "metavar": tuple(placeholder.split())}
     elif get_origin(kind) is list:
-        options |= {"nargs": "+", "metavar": name.removesuffix("s").upper()}
-        if get_origin(item := _bare(get_args(kind)[0])) is Literal:
-            options["metavar"] = "{" + ",".join(get_args(item)) + "}"
+        options |= {"nargs": "+", "metavar": placeholder}
     elif get_origin(kind) is dict:
-        options |= {"nargs": "+", "metavar": "KEY=VALUE", "action": _Pairs}
-    elif get_origin(kind) is Literal:
-        options["metavar"] = "{" + ",".join(get_args(kind)) + "}"
+        options |= {"nargs": "+", "metavar": placeholder, "action": _Pairs}
     else:
-        options["metavar"] = name.rpartition("_")[2].upper()
-    parser.add_argument(f"--{name.replace('_', '-')}", **options)
+        options["metavar"] = placeholder
+    group.add_argument(_option(name), **options)
 
 
 class _Pairs(argparse.Action):
@@ -158,25 +202,17 @@ class _Pairs(argparse.Action):
         for text in values:
             key, equals, value = text.partition("=")
             if not equals or key in pairs:
-                problem = "is named twice" if equals else "is not written as KEY=VALUE"
+                problem = "is given twice" if equals else f"is not written as {self.metavar}"
                 raise argparse.ArgumentError(self, f"{key!r} {problem}")
             pairs[key] = value
         setattr(namespace, self.dest, pairs)
 
 
-def _bare(annotation: Any) -> Any:
-    """The type without ``Annotated`` and ``| None``."""
-    if get_origin(annotation) is Annotated:
-        return _bare(get_args(annotation)[0])
-    if get_origin(annotation) in (Union, types.UnionType):
-        return _bare(next(arg for arg in get_args(annotation) if arg is not type(None)))
-    return annotation
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
-def _tuple_names(name: str, length: int) -> tuple[str, ...]:
-    names = {4: ("XMIN", "YMIN", "XMAX", "YMAX"), 2: ("LON", "LAT")}
-    return names.get(length, (name.upper(),) * length)
-
-
-def _shown(value: object) -> str:
+def _text(value: object) -> str:
+    if value is True:
+        return "on"
     return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -1,4 +1,4 @@
-"""The errors of a run: what the user can mend, what is wrong with the workers, what is wrong with one product."""
+"""The errors of a run: bad input, an incomplete installation, lost workers, one product that cannot be used."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ class S2SRError(Exception):
 
 
 class InputError(S2SRError):
-    """Bad input, found before any work started; the command lines exit with code 2 on it.
+    """Bad input, found before any work started; the command lines exit with code 2.
 
     Parameters
     ----------
@@ -33,14 +33,27 @@ class InputError(S2SRError):
         return f"{self.field} = {_shown(self.value)}: {self.problem}; {self.remedy}."
 
 
+class InstallationError(S2SRError):
+    """Something that the program needs is not installed; the message says what to install."""
+
+
 class ClusterError(S2SRError):
-    """The workers of a run are gone and no others come; the message names the job and its log."""
+    """The workers of a run are lost and no others come; the message names the job and its log."""
 
 
 class ProductError(S2SRError):
-    """One product cannot be used; the run goes on without it.
+    """One product cannot be used; the run continues without it.
 
-    ``band`` is empty where the fault is the whole product's; ``step`` is the work that met it.
+    Parameters
+    ----------
+    product:
+        The name of the product.
+    reason:
+        What is wrong with it.
+    step:
+        The step of the run that found it.
+    band:
+        The band at fault; empty if it is the whole product.
     """
 
     def __init__(self, product: str, reason: str, *, step: str = "read", band: str = "") -> None:

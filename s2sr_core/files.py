@@ -1,4 +1,4 @@
-"""Files that are never seen half-written: written beside, then renamed."""
+"""Files of the user, looked for before any work; files of a run, never seen half-written."""
 
 from __future__ import annotations
 
@@ -6,15 +6,51 @@ import contextlib
 import json
 import os
 import socket
+import stat
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from s2sr_core.errors import InputError
+
+
+def check_exists(field: str, path: Path, remedy: str) -> os.stat_result:
+    """Look for the file or folder that the parameter ``field`` names; ``remedy`` says what to give instead.
+
+    Raises
+    ------
+    InputError
+        If it does not exist, or nobody may look.
+    """
+    try:
+        return path.stat()
+    except FileNotFoundError as error:
+        raise InputError(field, path, "does not exist", remedy) from error
+    except OSError as error:
+        raise InputError(field, path, f"cannot be read ({error.strerror})", remedy) from error
+
+
+def check_readable(field: str, path: Path, remedy: str) -> None:
+    """Look for the file that the parameter ``field`` names, without opening it.
+
+    Raises
+    ------
+    InputError
+        If it does not exist, is a folder or cannot be read.
+    """
+    if stat.S_ISDIR(check_exists(field, path, remedy).st_mode):
+        raise InputError(field, path, "is a folder, not a file", remedy)
+    if not os.access(path, os.R_OK):
+        raise InputError(field, path, "cannot be read (Permission denied)", remedy)
+
 
 @contextlib.contextmanager
 def written_beside(final: Path) -> Iterator[Path]:
-    """A temporary path in ``final``'s folder that gets ``final``'s name when the block ends well, else goes."""
+    """A temporary path in the folder of ``final``, which is renamed to ``final`` if the block ends without an error.
+
+    Otherwise the temporary file is removed, and ``final`` stays as it was.
+    """
     final.parent.mkdir(parents=True, exist_ok=True)
     temporary = final.with_name(f".{final.name}.{socket.gethostname()}.{os.getpid()}.{threading.get_native_id()}.part")
     try:
@@ -25,13 +61,13 @@ def written_beside(final: Path) -> Iterator[Path]:
 
 
 def write_text(final: Path, text: str) -> None:
-    """Write ``text`` so that ``final`` is never seen half-written."""
+    """Write ``text`` (UTF-8), so that ``final`` is never seen half-written."""
     with written_beside(final) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
-    """A record, or None where there is none that can be read."""
+    """The record (a JSON object) in ``path``, or None if there is none that can be read."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,11 +1,10 @@
-"""What every step of a run needs to know: its parameters, its folder, its rules, and which worker this is."""
+"""What every step of a run needs to know: its parameters, its folder, and which worker this is."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from s2sr_core.parameters import RunParameters
-from s2sr_core.pixels.statistics import COUNT, MEDIAN, Statistic
 from s2sr_core.workspace import Workspace
 
 
@@ -26,8 +25,3 @@ class RunContext:
     def workspace(self) -> Workspace:
         """The folder of the run."""
         return Workspace(self.parameters.work_dir)
-
-    @property
-    def statistics(self) -> tuple[Statistic, ...]:
-        """What is computed for each band; a composite and its record have the name of the first."""
-        return (MEDIAN, COUNT) if self.parameters.count else (MEDIAN,)

@@ -1,8 +1,9 @@
-"""The folder of a run: every path in it, and how files get their final names."""
+"""The folder of a run (``work_dir``): every path in it, and the lock that keeps other runs out."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
@@ -72,7 +73,7 @@ class Workspace:
 
     @property
     def flow_run(self) -> Path:
-        """Which flow run works here, or did last, and with which parameters."""
+        """Which flow run uses the folder, or used it last, and its parameters."""
         return self.indices / "flow_run.json"
 
     def log(self, rank: int) -> Path:
@@ -87,13 +88,13 @@ class Workspace:
         return self.tmp / "decoded"
 
     def vrts(self, rank: int) -> Path:
-        """Where a worker writes its VRTs; made on demand."""
+        """The folder in which a worker writes its VRTs; created on demand."""
         folder = self.scratch(rank) / "wgs84_vrt"
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
     def occupancy(self, product: str) -> Path:
-        """Which pixels of a scene count."""
+        """Which pixels of a scene are valid and lie in a selected cell."""
         return self.decoded / f"{product}_occupancy.npz"
 
     def decoded_copy(self, product: str, band: str) -> Path:
@@ -102,54 +103,69 @@ class Workspace:
     def cell_folder(self, cell_id: str) -> Path:
         return self.composites / cell_id
 
-    def composite(self, cell_id: str, band: str, statistic: str = "median") -> Path:
-        """The raster of a statistic."""
-        return self.cell_folder(cell_id) / f"cell_{cell_id}_{band}_{statistic}_clip.tif"
+    def composite(self, cell_id: str, band: str) -> Path:
+        return self.cell_folder(cell_id) / f"cell_{cell_id}_{band}_median_clip.tif"
 
     def count(self, cell_id: str, band: str) -> Path:
-        return self.composite(cell_id, band, "count")
+        return self.cell_folder(cell_id) / f"cell_{cell_id}_{band}_count_clip.tif"
 
-    def record(self, cell_id: str, band: str, statistic: str = "median") -> Path:
-        """The record of a composite and of what was computed with it."""
-        return self.composite(cell_id, band, statistic).with_suffix(".json")
+    def record(self, cell_id: str, band: str) -> Path:
+        return self.cell_folder(cell_id) / f"cell_{cell_id}_{band}_median_clip.json"
 
     def quicklook(self, cell_id: str) -> Path:
         return self.cell_folder(cell_id) / f"cell_{cell_id}_quicklook.png"
 
     def clear_tmp(self) -> None:
-        """Remove what ranks left in tmp/, and tmp/ itself where nothing else is in it."""
+        """Remove what ranks left in tmp/, and tmp/ itself if nothing else is in it."""
         for folder in (*self.tmp.glob("rank_*"), self.decoded):
             shutil.rmtree(folder, ignore_errors=True)
         with contextlib.suppress(OSError):  # somebody's own files
             self.tmp.rmdir()
 
-    @contextlib.contextmanager
-    def opened(self) -> Iterator[None]:
-        """Make the folders and hold them for one run; the lock goes with the process, however that ends.
-
-        VRTs that an earlier run left in tmp/ are removed: they are always written anew.
+    def check_writable(self) -> None:
+        """Look whether ``work_dir`` can be written, without writing anything.
 
         Raises
         ------
         InputError
-            Where ``work_dir`` cannot be written, or another run holds it.
+            If it, or the nearest folder above it that exists, is not a folder that this user can write.
+        """
+        try:
+            existing = next(path for path in (self.work_dir, *self.work_dir.parents) if path.exists())
+            if not existing.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+            if not os.access(existing, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        except OSError as error:
+            raise self._not_writable(error) from error
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[None]:
+        """Create the folders and lock them for one run; the lock ends with the process, however that ends.
+
+        VRTs that an earlier run left in tmp/ are removed, because every run writes them again.
+
+        Raises
+        ------
+        InputError
+            If ``work_dir`` cannot be written, or another run uses it.
         """
         try:
             for folder in (self.indices, self.logs, self.tmp, self.composites):
                 folder.mkdir(parents=True, exist_ok=True)
             lock = (self.work_dir / ".lock").open("a+")
         except OSError as error:
-            raise InputError(
-                "work_dir",
-                self.work_dir,
-                f"cannot be written ({error.strerror})",
-                "give a folder that is yours to write",
-            ) from error
+            raise self._not_writable(error) from error
         with lock:
             self._hold(lock)
             for folder in (*self.tmp.glob("rank_*/wgs84_vrt"), self.decoded):
                 shutil.rmtree(folder, ignore_errors=True)
             yield
+
+    def _not_writable(self, error: OSError) -> InputError:
+        return InputError(
+            "work_dir", self.work_dir, f"cannot be written ({error.strerror})", "give a folder that you can write to"
+        )
 
     def _hold(self, lock: IO[str]) -> None:
         try:
@@ -158,10 +174,13 @@ class Workspace:
             lock.seek(0)
             holder = lock.read().strip() or "unknown"
             raise InputError(
-                "work_dir", self.work_dir, f"is in use by another run ({holder})", "wait for it or take another folder"
+                "work_dir",
+                self.work_dir,
+                f"is in use by another run ({holder})",
+                "wait until it ends, or give another folder",
             ) from error
         except OSError:
-            return  # a filesystem without locks: nothing can be promised, and nothing is gained by stopping
+            return  # a filesystem without locks: nothing can be promised, and stopping would gain nothing
         lock.truncate(0)
         lock.write(f"process {os.getpid()} on {socket.gethostname()}")
         lock.flush()

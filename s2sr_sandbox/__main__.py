@@ -13,8 +13,8 @@ from typing import NoReturn
 
 from pydantic import ValidationError
 
-from s2sr_core.command_line import input_error
 from s2sr_core.errors import InputError
+from s2sr_core.validation import input_error
 from s2sr_sandbox.archive import make_archive
 from s2sr_sandbox.grid import FULL_SIZE, Grid
 from s2sr_sandbox.landscape import BANDS

@@ -13,11 +13,11 @@ from s2sr_core.parameters import RunParameters
 from s2sr_core.planning.plan import SceneUnit
 from s2sr_core.products.safe import Product
 from s2sr_core.progress import progress
-from s2sr_core.run_context import RunContext
 from s2sr_core.scenes.prepare import classify_product, prepare_product
 from s2sr_core.scenes.scene import Preparation
 from s2sr_core.selection.candidates import Candidate
 from s2sr_core.selection.selection import select_products
+from s2sr_core.workspace import Workspace
 from tasks.partly_failed import PartlyFailedError
 from tasks.settings import COMMON, INDEX_TIMEOUT, RETRIES, UNIT_TIMEOUT
 from tasks.worker_number import rank
@@ -45,9 +45,9 @@ def classify_scenes(unit: SceneUnit, parameters: RunParameters) -> list[Preparat
     PartlyFailedError
         Where a product cannot be used.
     """
-    context = RunContext(parameters, rank())
-    with logged_to(context.workspace.log(context.rank)):
-        results = [classify_product(context, product, cells) for product, cells in unit.products]
+    workspace = Workspace(parameters.work_dir)
+    with logged_to(workspace.log(rank())):
+        results = [classify_product(product, cells, parameters, workspace, rank()) for product, cells in unit.products]
     return _complete(results)
 
 
@@ -66,15 +66,15 @@ def prepare_scene(unit: SceneUnit, parameters: RunParameters) -> list[Preparatio
     PartlyFailedError
         Where a product, or a band of one, cannot be used.
     """
-    context = RunContext(parameters, rank())
-    with logged_to(context.workspace.log(context.rank)):
+    workspace = Workspace(parameters.work_dir)
+    with logged_to(workspace.log(rank())):
         results = [
-            prepare_product(context, product, cells, unit.classified.get(str(product.name)))
+            prepare_product(product, cells, parameters, workspace, rank(), unit.classified.get(str(product.name)))
             for product, cells in unit.products
         ]
         for result in results:
             if unit.decodes and result.scene is not None:
-                decode_ahead(context, result.scene)
+                decode_ahead(result.scene, parameters.resampling, workspace)
     return _complete(results)
 
 

@@ -39,19 +39,19 @@ ORCHESTRATION = {"prefect", "prefect_dask", "dask", "distributed", "dask_jobqueu
 #:
 #: A module at the top of the core stands as low as what it needs lets it. Errors, files, progress and the folder of a
 #: run know nothing of satellites. ``logs`` says what GDAL's environment is. ``fields`` (types of parameters with their
-#: checks) knows SCL classes and tiles, and serves the parameters of a grid as well as those of a run; ``parameters``
-#: and ``run_context`` are what every stage from the sources on is given. Doors into the program are on the last line:
-#: nothing in the core imports them, and GDAL alone imports ``pixel_functions``.
+#: checks) knows SCL classes and tiles; ``parameters`` are those of a grid and of a run, which every stage from the
+#: cells on is given. Doors into the program are on the last line: nothing in the core imports them, and GDAL alone
+#: imports ``pixel_functions``.
 ORDER = (
-    ("errors", "files", "import_path", "progress"),
-    ("validation", "workspace"),
+    ("errors", "import_path", "progress"),
+    ("files", "workspace"),
     ("geo",),
     ("logs", "pixels"),
     ("products",),
     ("fields",),
-    ("cells",),
+    ("validation",),
     ("parameters",),
-    ("run_context",),
+    ("cells", "run_context"),
     ("sources",),
     ("scenes",),
     ("engines", "selection"),
@@ -65,7 +65,6 @@ HEIGHT = {name: height for height, names in enumerate(ORDER) for name in names}
 
 #: What still goes up.
 NOT_YET = {
-    "s2sr_core.cells.make_grid": {"parameters"},
     "s2sr_core.sources.cdse.query": {"scenes", "selection"},
 }
 

@@ -15,6 +15,7 @@ from shapely import MultiPolygon, Polygon
 from shapely.geometry.base import BaseGeometry
 
 from s2sr_core.errors import InputError
+from s2sr_core.files import check_readable
 from s2sr_core.geo import geometry
 from s2sr_core.geo.lattice import Bounds
 
@@ -156,6 +157,7 @@ def select_gridcells(cells: Sequence[Gridcell], area: Polygon | MultiPolygon) ->
 
 def _read_table(path: Path) -> pd.DataFrame:
     """The cells of the CSV as text, stripped, by column (small letters) and row number; blank rows are left out."""
+    check_readable("grid_csv", path, "give the path of a CSV of gridcells")
     try:
         with path.open(encoding="utf-8-sig") as file:
             header = file.readline()
@@ -172,8 +174,6 @@ def _read_table(path: Path) -> pd.DataFrame:
             skip_blank_lines=False,
             skipinitialspace=True,
         )
-    except FileNotFoundError as error:
-        raise InputError("grid_csv", path, "does not exist", "give the path of a CSV of gridcells") from error
     except OSError as error:
         raise InputError("grid_csv", path, f"cannot be read ({error.strerror})", "give a readable CSV file") from error
     except pd.errors.EmptyDataError as error:

@@ -1,13 +1,11 @@
-"""Making the CSV of a grid: its parameters, the filter by a vector file, the file."""
+"""Making the CSV of a grid: the cells, the filter by a vector file, the file."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
 
 import shapely
-from pydantic import BaseModel, ConfigDict, Field
 from shapely import MultiPolygon, Polygon
 
 from s2sr_core.cells.gridcells import make_gridcells, write_gridcells
@@ -15,25 +13,7 @@ from s2sr_core.errors import InputError
 from s2sr_core.files import written_beside
 from s2sr_core.geo import geometry
 from s2sr_core.geo.gdal_runtime import gdal, ogr
-from s2sr_core.parameters import Bbox, ExpandedPath
-
-
-class GridParameters(BaseModel):
-    """Parameters of a grid."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    bbox: Annotated[
-        Bbox, Field(description="Area to cover: xmin ymin xmax ymax, degrees (WGS84); xmin > xmax crosses ±180.")
-    ]
-    out: Annotated[ExpandedPath, Field(description="CSV to write: cell_id, xmin, ymin, xmax, ymax, geometry (WKT).")]
-    cell_size: Annotated[
-        float, Field(ge=0.001, le=90, description="Height and width of a cell, degrees; must divide 180.")
-    ] = 0.25
-    within: Annotated[
-        ExpandedPath | None,
-        Field(description="Vector file of polygons (any CRS); only cells that share area with one are kept."),
-    ] = None
+from s2sr_core.parameters import GridParameters
 
 
 def make_grid(parameters: GridParameters) -> int:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 from s2sr_core.engines import fast, reference
 from s2sr_core.engines.stack import CellStack, PixelWindow
-from s2sr_core.parameters import EngineName
-from s2sr_core.pixels.statistics import Statistic
+from s2sr_core.fields import EngineName
 
 
 class Engine(Protocol):
-    """Computes ``statistics`` of ``stack`` window by window, in any order, each pixel once."""
+    """The seam: reads the composite of ``stack`` window by window, in an order of its own, each pixel once."""
 
-    def __call__(self, stack: CellStack, statistics: Sequence[Statistic]) -> Iterator[PixelWindow]: ...
+    def __call__(self, stack: CellStack, *, with_counts: bool) -> Iterator[PixelWindow]: ...
 
 
 ENGINES: Mapping[EngineName, Engine] = {"fast": fast.read_windows, "reference": reference.read_windows}

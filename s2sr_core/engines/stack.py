@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from s2sr_core.engines.decoded import Copy
+from s2sr_core.fields import Resampling
 from s2sr_core.geo.lattice import Lattice, Window
-from s2sr_core.parameters import Resampling
 from s2sr_core.scenes.scene import SceneGrid, WarpedPiece
 
 
@@ -54,13 +54,8 @@ class CellStack:
 
 @dataclass(frozen=True, slots=True)
 class PixelWindow:
-    """Pixels of a composite.
-
-    Attributes
-    ----------
-    window: on the lattice of the stack.
-    values: an array for each statistic that was asked for, in their order; of ``window.shape``.
-    """
+    """Pixels of a composite: ``median`` Float32 with nodata −9999, ``count`` UInt16 or None; both of window.shape."""
 
     window: Window
-    values: tuple[npt.NDArray[Any], ...]
+    median: npt.NDArray[np.float32]
+    count: npt.NDArray[np.uint16] | None

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from s2sr_core.pixels.scl import SCL_CLASSES
+
 UInt16Array = npt.NDArray[np.uint16]
 BoolArray = npt.NDArray[np.bool_]
 
@@ -20,8 +22,6 @@ SCENE_NODATA = 65535
 COMPOSITE_NODATA = -9999.0
 #: DN that mean "no data" and "saturated" (SPECIAL_VALUES of the product metadata).
 _DN_NODATA, _DN_SATURATED = 0, 65535
-#: SCL classes there are (PSD, "Scene classification"); any other value is masked.
-SCL_CLASSES = range(12)
 
 #: By class, how far its mask is widened: in columns and rows of the scene's grid.
 Dilation = Mapping[int, tuple[float, float]]

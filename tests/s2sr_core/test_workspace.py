@@ -107,7 +107,7 @@ def test_one_run_at_a_time_holds_a_folder(tmp_path: Path) -> None:
             pass
         assert caught.value.field == "work_dir"
         assert caught.value.problem == (f"is in use by another run (process {other.pid} on {socket.gethostname()})")
-        assert caught.value.remedy == "wait for it or take another folder"
+        assert caught.value.remedy == "wait until it ends, or give another folder"
     finally:
         other.communicate("")
     with Workspace(tmp_path).opened():
@@ -153,10 +153,20 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path, place: str) -> 
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "indices").write_text("")
     with (
-        pytest.raises(InputError, match=r"^work_dir = '.*': cannot be written \(.*\); give a folder that is yours"),
+        pytest.raises(InputError, match=r"^work_dir = '.*': cannot be written \(.*\); give a folder"),
         Workspace(tmp_path / place).opened(),
     ):
         pass
+
+
+def test_looking_whether_a_folder_can_be_written_writes_nothing(tmp_path: Path) -> None:
+    Workspace(tmp_path / "deep" / "run").check_writable()
+    Workspace(tmp_path).check_writable()
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").write_text("")
+    for place in ("file", "file/run"):
+        with pytest.raises(InputError, match=r"^work_dir = '.*': cannot be written \(Not a directory\); give a folder"):
+            Workspace(tmp_path / place).check_writable()
 
 
 def test_clearing_tmp_removes_tmp_alone(tmp_path: Path) -> None:

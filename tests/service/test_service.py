@@ -137,8 +137,8 @@ def test_the_command_line_refuses_a_parameter_that_there_is_not(service: Service
 CANNOT: list[tuple[str, dict[str, Any], str]] = [
     ("s2sr-pipeline/local", {"start": "2026-01-01"}, "start = '2026-01-01T00:00:00+00:00': is not before end"),
     ("s2sr-pipeline/local", {"grid_csv": "no.csv"}, "grid_csv = '{folder}/no.csv': does not exist; give the path"),
-    ("s2sr-pipeline/local", {"source": "none"}, "source = 'none': is no folder; give the folder that holds"),
-    ("s2sr-pipeline/local", {"start": "June"}, "start = 'June': is no ISO time; write 2019-06-01"),
+    ("s2sr-pipeline/local", {"source": "none"}, "source = 'none': does not exist; give the folder that holds"),
+    ("s2sr-pipeline/local", {"start": "June"}, "start = 'June': is not an ISO 8601 time; write 2019-06-01"),
     ("season-update/season-update", {"season_start": "02-31"}, "season_start = '02-31': is no day of the year"),
     ("campaign/campaign", {"tap": False}, "tap = 'false': gives each cell a lattice of its own"),
     ("campaign/campaign", {"deployment": "no/such"}, "deployment = 'no/such': is not on this server"),

@@ -493,7 +493,7 @@ def test_a_stray_byte_far_down_is_found(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_opened_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not exist; give the path of a CSV of gridcells"):
         read_gridcells(tmp_path / "none.csv")
-    with pytest.raises(InputError, match=r"cannot be read \(Is a directory\); give a readable CSV file"):
+    with pytest.raises(InputError, match=r"is a folder, not a file; give the path of a CSV of gridcells"):
         read_gridcells(tmp_path)
 
 

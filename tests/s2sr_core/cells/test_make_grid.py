@@ -11,8 +11,9 @@ import shapely
 from osgeo import ogr, osr
 from shapely.geometry.base import BaseGeometry
 
-from s2sr_core.cells.make_grid import GridParameters, make_grid, read_polygons
+from s2sr_core.cells.make_grid import make_grid, read_polygons
 from s2sr_core.errors import InputError
+from s2sr_core.parameters import GridParameters
 
 ogr.UseExceptions()
 osr.UseExceptions()

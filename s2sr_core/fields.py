@@ -1,0 +1,227 @@
+"""The types of parameters with their checks, and how a parameter is shown.
+
+A check raises ``ValueError("problem; remedy")``, which :mod:`s2sr_core.validation` turns into a sentence. Because the
+types carry their checks, a JSON schema or a function's signature built from the fields alone refuses what the model
+refuses. This module and what it imports load without numpy, pandas, shapely and GDAL, so that ``--help`` and bad input
+are answered at once.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import types
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+from pydantic.fields import FieldInfo
+
+from s2sr_core.geo.lattice import Bounds
+from s2sr_core.pixels.scl import SCL_CLASSES
+from s2sr_core.products.names import is_tile
+
+_MONTHS = re.compile(r"(0?[1-9]|1[0-2])(?:-(0?[1-9]|1[0-2]))?")
+_BASELINE = re.compile(r"[0-9]{2}\.[0-9]{2}")
+_TIME_REMEDY = "write 2019-06-01 or 2019-06-01T00:00:00Z"
+_BBOX_REMEDY = "write xmin ymin xmax ymax in degrees, longitude before latitude"
+
+Band = Literal["B02", "B03", "B04", "B05", "B06", "B07", "B8A", "B11", "B12"]
+Resampling = Literal["bilinear", "nearest", "cubic"]
+EngineName = Literal["fast", "reference"]
+Stage = Literal["all", "query", "download", "composite"]
+ClusterName = Literal["local", "mpi", "slurm", "pbs", "lsf", "sge", "oar", "htcondor"]
+
+
+# ------------------------------------------------------------------------------------------------------------ shown
+
+
+class Group(StrEnum):
+    """The headings under which parameters are listed, in this order."""
+
+    WHAT = "what and where"
+    PRODUCTS = "products"
+    METHOD = "mask and method"
+    OUTPUT = "output"
+    RUNNING = "where it runs"
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """How a field is shown to people; put it into the field's ``Annotated``.
+
+    Attributes
+    ----------
+    group: the heading under which it is listed.
+    placeholder: what stands for its value, one word for each value of a tuple: ``LON LAT``.
+    """
+
+    group: str
+    placeholder: str = ""
+
+
+def group_of(field: FieldInfo) -> str:
+    """The heading under which a field is listed."""
+    return next((each.group for each in field.metadata if isinstance(each, Shown)), "options")
+
+
+def placeholder_of(name: str, field: FieldInfo) -> str:
+    """What stands for the value of a field: its own placeholder, its choices, or its name in capitals."""
+    kind = bare_type(field.annotation)
+    for each in field.metadata:
+        if isinstance(each, Shown) and each.placeholder:
+            return each.placeholder
+    if get_origin(kind) is Literal:
+        return "{" + ",".join(get_args(kind)) + "}"
+    if get_origin(kind) is dict:
+        return "KEY=VALUE"
+    if get_origin(kind) is tuple:
+        return " ".join([name.upper()] * len(get_args(kind)))
+    return name.upper()
+
+
+def bare_type(annotation: Any) -> Any:
+    """The type of a field without ``Annotated`` and ``| None``."""
+    if get_origin(annotation) is Annotated:
+        return bare_type(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, types.UnionType):
+        return bare_type(next(arg for arg in get_args(annotation) if arg is not type(None)))
+    return annotation
+
+
+# ------------------------------------------------------------------------------------------------------------ checks
+
+
+def _check_bbox(bbox: Bounds) -> Bounds:
+    xmin, ymin, xmax, ymax = bbox
+    if not (-180 <= xmin <= 180 and -180 <= xmax <= 180):
+        raise ValueError(f"a longitude is not between -180 and 180; {_BBOX_REMEDY}")
+    if not (-90 <= ymin <= 90 and -90 <= ymax <= 90):
+        raise ValueError(f"a latitude is not between -90 and 90; {_BBOX_REMEDY}")
+    if xmin == xmax or (xmin, xmax) == (180, -180) or ymin >= ymax:
+        raise ValueError(
+            "covers no area; write xmin ymin xmax ymax, with ymin < ymax (xmin > xmax crosses the antimeridian)"
+        )
+    return bbox
+
+
+def _parse_time(value: Any) -> Any:
+    """A date means its midnight; digits alone are not a time."""
+    if isinstance(value, date) and not isinstance(value, datetime):
+        return datetime(value.year, value.month, value.day, tzinfo=UTC)
+    if isinstance(value, str):
+        try:
+            return datetime.fromisoformat(value.strip())
+        except ValueError as error:
+            raise ValueError(f"is not an ISO 8601 time; {_TIME_REMEDY}") from error
+    if isinstance(value, datetime):
+        return value
+    raise ValueError(f"is not an ISO 8601 time; {_TIME_REMEDY}")
+
+
+def _to_utc(value: datetime) -> datetime:
+    if value.tzinfo is None:
+        return value.replace(tzinfo=UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError(f"is outside the years 1 to 9999 in UTC; {_TIME_REMEDY}") from error
+
+
+def _parse_months(value: Any) -> Any:
+    """``6-8``, ``11-2`` or ``6 7 8`` as a sorted list of months."""
+    if value is None:
+        return None
+    items = value if isinstance(value, list | tuple | set) else [value]
+    months: set[int] = set()
+    for item in " ".join(map(str, items)).replace(",", " ").split():
+        match = _MONTHS.fullmatch(item)
+        if match is None:
+            raise ValueError(f"{item!r} is not a month (1 to 12) or a span of months; write 6-8, or 6 7 8")
+        low, high = int(match[1]), int(match[2] or match[1])
+        months.update(range(low, high + 1) if low <= high else [*range(low, 13), *range(1, high + 1)])
+    if not months:
+        raise ValueError("names no month; write 6-8, or leave it out")
+    return sorted(months)
+
+
+def _check_tiles(tiles: list[str] | None) -> list[str] | None:
+    if tiles is None:
+        return None
+    if not tiles:
+        raise ValueError("names no tile; write one like 05WPM, or leave it out")
+    cleaned = sorted({tile.upper().removeprefix("T") for tile in tiles})
+    for tile in cleaned:
+        if not is_tile(tile):
+            raise ValueError(f"{tile!r} is not an MGRS tile; write one like 05WPM")
+    return cleaned
+
+
+def _check_dilation(dilation: dict[int, float]) -> dict[int, float]:
+    for value, metres in dilation.items():
+        if value not in SCL_CLASSES:
+            raise ValueError(f"{value} is not an SCL class; give classes from 0 to 11")
+        if not 0 < metres <= 5000:
+            raise ValueError(f"{metres:g} m for class {value} is not more than 0 and at most 5000; write it like 9=100")
+    return dilation
+
+
+def _check_baseline(baseline: str) -> str:
+    if not _BASELINE.fullmatch(baseline):
+        raise ValueError("is not a processing baseline; write one like 05.00")
+    return baseline
+
+
+def _check_bands(bands: list[Band]) -> list[Band]:
+    if not bands:
+        raise ValueError("names no band; write at least one, for example B04")
+    return list(dict.fromkeys(bands))
+
+
+def _not_empty(value: Any) -> Any:
+    """An empty text would mean the current folder."""
+    if isinstance(value, str) and not value.strip():
+        raise ValueError("is empty; give a path")
+    return value
+
+
+def _expand(path: Path) -> Path:
+    if "\0" in str(path):
+        raise ValueError("contains a null character; remove it")
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError as error:
+        raise ValueError(f"there is no home folder for {path.parts[0]}; give the path without ~") from error
+
+
+def _check_folder(path: Path) -> Path:
+    try:
+        is_folder = path.is_dir()
+    except OSError as error:
+        raise ValueError(f"cannot be read ({error.strerror}); give a readable folder of .SAFE products") from error
+    if not is_folder:
+        problem = "is not a folder" if path.exists() else "does not exist"
+        raise ValueError(f"{problem}; give the folder that holds .SAFE products")
+    if not os.access(path, os.R_OK | os.X_OK):
+        raise ValueError("cannot be read (Permission denied); give a readable folder of .SAFE products")
+    return path
+
+
+# ------------------------------------------------------------------------------------------------------------- types
+
+Bbox = Annotated[tuple[float, float, float, float], AfterValidator(_check_bbox)]
+Time = Annotated[datetime, BeforeValidator(_parse_time), AfterValidator(_to_utc)]
+Months = Annotated[list[Annotated[int, Field(ge=1, le=12)]] | None, BeforeValidator(_parse_months)]
+Tiles = Annotated[list[str] | None, AfterValidator(_check_tiles)]
+Bands = Annotated[list[Band], AfterValidator(_check_bands), Field(min_length=1)]
+Baseline = Annotated[
+    str, AfterValidator(_check_baseline), WithJsonSchema({"type": "string", "pattern": r"^[0-9]{2}\.[0-9]{2}$"})
+]
+SclClasses = Annotated[list[Annotated[int, Field(ge=0, le=11)]], AfterValidator(lambda values: sorted(set(values)))]
+Dilation = Annotated[dict[int, float], AfterValidator(_check_dilation)]
+PixelSize = Annotated[float, Field(ge=1e-6, le=10.0)]
+ExpandedPath = Annotated[Path, BeforeValidator(_not_empty), AfterValidator(_expand)]
+SourceFolder = Annotated[ExpandedPath, AfterValidator(_check_folder)]

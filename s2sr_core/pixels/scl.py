@@ -1,0 +1,13 @@
+"""The classes of SCL, the scene classification of Level-2A products.
+
+Sentinel-2 Products Specification Document (S2-PDGS-TAS-DI-PSD), "Scene classification": 0 no data, 1 saturated or
+defective, 2 dark area, 3 cloud shadow, 4 vegetation, 5 bare soil, 6 water, 7 unclassified, 8 cloud (medium
+probability), 9 cloud (high probability), 10 thin cirrus, 11 snow or ice.
+"""
+
+from __future__ import annotations
+
+#: The values that SCL defines; any other value is always masked.
+SCL_CLASSES = range(12)
+#: The classes that are masked by default: everything but vegetation, bare soil and water.
+MASKED_BY_DEFAULT = (0, 1, 2, 3, 7, 8, 9, 10, 11)

@@ -1,0 +1,92 @@
+"""Values against a pydantic model: the first thing that is wrong, as one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from s2sr_core.errors import InputError
+from s2sr_core.fields import bare_type, placeholder_of
+
+#: By pydantic's type of error, plainer words than its own: what is wrong, and what to do.
+_SENTENCES = {
+    "extra_forbidden": ("is not a parameter", "see --help for the list"),
+    "float_type": ("is not a number", "give a number"),
+    "float_parsing": ("is not a number", "give a number"),
+    "int_type": ("is not a whole number", "give a whole number"),
+    "int_parsing": ("is not a whole number", "give a whole number"),
+    "int_from_float": ("is not a whole number", "give a whole number"),
+    "bool_type": ("is neither true nor false", "give true or false"),
+    "bool_parsing": ("is neither true nor false", "give true or false"),
+    "string_type": ("is not text", "give text"),
+    "path_type": ("is not a path", "give a path"),
+    "list_type": ("is not a list", "give a list"),
+    "dict_type": ("is not a mapping", "give keys and values"),
+    "greater_than": ("is too small", "give more than {gt:g}"),
+    "greater_than_equal": ("is too small", "give {ge:g} or more"),
+    "less_than": ("is too large", "give less than {lt:g}"),
+    "less_than_equal": ("is too large", "give {le:g} or less"),
+}
+
+
+def checked[M: BaseModel](model: type[M], fields: Mapping[str, Any]) -> M:
+    """The model made from values by field name.
+
+    Raises
+    ------
+    InputError
+        For the first value that the model refuses.
+    """
+    try:
+        return model(**fields)
+    except ValidationError as error:
+        raise input_error(model, error) from error
+
+
+def input_error(model: type[BaseModel], error: ValidationError) -> InputError:
+    """The first thing that is wrong: field, value, problem and remedy."""
+    first = error.errors()[0]
+    field = str(first["loc"][0]) if first["loc"] else "parameters"
+    if first["type"] == "missing" and len(first["loc"]) == 1:
+        return InputError(field, "", "is required", f"add --{field.replace('_', '-')}")
+    value = first["input"]
+    if isinstance(value, dict):
+        value = " ".join(f"{key}={item}" for key, item in value.items())
+    return InputError(field, value, *problem_and_remedy(model, first))
+
+
+def problem_and_remedy(model: type[BaseModel], error: ErrorDetails) -> tuple[str, str]:
+    """What is wrong with a value, and what to do about it; neither ends with a full stop.
+
+    A validator of this project raises ``ValueError("problem; remedy")``, and its words are kept.
+    """
+    message, value = str(error["msg"]), str(error["input"])
+    if error["type"] == "value_error":
+        problem, _, remedy = message.removeprefix("Value error, ").partition("; ")
+        return problem, remedy
+    field = str(error["loc"][0]) if error["loc"] else ""
+    kind = bare_type(model.model_fields[field].annotation) if field in model.model_fields else None
+    if error["type"] == "literal_error":
+        return _not_a_choice(kind, value)
+    if value.lower() == "nan":
+        return "is not a number", "give a number"
+    problem, remedy = _SENTENCES.get(error["type"], (message[0].lower() + message[1:], "see --help"))
+    if get_origin(kind) is tuple and error["type"] not in ("greater_than_equal", "less_than_equal"):
+        if error["type"] in ("missing", "too_long", "tuple_type"):
+            problem = f"is not {len(get_args(kind))} values"
+        remedy = f"write {placeholder_of(field, model.model_fields[field])}"
+    elif "," in value and remedy.endswith("number"):
+        remedy = "separate values with spaces"
+    return problem, remedy.format(**error.get("ctx", {}))
+
+
+def _not_a_choice(kind: Any, value: str) -> tuple[str, str]:
+    """For a value that is not among those of a ``Literal``, or of a list of them."""
+    choices = get_args(bare_type(get_args(kind)[0]) if get_origin(kind) is list else kind)
+    if "," in value:
+        return f"is not one of {' '.join(choices)}", "separate values with spaces"
+    same = next((choice for choice in choices if choice.lower() == value.lower()), None)
+    return f"is not one of {' '.join(choices)}", f"write {same}" if same else "choose one of these"
