@@ -8,6 +8,7 @@ from s2sr_core.import_path import leave_out_current_folder
 leave_out_current_folder()
 
 from s2sr_core.command_line import EXIT_DONE, Parser, add_fields, build, run
+from s2sr_core.installation import require_gdal
 from s2sr_core.parameters import GridParameters
 
 PROG = "s2sr-make-grid"
@@ -26,12 +27,13 @@ examples:
 exit codes:
   0  done
   1  failed, or interrupted
-  2  bad input
+  2  bad input, or GDAL is not installed
 """
 
 
 def main() -> int:
     """Run the command line; returns the exit code: 0 done, 1 failed or interrupted, 2 bad input."""
+    require_gdal(PROG)
     return run(_main, PROG)
 
 

@@ -18,6 +18,7 @@ from s2sr_core import __version__
 from s2sr_core.command_line import EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILURES, Parser, add_fields, build, run
 from s2sr_core.errors import InputError
 from s2sr_core.files import read_record
+from s2sr_core.installation import require_gdal
 from s2sr_core.parameters import RunParameters
 from s2sr_core.validation import checked
 from s2sr_core.workspace import Workspace
@@ -64,12 +65,13 @@ examples:
 exit codes:
   0  all done
   1  finished with failures, failed, or interrupted
-  2  bad input
+  2  bad input, or GDAL is not installed
 """
 
 
 def main() -> int:
     """Run the command line; returns the exit code: 0 all done, 1 finished with failures or failed, 2 bad input."""
+    require_gdal(PROG)
     for variable, value in _PREFECT.items():  # which Prefect reads when it is imported
         os.environ.setdefault(variable, value)
     launched = launched_rank()

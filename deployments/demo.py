@@ -6,6 +6,13 @@ would run: a grid, and the pipeline with query, download and composites.
 
 from __future__ import annotations
 
+from s2sr_core.import_path import leave_out_current_folder
+from s2sr_core.installation import require_gdal
+
+if __name__ == "__main__":  # before anything is imported that may lie in the current folder, or needs GDAL
+    leave_out_current_folder()
+    require_gdal("demo")
+
 import shlex
 import shutil
 import subprocess
@@ -43,19 +50,19 @@ def main() -> int:
         environment.pop("PREFECT_API_URL", None)
         box = [str(value) for value in _BOX]
         grid = ["--bbox", *box, "--cell-size", str(_CELL_SIZE), "--out", str(folder / "gridcells.csv")]
-        _call("make_grid", grid, environment)
+        _call("s2sr-make-grid", "make_grid", grid, environment)
         window = ["--start", "2019-06-01", "--end", "2025-01-01", "--bands", *_BANDS]
         options = ["--tap", "--count", "--quicklook", "--work-dir", str(workspace.work_dir)]
         words = ["--bbox", *box, "--grid-csv", str(folder / "gridcells.csv"), *window, *options]
-        code = _call("s2sr_pipeline", words, environment)
+        code = _call("s2sr-pipeline", "s2sr_pipeline", words, environment)
     if code == 0:
         print(f"picture     {_picture(workspace, folder / 'composite.png')}: one cloudy date, and the composite")
     return code
 
 
-def _call(module: str, words: list[str], environment: dict[str, str]) -> int:
+def _call(program: str, module: str, words: list[str], environment: dict[str, str]) -> int:
     """Run a command line of this project as its user would, with the interpreter that runs the demo."""
-    print(f"\n$ python {module}.py {shlex.join(words)}", flush=True)
+    print(f"\n$ {program} {shlex.join(words)}", flush=True)
     return subprocess.run([sys.executable, "-P", "-m", module, *words], env=environment, check=False).returncode  # noqa: S603
 
 

@@ -7,6 +7,13 @@ and ends with this process.
 
 from __future__ import annotations
 
+from s2sr_core.import_path import ROOT, environment_of_child, is_checkout, leave_out_current_folder
+from s2sr_core.installation import require_gdal
+
+if __name__ == "__main__":  # before anything is imported that may lie in the current folder, or needs GDAL
+    leave_out_current_folder()
+    require_gdal("serve")
+
 import argparse
 import contextlib
 import signal
@@ -24,14 +31,13 @@ import psutil
 
 from s2sr_core.cells.make_grid import make_grid
 from s2sr_core.errors import InputError
-from s2sr_core.import_path import environment_of_child
 from s2sr_core.parameters import GridParameters
 from s2sr_core.planning.season import SeasonParameters
 from s2sr_sandbox.archive import make_archive, summer_dates
 from s2sr_sandbox.grid import Grid
 from s2sr_sandbox.server import SandboxSettings, running
 
-ROOT = Path(__file__).resolve().parents[1]
+_CHECKOUT = f"change to the checkout, {ROOT}" if is_checkout() else "change to a checkout of S2SR, which has one"
 #: The folder that the parameters in prefect.yaml name.
 FOLDER = Path("service")
 _BOX, _CELL_SIZE = (-149.69, 68.58, -149.51, 68.68), 0.1
@@ -100,7 +106,7 @@ def service(port: int, *, sandbox: bool = True) -> Iterator[str]:
 
 def _check(port: int) -> None:
     if not Path("prefect.yaml").is_file():
-        raise InputError("folder", Path.cwd(), "has no prefect.yaml", f"change to the checkout, {ROOT}")
+        raise InputError("folder", Path.cwd(), "has no prefect.yaml", _CHECKOUT)
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

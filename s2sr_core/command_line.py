@@ -110,8 +110,8 @@ def normalised(argv: Sequence[str]) -> list[str]:
 def run(main: Callable[[list[str]], int], prog: str) -> int:
     """Call ``main`` with the program's arguments.
 
-    Bad input becomes one sentence on stderr and exit code 2; an installation that lacks something, and an interruption,
-    become one sentence and exit code 1.
+    Bad input, and an installation that lacks something, become one sentence on stderr and exit code 2; an interruption
+    becomes one sentence and exit code 1.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -126,12 +126,9 @@ def run(main: Callable[[list[str]], int], prog: str) -> int:
     before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         return main(normalised(sys.argv[1:]))
-    except InputError as error:
+    except (InputError, InstallationError) as error:
         print(f"{prog}: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
-    except InstallationError as error:
-        print(f"{prog}: {error}", file=sys.stderr)
-        return EXIT_FAILURES
     except BaseException as error:
         # A server or a worker of this run that was interrupted as well fails in ways of its own.
         if not (interrupted or isinstance(error, KeyboardInterrupt)) or isinstance(error, SystemExit):

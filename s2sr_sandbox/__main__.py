@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+from s2sr_core.import_path import leave_out_current_folder
+from s2sr_core.installation import require_gdal
+
+if __name__ == "__main__":  # before anything is imported that may lie in the current folder, or needs GDAL
+    leave_out_current_folder()
+    require_gdal("sandbox")
+
 import argparse
 import shlex
 import signal

@@ -43,7 +43,7 @@ ORCHESTRATION = {"prefect", "prefect_dask", "dask", "distributed", "dask_jobqueu
 #: cells on is given. Doors into the program are on the last line: nothing in the core imports them, and GDAL alone
 #: imports ``pixel_functions``.
 ORDER = (
-    ("errors", "import_path", "progress"),
+    ("errors", "import_path", "installation", "progress"),
     ("files", "workspace"),
     ("geo",),
     ("logs", "pixels"),

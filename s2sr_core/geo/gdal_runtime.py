@@ -13,14 +13,12 @@ from __future__ import annotations
 import os
 
 from s2sr_core.errors import InstallationError
+from s2sr_core.installation import GDAL_REMEDY
 
 try:
     from osgeo import gdal, ogr, osr
 except ImportError as error:
-    raise InstallationError(
-        f"GDAL's Python bindings cannot be imported ({error}); add one of two extras: gdal-wheel brings its own GDAL "
-        "(pip install 's2sr[gdal-wheel]'), gdal builds the bindings for the GDAL of this machine."
-    ) from error
+    raise InstallationError(f"GDAL's Python bindings cannot be imported ({error}); {GDAL_REMEDY}.") from error
 
 __all__ = ["IMAGE_DRIVERS", "gdal", "ogr", "osr", "overridden_python_setting"]
 

@@ -289,7 +289,7 @@ def test_other_errors_are_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
         run(main, "tool")
 
 
-def test_something_that_is_not_installed_is_one_sentence_and_exit_code_1(
+def test_something_that_is_not_installed_is_one_sentence_and_exit_code_2(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["tool"])
@@ -297,5 +297,5 @@ def test_something_that_is_not_installed_is_one_sentence_and_exit_code_1(
     def main(words: list[str]) -> int:
         raise InstallationError("GDAL is not installed; install it.")
 
-    assert run(main, "tool") == EXIT_FAILURES
+    assert run(main, "tool") == EXIT_BAD_INPUT
     assert capsys.readouterr() == ("", "tool: GDAL is not installed; install it.\n")
