@@ -17,18 +17,20 @@ from benchmarks.cases import SIZES, WORK, Size
 
 
 def main() -> int:
-    """Measure; the last line of the output is one JSON object of ratios and figures, smaller is better."""
+    """Measure; the last line of the output is one JSON object of ratios and figures, in which smaller is better."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure everything in one run.")
     parser.add_argument("size", nargs="?", choices=SIZES, default="quick")
-    parser.add_argument("--one-at-a-time", action="store_true", help="also in the quick size measure nothing in pairs")
+    parser.add_argument(
+        "--one-at-a-time", action="store_true", help="measure one program at a time, even in the quick size"
+    )
     given = parser.parse_args()
     size, began = SIZES[given.size], time.monotonic()
-    # Lines must not wrap where the output is no terminal.
+    # Lines must not wrap if the output is not a terminal.
     console = Console(width=None if sys.stdout.isatty() else 160)
     WORK.mkdir(exist_ok=True)
     console.print("Other programs' environment, and the workload …")
-    with ThreadPoolExecutor(1) as beside:
-        python = beside.submit(peers.environment)
+    with ThreadPoolExecutor(1) as thread:
+        python = thread.submit(peers.environment)
         workload.make(size)
         pairs = size.name == "quick" and not given.one_at_a_time
         results = measure.Bench(size, python.result()).measure(pairs=pairs)
@@ -46,9 +48,9 @@ def main() -> int:
 
 def _write(size: Size, results: dict[str, object]) -> Path:
     path = WORK / f"results-{size.name}.json"
-    beside = path.with_suffix(f".{os.getpid()}.part")
-    beside.write_text(json.dumps(results, indent=1), encoding="utf-8")
-    return beside.replace(path)
+    temporary = path.with_suffix(f".{os.getpid()}.part")
+    temporary.write_text(json.dumps(results, indent=1), encoding="utf-8")
+    return temporary.replace(path)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What is measured on: sizes of the benchmark, its cases, and where the files of each lie."""
+"""The workloads: sizes of the benchmark, its cases, and the files of each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from s2sr_core.geo.lattice import Bounds
 from s2sr_core.parameters import RunParameters
 from s2sr_sandbox.grid import Grid
 
-#: Everything the benchmark writes; not under version control.
+#: Folder of everything that the benchmark writes; not under version control.
 WORK = Path(__file__).with_name("work")
 
 CaseName = Literal["a", "b", "c"]
@@ -51,7 +51,7 @@ class Case:
         return make_gridcells(self.box, _CELL_SIZE)
 
     def parameters(self, work_dir: Path, engine: EngineName | None = None) -> RunParameters:
-        """Parameters of a run over this case; the default engine where none is named."""
+        """Parameters of a run over this case; with the default engine unless one is named."""
         fields = {} if engine is None else {"engine": engine}
         return RunParameters(
             bbox=self.box,

@@ -1,8 +1,9 @@
-"""A cloud field whose masked blocks are spread as in real granules.
+"""A cloud field whose masked blocks are distributed as in real granules.
 
-The sandbox's own sky (:mod:`s2sr_sandbox.sky`) repeats itself every few kilometres, so hardly a JPEG 2000 tile of
-12.8 km lies wholly below its clouds. Real fields are as large as the granule and as fine as a pixel at once. This one
-is a Gaussian random field on a torus with the power spectrum ``w · k^−a + (1 − w) · k^−b``: fronts, and broken edges.
+The sandbox's own sky (:mod:`s2sr_sandbox.sky`) repeats itself every few kilometres, so hardly any JPEG 2000 tile
+of 12.8 km is covered completely. Real cloud fields have structure at every scale from the granule to the pixel. This
+one is a Gaussian random field on a torus with the power spectrum ``w · k^−a + (1 − w) · k^−b``: it has fronts, and
+broken edges.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 type Mask = NDArray[np.bool_]
 
-#: Exponents of the power spectrum, and the share of the variance that the first, the steep one, has.
+#: Exponents of the power spectrum, and the steep one's share of the variance.
 _STEEP, _SHALLOW, _STEEP_SHARE = 4.0, 2.6, 0.9
 
 
@@ -28,12 +29,12 @@ def field(seed: int, shape: tuple[int, int]) -> NDArray[np.float32]:
 
 
 def exceeded_by(values: NDArray[np.float32], share: float) -> float:
-    """What ``share`` of ``values`` exceeds, from every seventh row and column."""
+    """The value that ``share`` of ``values`` exceeds, from every seventh row and column."""
     return float(np.quantile(values[::7, ::7], 1.0 - share))
 
 
 def blocks_without(valid: Mask, block: int) -> Mask:
-    """Which blocks of ``block`` × ``block`` pixels hold no valid pixel; those at the lower and right edge are cut.
+    """Which blocks of ``block`` × ``block`` pixels hold no valid pixel; those at the lower and right edge are cut off.
 
     Returns
     -------

@@ -1,8 +1,8 @@
 """``python -m benchmarks.engine_run --case b [--size quick] [--engine fast] …``: one engine on one case, metered.
 
-The functions that the pipeline's tasks call, in the order in which the flow calls them, without Prefect: select cells
-and products, prepare each product, composite each unit. With ``--workers N`` the units go to N processes, which have
-imported everything before the clock starts. The last line of the output is JSON.
+It calls the functions that the pipeline's tasks call, in the flow's order, without Prefect: select cells
+and products, prepare each product, composite each unit. With ``--workers N`` the units are done by N processes, which
+have imported everything before the clock starts. The last line of the output is JSON.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from s2sr_core.scenes.scene import Preparation
 from s2sr_core.selection.selection import select_products
 from s2sr_core.workspace import Workspace
 
-#: What gdalwarp does where nobody asks for another, pixels.
+#: gdalwarp's default, pixels.
 _DEFAULT_THRESHOLD = 0.125
 
 
@@ -40,13 +40,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--size", choices=SIZES, default="quick")
     parser.add_argument("--case", choices=("a", "b", "c"), required=True)
-    parser.add_argument("--engine", choices=ENGINES, help="the default engine of a run unless given")
+    parser.add_argument("--engine", choices=ENGINES, help="engine; by default that of a run")
     parser.add_argument("--cells", nargs="+", help="only these cells; a sample")
     parser.add_argument("--bands", nargs="+", help="only these bands; a sample")
-    parser.add_argument("--scenes", type=int, help="only so many products; a sample")
-    parser.add_argument("--default-threshold", action="store_true", help="warp at gdalwarp's own error threshold")
-    parser.add_argument("--workers", type=int, default=0, help="processes; by default all is done in this one")
-    parser.add_argument("--keep", type=Path, help="folder for the run, kept; by default a temporary one")
+    parser.add_argument("--scenes", type=int, help="only this many products; a sample")
+    parser.add_argument("--default-threshold", action="store_true", help="warp at gdalwarp's default error threshold")
+    parser.add_argument(
+        "--workers", type=int, default=0, help="number of worker processes; by default this process does everything"
+    )
+    parser.add_argument("--keep", type=Path, help="folder for the run, which is kept; by default a temporary folder")
     given = parser.parse_args()
     if given.default_threshold:
         _warp_as_gdalwarp()
@@ -102,7 +104,7 @@ def _run(
 
 
 class Pool:
-    """Processes that do units of work, or this process where there shall be none."""
+    """Processes that do units of work, or this process if there are to be none."""
 
     def __init__(self, workers: int) -> None:
         self._pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn")) if workers else None
@@ -159,7 +161,7 @@ def _composite(parameters: RunParameters, unit: CompositeUnit) -> list[Outcome]:
 
 
 def _warp_as_gdalwarp() -> None:
-    """Let warped VRTs have GDAL's own error threshold. The program itself has no such option, on purpose."""
+    """Give warped VRTs GDAL's default error threshold. The program itself has no such option, on purpose."""
     exact = gdal.WarpOptions
 
     def roughly(*args: Any, **kwargs: Any) -> Any:

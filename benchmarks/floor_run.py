@@ -1,7 +1,7 @@
 """``python -m benchmarks.floor_run --case b``: the least that any reader through GDAL must decode, metered.
 
-One read of every JPEG 2000 tile that holds a valid pixel inside the selected cells, each once, for each band; and SCL
-once, whole. Which tiles these are is found out before the clock starts. Nothing is computed from them.
+For each band, one read of every JPEG 2000 tile that holds a valid pixel inside the selected cells; and one read of the
+whole SCL. Which tiles these are is determined before the clock starts. Nothing is computed from them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def tiles_with_valid_pixels(valid: np.ndarray, inside: np.ndarray) -> list[Recta
 
 
 def read_once(work: Sequence[tuple[Path, Sequence[Rectangle]]]) -> int:
-    """Read the rectangles of each file; gives the pixels decoded."""
+    """Read the rectangles of each file; returns the number of pixels decoded."""
     pixels = 0
     for path, rectangles in work:
         with gdal.Open(str(path)) as dataset:
@@ -39,7 +39,7 @@ def read_once(work: Sequence[tuple[Path, Sequence[Rectangle]]]) -> int:
 
 
 def work_of(case: Case) -> list[tuple[Path, list[Rectangle]]]:
-    """Every file of ``case`` with what must be read of it."""
+    """Every file of ``case`` with the rectangles to read."""
     masked = RunParameters.model_fields["scl_mask"].default
     inside = tiles.inside_cells(GRID, case.cells)
     whole = tiles_with_valid_pixels(np.ones(GRID.shape, bool), np.ones(GRID.shape, bool))

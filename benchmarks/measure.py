@@ -1,4 +1,4 @@
-"""Everything that is measured, each in a process of its own: what is run, on what, and what came of it."""
+"""Everything that is measured, each in its own process: command, case and result."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from s2sr_core.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = "reference"
-#: The other programs and the sides of chunks that the full size tries, pixels, the best found first; 0 is all cells in
-#: one chunk. odc-stac opens a file anew for each chunk and decodes its tiles again; stackstac keeps it open.
+#: The other programs and the sides of chunks that the full size tries, pixels, the best first; 0 is all cells in one
+#: chunk. odc-stac opens a file again for each chunk and decodes its tiles again; stackstac keeps it open.
 PEERS = {"odc-stac": (0, 2048, 1024), "stackstac": (512, 0, 1024, 256)}
-#: How often the memory of a process and its children is looked at, seconds.
+#: Seconds between two looks at the memory of a process and its children.
 _LOOK_EVERY = 0.1
 
 type Row = dict[str, Any]
@@ -41,9 +41,9 @@ class Run:
     ----------
     key: the row's name in the results.
     case, what: for the reader.
-    command: its words.
-    scale: by what its CPU and wall are multiplied, where it does only a sample of the case.
-    sample: which, for the reader.
+    command: its arguments.
+    scale: factor for its CPU and wall time, if it does only a sample of the case.
+    sample: description of the sample, for the reader.
     """
 
     key: str
@@ -55,7 +55,7 @@ class Run:
 
 
 class Bench:
-    """All runs of one size, with what they keep for comparison."""
+    """All runs of one size, and what they keep for comparison."""
 
     def __init__(self, size: Size, peers_python: Path) -> None:
         self.size, self._peers_python = size, peers_python
@@ -64,10 +64,10 @@ class Bench:
         self._a, self._b = size.case("a"), size.case("b")
 
     def measure(self, *, pairs: bool) -> dict[str, Any]:
-        """Every row and check; with ``pairs`` two programs of one thread run at a time, on a core each."""
+        """Every row and check; with ``pairs`` two single-threaded programs run at a time, on one core each."""
         shutil.rmtree(self._kept, ignore_errors=True)
         self._kept.mkdir(parents=True)
-        # Compiled code is compiled once an installation, and kept: that is not what a run costs.
+        # Code is compiled once per installation and kept, so that is not part of a run's cost.
         measured(self._engine("c_first", "first call, not counted", "--scenes", "1"))
         rows: dict[str, Row] = {}
         with ThreadPoolExecutor(2 if pairs else 1) as threads:
@@ -121,7 +121,7 @@ class Bench:
         return runs
 
     def _alone(self, rows: dict[str, Row]) -> list[Run]:
-        """What needs both cores, or whose wall time is claimed."""
+        """Runs that need both cores, or whose wall time counts."""
         ours = f"default engine ({self.default})"
         sample = ("--cells", *self._sampled_cells()) if self.default == REFERENCE else ()
         runs = [
@@ -161,12 +161,12 @@ class Bench:
         words = (str(self._peers_python), "-m", "benchmarks.peer_run", str(task), peer, *options)
         chunks = "all cells in one chunk" if chunk == 0 else f"chunks of {chunk}"
         what = f"{peer}, {chunks}, {threads} thread{'s' if threads > 1 else ''}, median of {median}"
-        # SCL is loaded once, however many bands follow: the program meters it apart and is scaled by bands alone.
+        # SCL is loaded once, whatever the number of bands: the program meters it separately, and only bands are scaled.
         sample = f"1 of {len(self._b.bands)} bands"
         return Run(key, "b", what, (*words, "--out", str(self._kept / key)), float(len(self._b.bands)), sample)
 
     def _checks(self, rows: dict[str, Row]) -> dict[str, Any]:
-        """Whether our engines agree to the bit, and how far the others' medians lie from ours."""
+        """Whether our engines agree bit for bit, and how far the others' medians are from ours."""
         reference = self._kept / REFERENCE
         checks: dict[str, Any] = {"a_identical": identical(self._a, reference, self._kept / "default")}
         for key in rows:
@@ -176,12 +176,12 @@ class Bench:
 
 
 def measured(run: Run) -> Row:
-    """Run it; gives what it reports, with the largest memory of its process tree and, of a sample, the whole's CPU.
+    """Run it; returns its report, the largest memory of its process tree and, for a sample, the CPU of the whole case.
 
     Raises
     ------
     RuntimeError
-        Where it fails, with what it said.
+        If it fails, with its error output.
     """
     process = subprocess.Popen(run.command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT)
     tree = _TreeMemory(process.pid)

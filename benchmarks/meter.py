@@ -1,7 +1,7 @@
-"""What one process used, told by the kernel: CPU, wall, memory, bytes read. Only the standard library.
+"""What one process used, from the kernel: CPU, wall time, memory, bytes read. Uses only the standard library.
 
-A measured program meters its own computing, without the imports that come before it, and prints the numbers as the
-last line of its output.
+A measured program meters its own computation, without the imports before it, and prints the numbers as the last line of
+its output.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def metered() -> Iterator[dict[str, float]]:
 
     ``cpu``: seconds, user and system, of this process and of children that have ended inside the block.
     ``wall``: seconds. ``peak``: the largest resident memory of this process in its life, bytes.
-    ``read``: bytes that read calls gave, from a disk or from its cache.
+    ``read``: bytes that read calls returned, from a disk or from its cache.
     """
     result: dict[str, float] = {}
     cpu, read, wall = _cpu(), _read(), time.perf_counter()
@@ -32,7 +32,7 @@ def metered() -> Iterator[dict[str, float]]:
 def peak() -> int:
     """The largest resident memory of this process in its life, bytes.
 
-    From /proc, for ``ru_maxrss`` takes over that of the process which started this one.
+    From /proc, because ``ru_maxrss`` inherits the value of the process that started this one.
     """
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return 1024 * next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))

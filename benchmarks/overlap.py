@@ -1,13 +1,13 @@
 """Do downloads and computing overlap? ``python -m benchmarks.overlap [--seconds 90]``.
 
 A sandbox CDSE holds the granules of case (b), where every cell needs every product: no cell can be composited before
-the last product is there. Three runs are timed in one process, against one Prefect server that runs already:
+the last product has arrived. Three runs are timed in one process, against one Prefect server that is already running:
 
 * computing alone: ``--stage composite`` of what an unthrottled ``--stage download`` fetched;
 * download alone: ``--stage download`` from a sandbox throttled so that it takes about as long, or ``--seconds``;
-* all at once, from that sandbox, into a folder of its own.
+* both at once, from that sandbox, into a separate folder.
 
-Printed are the three wall times and the ratio of the last to the larger of the other two; the last line is JSON.
+It prints the three wall times and the ratio of the last to the larger of the other two; the last line is JSON.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CONNECTIONS = 4
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, help="length of the throttled download; as computing by default")
+    parser.add_argument("--seconds", type=float, help="length of the throttled download; by default that of computing")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="overlap-") as name, prefect_server(Path(name) / "prefect"):
         folder = Path(name)
@@ -68,7 +68,7 @@ def main() -> None:
 
 @contextlib.contextmanager
 def prefect_server(home: Path) -> Iterator[None]:
-    """One server for the flow and its workers, which would each start their own."""
+    """One server for all runs, each of which would otherwise start its own."""
     os.environ |= {
         "PREFECT_HOME": str(home),
         "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",

@@ -1,9 +1,9 @@
-"""A median composite by odc-stac or by stackstac, metered. Runs in an environment of its own, without this project.
+"""A median composite by odc-stac or by stackstac, metered. Runs in its own environment, without this project.
 
 ``python -m benchmarks.peer_run TASK.json PEER --chunk N --threads N --out FOLDER``, where the task is what
 :func:`benchmarks.peers.write_task` wrote: STAC items, bands, offsets, masked classes and one raster over all cells.
-All cells are loaded jointly. Bands are warped bilinearly and SCL by the nearest pixel, as both programs do it; then SCL
-masks, the offset is taken off, and xarray takes the median over time. The last line of the output is JSON.
+All cells are loaded together. Bands are warped bilinearly and SCL by the nearest pixel, as both programs do; then SCL
+masks, the offset is applied, and xarray computes the median over time. The last line of the output is JSON.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def main() -> int:
     scheduler = "synchronous" if given.threads == 1 else "threads"
     with dask.config.set(scheduler=scheduler, num_workers=given.threads), metered() as used:
         bands, scl = load(task, items, given.chunk)
-        with metered() as once:  # whatever number of bands follows
+        with metered() as once:  # whatever the number of bands
             clear = (~scl.isin(task["masked"])).compute()
         offsets = bands.time.copy(data=np.array(task["offsets"], np.float32))
         values = (bands.astype(np.float32) + offsets).clip(min=0).where(clear & (bands != 0)).chunk(time=-1)

@@ -1,4 +1,4 @@
-"""Other people's programs on the same products: their environment, what they are given, and whether they agree."""
+"""Other people's programs on the same products: their environment, their input, and whether they agree."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _ENVIRONMENT = WORK / "peers"
 
 
 def environment() -> Path:
-    """The Python that has the other programs; made from PyPI where it is not there, or its versions have changed."""
+    """The Python with the other programs; its environment is made from PyPI if it is missing or out of date."""
     python, mark = _ENVIRONMENT / "bin" / "python", _ENVIRONMENT / "requirements.txt"
     wanted = REQUIREMENTS.read_text(encoding="utf-8")
     if not (mark.exists() and mark.read_text(encoding="utf-8") == wanted):
@@ -113,10 +113,10 @@ def _item(
 
 
 def agreement(case: Case, bands: Sequence[str], theirs: Path, ours: Path) -> dict[str, float]:
-    """How far their medians (a folder of .npy) lie from ours (a work_dir), over the cells that we have composited.
+    """How far their medians (a folder of .npy) are from ours (a work_dir), over the cells that we have composited.
 
     ``median_difference``: DN, of the absolute differences. ``both_valid``: share of the pixels valid in one that are
-    valid in both; SCL warped by the nearest pixel masks a little else than SCL applied before warping.
+    valid in both; SCL warped by the nearest pixel masks slightly different pixels than SCL applied before warping.
     """
     parameters, workspace = case.parameters(ours), Workspace(ours)
     outer = window_of(case, parameters)

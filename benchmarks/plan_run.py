@@ -40,7 +40,7 @@ _ROWS_FROM = 62.0
 #: Footprints of whole granules, degrees of latitude; as wide on the ground as high.
 _GRANULE = 0.99
 _TILES = 2_000
-#: No two footprints are alike, not even those of one tile: up to so many degrees, less than 250 m.
+#: No two footprints are the same, not even those of one tile: they differ by up to this many degrees, less than 250 m.
 _SHIFT = 0.002
 _WORKERS = 8
 
@@ -52,7 +52,7 @@ class Recorded:
     entries: tuple[dict[str, Any], ...]
 
     def search(self, area: Polygon, start: datetime, end: datetime) -> Iterator[CatalogueProduct | Unnamed]:
-        """All entries, as :meth:`s2sr_core.sources.cdse.catalogue.Catalogue.search` gives them."""
+        """All entries, as :meth:`s2sr_core.sources.cdse.catalogue.Catalogue.search` returns them."""
         yield from map(parse_entry, self.entries)
 
 
@@ -113,7 +113,7 @@ def main() -> int:
 
 
 def plan(folder: Path, cell_count: int, footprint_count: int) -> dict[str, Any]:
-    """Plan a made-up run in ``folder``; gives figures and counts."""
+    """Plan a made-up run in ``folder``; returns figures and counts."""
     rows = -(-cell_count // round(360 / _CELL_SIZE))
     recorded = Recorded(entries(footprint_count, _ROWS_FROM + rows * _CELL_SIZE))
     parameters = RunParameters(
@@ -141,7 +141,7 @@ def plan(folder: Path, cell_count: int, footprint_count: int) -> dict[str, Any]:
     with step("units of phase 1"):
         schedule = Schedule(cell_groups(cells, parameters.bands, _WORKERS), kept)
         downloads = download_units(schedule.products, parameters.bands, DOWNLOADS)
-    # Not metered: the workers do it, where each scene is opened.
+    # Not metered: the workers do this when they open each scene.
     scenes = [_scene(Product(p.name, folder, (), p.cloud_cover, p.footprint, ()), schedule) for p in schedule.products]
     with step("units of phase 2"):
         for scene in scenes:

@@ -105,9 +105,9 @@ def page(results: dict[str, Any]) -> str:
             f"Versions: {versions}.",
             ratios,
             _markdown(_COLUMNS, _lines(results)),
-            "How far the others' medians lie from the reference engine's, over the cell of (a):",
+            "How far the others' medians are from the reference engine's, over the cell of (a):",
             agreement,
-            f"The granules, {workload['bits_a_pixel']:.1f} bits a pixel:",
+            f"The granules, {workload['bits_a_pixel']:.1f} bits per pixel:",
             granules,
         ]
     )
@@ -144,7 +144,7 @@ def _markdown(header: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
 
 
 def machine() -> str:
-    """Processor, cores and memory; no name."""
+    """Processor, cores and memory; no host name."""
     names = [line.partition(":")[2].strip() for line in _cpu_lines() if line.startswith("model name")]
     cores = len(os.sched_getaffinity(0))
     memory = psutil.virtual_memory().total / _GIB
@@ -156,7 +156,7 @@ def _cpu_lines() -> list[str]:
 
 
 def versions(peers_python: Path) -> dict[str, str]:
-    """Of what computes here, and there."""
+    """Versions of our environment and of the other programs'."""
     ours = {"Python": platform.python_version(), "GDAL": gdal.__version__}
     ours |= {name: version(name) for name in ("numpy", "shapely", "pandas")}
     code = (
@@ -169,7 +169,7 @@ def versions(peers_python: Path) -> dict[str, str]:
 
 
 def main() -> int:
-    """Put the results of a size into the page of the documentation."""
+    """Put the results of a size into docs/benchmarks.md."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=main.__doc__)
     parser.add_argument("results", nargs="?", type=Path, default=WORK / "results-quick.json")
     given = parser.parse_args()

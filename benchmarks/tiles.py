@@ -15,7 +15,7 @@ from s2sr_sandbox.grid import Grid
 
 #: Side of the tiles of 20 m products, pixels.
 TILE = 640
-#: Pixels around a cell that a kernel, or GDAL's choice of a source window, may ask for.
+#: Pixels around a cell that a kernel, or GDAL's choice of a source window, may read.
 _MARGIN = 16
 
 

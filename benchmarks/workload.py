@@ -1,8 +1,8 @@
-"""``python -m benchmarks.workload [quick|full]``: make the products that are measured on, where they are not there.
+"""``python -m benchmarks.workload [quick|full]``: make the products for the measurements, if they are missing.
 
 Twelve full granules (5490 × 5490 pixels of 20 m, JPEG 2000 tiles of 640 × 640) of the sandbox's landscape at 69° N,
 under the clouds of :mod:`benchmarks.clouds`. To save the time of encoding, a band holds pixels only in the tiles that
-the selected cells touch; the others are nodata, and nobody reads them. SCL is whole.
+the selected cells touch; the others are nodata, and are never read. SCL is complete.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ from s2sr_sandbox.jp2 import MAX_DN
 from s2sr_sandbox.landscape import Landscape
 from s2sr_sandbox.products import write_product
 
-#: Share of each granule that is masked: fair weather and overcast, as a season in the north has them.
+#: Share of each granule that is masked: fair weather and overcast, as in a season in the north.
 MASKED = (0.83, 0.35, 0.25, 0.60, 0.40, 0.95, 0.30, 0.70, 0.20, 0.45, 0.83, 0.35)
-#: Standard deviation of the noise in DN, by which a band comes to about 8.9 bits a pixel.
+#: Standard deviation of the noise in DN, with which a band has about 8.9 bits per pixel.
 _NOISE = 50.0
 _CLOUD_DN, _CLOUD_SLOPE = 6_500.0, 1.5
-#: Other numbers, other pixels: products of an older version of this module are made anew.
+#: Increase it when pixels change: products of an older version are then made again.
 _VERSION = 1
 
 
 def make(size: Size) -> None:
-    """Make what ``size`` needs and is not there yet."""
+    """Make what ``size`` needs and does not have yet."""
     recipe = {"version": _VERSION, "cells": list(size.cells), "bands": list(size.bands), "masked": list(MASKED)}
     mark = size.folder / "workload.json"
     if mark.exists() and json.loads(mark.read_text(encoding="utf-8")) == recipe:
@@ -77,7 +77,7 @@ def make(size: Size) -> None:
 
 
 def block_statistics(size: Size) -> list[dict[str, float]]:
-    """For each granule: the share masked, and of tiles and of blocks of 64² that hold no valid pixel."""
+    """For each granule: the share masked, and the shares of tiles and of blocks of 64² without a valid pixel."""
     masked = RunParameters.model_fields["scl_mask"].default
     statistics = []
     for path in sorted(size.granules.glob("*.SAFE")):
@@ -119,7 +119,7 @@ def _ground(size: Size, rows: slice, part: int) -> None:
 
 
 def _scene(size: Size, number: int) -> str:
-    """Write the product ``number``; gives its name."""
+    """Write the product ``number``; returns its name."""
     lon, lat = GRID.centre
     name = acquisitions(lon, mgrs_tile(lon, lat), [summer_dates(SCENES)[number]])[0].name
     field = clouds.field(number + 1, GRID.shape)
@@ -150,11 +150,11 @@ def _classes(ground: NDArray[np.uint8], above: NDArray[np.float32]) -> NDArray[n
 
 
 def main() -> int:
-    """Make the size named on the command line, ``quick`` unless it says otherwise."""
+    """Make the size named on the command line, ``quick`` by default."""
     gdal.SetConfigOption("GDAL_NUM_THREADS", "1")
     size = SIZES[sys.argv[1] if len(sys.argv) > 1 else "quick"]
     make(size)
-    print(f"{size.granules}: {bits_a_pixel(size):.2f} bits a pixel")
+    print(f"{size.granules}: {bits_a_pixel(size):.2f} bits per pixel")
     return 0
 
 

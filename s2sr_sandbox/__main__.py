@@ -29,11 +29,11 @@ from s2sr_sandbox.products import BANDS_20M
 from s2sr_sandbox.server import SandboxSettings, running
 
 _TOOLIK = (-149.6, 68.63)  # Toolik Lake, Alaska
-# Where products go that are made to be served, unless somebody says otherwise.
+# Folder of the products that are made to be served, unless --out names another.
 _OUT = Path("sandbox-cdse")
 
 
-# Options that only a server has, by the setting that each of them is.
+# Options of the server alone; each is named as the setting that it changes.
 _SERVER_OPTIONS = (
     "identity_port",
     "catalogue_port",
@@ -48,7 +48,7 @@ _SERVER_OPTIONS = (
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; gives the exit code, 2 for bad input."""
+    """Run the command line; returns the exit code, 2 for bad input."""
     parser = _parser()
     given = parser.parse_args(arguments)
     try:
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _make(given: argparse.Namespace) -> None:
-    """Make the archive and say what came of it."""
+    """Make the archive and print its size."""
     size = FULL_SIZE if given.full else given.size
     lon, lat = given.centre
     grid = Grid.covering(*given.bbox) if given.bbox else Grid.utm(lon, lat, size)
@@ -78,11 +78,11 @@ def _make(given: argparse.Namespace) -> None:
 
 
 def _settings(given: argparse.Namespace) -> SandboxSettings | None:
-    """The server's settings; None where none is wanted."""
+    """The server's settings; None if no server is wanted."""
     options = {name: value for name in ("folder", *_SERVER_OPTIONS) if (value := getattr(given, name)) is not None}
     if not given.serve:
         for field, value in options.items():
-            raise InputError(field, value, "is for a server only", "add --serve, or leave it out")
+            raise InputError(field, value, "has no effect without --serve", "add --serve, or leave it out")
         return None
     options.pop("folder", None)
     try:
@@ -99,7 +99,7 @@ def _serve(folder: Path, settings: SandboxSettings) -> None:
         with running(folder, settings) as sandbox:
             for name, value in (sandbox.environment() | sandbox.proxy_environment()).items():
                 print(f"export {name}={shlex.quote(value)}")
-            print(f"# {len(sandbox.catalogue)} products of {folder} on loopback; Ctrl-C ends it.", flush=True)
+            print(f"# {len(sandbox.catalogue)} products of {folder} on loopback; Ctrl-C stops the server.", flush=True)
             stopped.wait()
     except KeyboardInterrupt:
         return
@@ -116,15 +116,15 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m s2sr_sandbox",
         description="Make a small archive of Sentinel-2 L2A products (.SAFE) over a made-up Arctic landscape: dates on "
         "both sides of baseline 04.00 under different clouds, one reprocessed duplicate, one granule on the edge of "
-        "the swath, one split pair, one pair of twins. With --serve also a Copernicus Data Space of one's own over it.",
-        epilog="The same options make the same bytes. A box settles the size: --size and --full go with --centre.",
+        "the swath, one split pair, one pair of twins. With --serve, also serve them as Copernicus Data Space would.",
+        epilog="The same options make the same bytes. --bbox decides the size; --size and --full are for --centre.",
     )
     add = parser.add_argument
     add(
         "--out",
         type=Path,
         metavar="DIR",
-        help=f"folder for the products; without it and --folder they go to {_OUT} and are served",
+        help=f"folder for the products; without --out and --folder they are written to {_OUT} and served",
     )
     add(
         "--bbox",
@@ -139,40 +139,57 @@ def _parser() -> argparse.ArgumentParser:
         nargs=2,
         default=_TOOLIK,
         metavar=("LON", "LAT"),
-        help="default: Toolik Lake, {:g} {:g}".format(*_TOOLIK),
+        help="centre of the granule, degrees; default: Toolik Lake, {:g} {:g}".format(*_TOOLIK),
     )
-    add("--size", type=int, default=800, metavar="PX", help="rows and columns of 20 m; default: %(default)s")
-    add("--full", action="store_true", help=f"a full granule, {FULL_SIZE} x {FULL_SIZE} pixels")
-    add("--dates", type=int, default=6, metavar="N", help="how many sensing times; default: %(default)s")
+    add("--size", type=int, default=800, metavar="PX", help="rows and columns, in pixels of 20 m; default: %(default)s")
+    add("--full", action="store_true", help=f"make a full granule, {FULL_SIZE} x {FULL_SIZE} pixels")
+    add("--dates", type=int, default=6, metavar="N", help="number of sensing times; default: %(default)s")
     add(
         "--seed",
         type=int,
         default=0,
         metavar="S",
-        help="another seed, another landscape and other skies; default: %(default)s",
+        help="number that decides landscape and skies; default: %(default)s",
     )
-    add("--bands", nargs="+", choices=BANDS, default=BANDS_20M, metavar="BAND", help=f"default: {' '.join(BANDS_20M)}")
+    add(
+        "--bands",
+        nargs="+",
+        choices=BANDS,
+        default=BANDS_20M,
+        metavar="BAND",
+        help=f"bands to make; default: {' '.join(BANDS_20M)}",
+    )
     _add_server_options(parser)
     return parser
 
 
 def _add_server_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("serving them", "on loopback, as Copernicus Data Space would")
+    group = parser.add_argument_group("serving", "Serve the products on loopback, as Copernicus Data Space would.")
     add = group.add_argument
     add("--serve", action="store_true", help="print the variables to export, then serve until Ctrl-C")
-    add("--folder", type=Path, metavar="DIR", help="serve the products that are in DIR; none are made")
+    add("--folder", type=Path, metavar="DIR", help="serve the existing products in DIR; make none")
     for host in ("identity", "catalogue", "download"):
-        add(f"--{host}-port", metavar="PORT", help="default: any free one")
-    add("--connections", metavar="N", help="byte connections at once of the account; default: 4")
-    add("--token-seconds", dest="access_token_seconds", metavar="S", help="life of an access token; default: 600")
-    add("--refresh-seconds", dest="refresh_token_seconds", metavar="S", help="life of a session; default: 3600")
-    add("--bandwidth", metavar="B", help="bytes a second of each connection; default: unlimited")
+        add(f"--{host}-port", metavar="PORT", help=f"port of the {host} host; default: any free port")
+    add("--connections", metavar="N", help="most downloads of the account at once; default: 4")
+    add(
+        "--token-seconds",
+        dest="access_token_seconds",
+        metavar="S",
+        help="lifetime of an access token, seconds; default: 600",
+    )
+    add(
+        "--refresh-seconds",
+        dest="refresh_token_seconds",
+        metavar="S",
+        help="lifetime of a session, seconds; default: 3600",
+    )
+    add("--bandwidth", metavar="B", help="bytes per second of each connection; default: unlimited")
     add("--request-log", metavar="FILE", help="append each request to FILE as a line of JSON")
     add(
         "--proxy",
         action="store_true",
         default=None,
-        help="also an HTTPS proxy that stands in for CDSE's own hosts, for clients that know no others",
+        help="also start an HTTPS proxy that stands in for CDSE's own hosts, for clients with fixed host names",
     )
 
 

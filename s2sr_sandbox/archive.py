@@ -1,4 +1,4 @@
-"""A small archive of products around one place: what a season's search at CDSE finds, its oddities included."""
+"""A small archive of products around one place: what a search at CDSE for a season finds, oddities included."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from s2sr_sandbox.sky import Sky
 from s2sr_sandbox.swath import WHOLE, Swath
 
 # First day of sensing in each baseline: https://documentation.dataspace.copernicus.eu/Data/Others/Sentinel2_L2A_baseline.html
-# and the L1C page beside it; before 02.14 and for 05.11 about the day.
+# and the L1C page next to it; approximate before 02.14 and for 05.11.
 _BASELINES = (
     (date(2018, 11, 21), "02.11"),
     (date(2019, 5, 6), "02.12"),
@@ -50,24 +50,26 @@ class Acquisition:
 
 
 def summer_dates(count: int) -> list[date]:
-    """``count`` days of summer (1 … 26): half of them in 2019, half in 2022 to 2024, after baseline 04.00 came.
+    """``count`` days of summer (1 … 26): half of them in 2019, half in 2022 to 2024, from baseline 04.00 on.
 
     Raises
     ------
     InputError
-        Where there are not so many.
+        If there are not that many.
     """
     early, late = _PASSES[0], [day for season in _PASSES[1:] for day in season]
     if not 1 <= count <= 2 * len(early):
-        raise InputError("dates", count, "there are not so many passes", f"give 1 to {2 * len(early)}")
+        raise InputError(
+            "dates", count, "is more than the number of passes, or less than 1", f"give 1 to {2 * len(early)}"
+        )
     half = (count + 1) // 2
     return [*_spread(early, half), *_spread(late, count - half)]
 
 
 def acquisitions(lon: float, tile: str, dates: Sequence[date], seed: int = 0) -> list[Acquisition]:
-    """The products of an archive, one or two for each of ``dates``; ``lon`` settles the orbit and the time of day.
+    """The products of an archive, one or two for each of ``dates``; ``lon`` decides the orbit and the time of day.
 
-    The second date has a reprocessed duplicate (Collection 1), the third lies on the edge of the swath, the fourth is a
+    The second date has a reprocessed duplicate (Collection 1), the third is on the edge of the swath, the fourth is a
     split pair (two stations, complementary parts), the fifth are twins (discriminators one second apart).
     """
     return [made for number, day in enumerate(dates) for made in _on(day, number, lon, tile, seed)]
@@ -82,12 +84,12 @@ def make_archive(
     seed: int = 0,
     bands: Sequence[str] = BANDS_20M,
 ) -> list[Path]:
-    """Make an archive of products in ``folder``; gives the .SAFE folders in the order made.
+    """Make an archive of products in ``folder``; returns the .SAFE folders in the order in which they were made.
 
     Parameters
     ----------
     grid:
-        Where the granule lies: ``Grid.utm`` or ``Grid.covering``.
+        The granule's grid: ``Grid.utm`` or ``Grid.covering``.
     tile:
         MGRS tile without the T for the names; the one at the grid's centre unless given.
     dates:
@@ -98,7 +100,7 @@ def make_archive(
     Raises
     ------
     InputError
-        Where there are not so many dates, or no such seed.
+        If there are not that many dates, or the seed is negative.
     """
     if seed < 0:
         raise InputError("seed", seed, "is negative", "give 0 or more")
@@ -135,7 +137,7 @@ def _on(day: date, number: int, lon: float, tile: str, seed: int) -> Iterator[Ac
 
 
 def _baseline_on(day: date) -> str:
-    """The baseline in which products of ``day`` were first published; before the first known, the first."""
+    """The baseline in which products of ``day`` were first published; before the first known baseline, that one."""
     return max((baseline for first, baseline in _BASELINES if first <= day), default=_BASELINES[0][1])
 
 

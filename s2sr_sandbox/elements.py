@@ -8,7 +8,7 @@ from xml.etree.ElementTree import Element
 
 
 def add(parent: Element, path: str, text: str | None = None, **attributes: str) -> Element:
-    """A new element at ``path`` below ``parent``; steps on the way are made where missing, the last one always."""
+    """A new element at ``path`` below ``parent``; missing elements on the way are made; the last one is always new."""
     *steps, last = path.split("/")
     for step in steps:
         found = next((child for child in parent if child.tag == step), None)

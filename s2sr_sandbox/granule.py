@@ -1,4 +1,4 @@
-"""What the files of a product tell of its one granule."""
+"""What the files of a product say about its one granule."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Granule:
     Attributes
     ----------
     name: the product.
-    grid: where its pixels lie.
+    grid: the grid of its pixels.
     bands: the reflectance bands it holds, in order.
-    scan_start: when its first line was seen, UTC; the name's sensing time is the datatake's, some seconds before.
+    scan_start: when its first line was seen, UTC; the name's sensing time is the datatake's, some seconds earlier.
     footprint: closed ring of (longitude, latitude), degrees.
     class_counts: how many pixels there are of each SCL class, 0 first.
     """
@@ -55,7 +55,7 @@ class Granule:
 
     @property
     def footprint_text(self) -> str:
-        """The footprint as products write it: latitude before longitude, all on one line, a blank at the end."""
+        """The footprint as products write it: latitude before longitude, all on one line, with a space at the end."""
         return "".join(f"{lat:.9g} {lon:.10g} " for lon, lat in self.footprint)
 
     def percentage(self, classes: Iterable[int]) -> str:

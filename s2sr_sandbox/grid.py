@@ -1,4 +1,4 @@
-"""The pixel grid of a granule: where it lies and how its pixels map to longitude and latitude."""
+"""The pixel grid of a granule: its place, and how its pixels map to longitude and latitude."""
 
 from __future__ import annotations
 
@@ -45,21 +45,21 @@ class Grid:
     def utm(cls, lon: float, lat: float, size: int | tuple[int, int] = FULL_SIZE, *, zone: int | None = None) -> Self:
         """A granule's 20 m grid centred on a place, its edges on multiples of 20 m.
 
-        ``size`` is rows and columns, or one number for both; ``zone`` (1 … 60) is the place's own unless given, so that
-        a granule can lie across its zone's edge, the antimeridian included. The hemisphere is the place's.
+        ``size`` is rows and columns, or one number for both; ``zone`` (1 … 60) is the place's own by default; with
+        another, a granule can lie across its zone's edge, the antimeridian included. The hemisphere is the place's.
 
         Raises
         ------
         InputError
-            Where the place is beyond Sentinel-2's latitudes, or the size beyond a granule's.
+            If the place is beyond Sentinel-2's latitudes, or the size beyond a granule's.
         """
         if not (-180 <= lon <= 180 and abs(lat) <= _LAST_LATITUDE):
             raise InputError(
-                "centre", (lon, lat), "Sentinel-2 does not go there", f"keep within {_LAST_LATITUDE}° N and S"
+                "centre", (lon, lat), "is outside the latitudes of Sentinel-2", f"keep within {_LAST_LATITUDE}° N and S"
             )
         rows, cols = (size, size) if isinstance(size, int) else size
         if not (1 <= rows <= FULL_SIZE and 1 <= cols <= FULL_SIZE):
-            raise InputError("size", size, "is not that of a granule", f"give 1 to {FULL_SIZE} pixels")
+            raise InputError("size", size, "is not the size of a granule", f"give 1 to {FULL_SIZE} pixels")
         crs = f"EPSG:{utm_code(lon, lat, zone)}"
         x, y = _from_lonlat(crs, lon, lat)
         xmin, ymax = round(x / _PIXEL - cols / 2) * _PIXEL, round(y / _PIXEL + rows / 2) * _PIXEL
@@ -69,18 +69,18 @@ class Grid:
     def covering(cls, xmin: float, ymin: float, xmax: float, ymax: float) -> Self:
         """A ``utm`` grid just large enough for a box of longitudes and latitudes.
 
-        The box crosses the antimeridian where ``xmin`` > ``xmax``.
+        The box crosses the antimeridian if ``xmin`` > ``xmax``.
 
         Raises
         ------
         InputError
-            Where the box is empty or wider than a full granule.
+            If the box is empty or larger than a full granule.
         """
         box = (xmin, ymin, xmax, ymax)
         width = (xmax - xmin) % 360
         if not (width and -_LAST_LATITUDE <= ymin < ymax <= _LAST_LATITUDE):
             raise InputError(
-                "bbox", box, "is no box in the latitudes of Sentinel-2", "give xmin ymin xmax ymax in degrees"
+                "bbox", box, "is not a box in the latitudes of Sentinel-2", "give xmin ymin xmax ymax in degrees"
             )
         lon, lat = (xmin + width / 2 + 180) % 360 - 180, (ymin + ymax) / 2
         crs = f"EPSG:{utm_code(lon, lat)}"
@@ -88,7 +88,7 @@ class Grid:
         steps = np.linspace(0, 1, 21)
         edge = [_from_lonlat(crs, xmin + t * width, side) for t in steps for side in (ymin, ymax)]
         edge += [_from_lonlat(crs, side, ymin + t * (ymax - ymin)) for t in steps for side in (xmin, xmin + width)]
-        # Two pixels more on each side: one for the snapping, one for a bilinear neighbour.
+        # Two more pixels on each side: one for the snapping, one for a bilinear neighbour.
         cols, rows = (2 * ceil(max(abs(at[axis] - (x, y)[axis]) for at in edge) / _PIXEL + 2) for axis in (0, 1))
         if max(rows, cols) > FULL_SIZE:
             raise InputError(

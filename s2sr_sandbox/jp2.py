@@ -35,7 +35,7 @@ def write_jp2(path: Path, pixels: NDArray[np.uint16] | NDArray[np.uint8], grid: 
     Raises
     ------
     ValueError
-        Where the pixels do not fit the grid, the type or the 15 bits.
+        If the pixels do not fit the grid, the type or the 15 bits.
     """
     if pixels.shape != grid.shape:
         raise ValueError(f"{path.name}: {pixels.shape} pixels do not fit a grid of {grid.shape}")
@@ -50,5 +50,5 @@ def write_jp2(path: Path, pixels: NDArray[np.uint16] | NDArray[np.uint8], grid: 
     raster.SetGeoTransform(grid.geotransform)
     raster.GetRasterBand(1).WriteArray(pixels)
     options = [*_OPTIONS, "NBITS=15"] if bits == 15 else list(_OPTIONS)
-    with gdal.config_options({"GDAL_PAM_ENABLED": "NO"}):  # no .aux.xml beside the band
+    with gdal.config_options({"GDAL_PAM_ENABLED": "NO"}):  # no .aux.xml next to the band
         gdal.GetDriverByName("JP2OpenJPEG").CreateCopy(str(path), raster, 0, options).Close()

@@ -17,8 +17,8 @@ from s2sr_sandbox.noise import Floats, Waves, geocentric, ramp, warped
 #: The Level-2A reflectance bands (B10 has none), in the order of the spectra below.
 BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12")
 
-# Surface reflectance by kind of ground, of the size that Sen2Cor gives for tundra in summer. Deep lakes have none at
-# all in the infrared, so that offsets and clamping at 0 are put to work.
+# Surface reflectance by kind of ground, as large as Sen2Cor gives for tundra in summer. Deep lakes have none at all
+# in the infrared, so that offsets and the clamp at 0 have an effect.
 _SPECTRA = {
     #           B01    B02    B03    B04    B05    B06    B07    B08    B8A    B09    B11    B12
     "shrub":  (0.020, 0.025, 0.050, 0.032, 0.088, 0.230, 0.290, 0.305, 0.325, 0.330, 0.170, 0.085),
@@ -37,12 +37,12 @@ VEGETATION, NOT_VEGETATED, WATER = 4, 5, 6
 
 @dataclass(frozen=True, eq=False)
 class Ground:
-    """What the ground is made of at some places; every array has the shape of the places asked for.
+    """What the ground consists of at some places; every array has the shape of the given places.
 
     Attributes
     ----------
     shares: share of each kind of ground, 0 … 1; they add up to 1.
-    relief: height of the ground without a unit, about −2 (hollows) … 2 (ridges).
+    relief: height of the ground, no unit, about −2 (hollows) … 2 (ridges).
     texture: factor on the reflectance of the land, about 0.7 … 1.3.
     """
 
@@ -79,7 +79,7 @@ class Landscape:
         return self.ground(lon, lat).classes()
 
     def ground(self, lon: Floats, lat: Floats) -> Ground:
-        """What the ground is made of at each place; ``lon`` and ``lat`` have one shape."""
+        """What the ground consists of at each place; ``lon`` and ``lat`` have the same shape."""
         position = geocentric(np.asarray(lon, dtype=np.float64), np.asarray(lat, dtype=np.float64))
         winding = warped(position, 900.0, self.seed, "winding", 7_000.0)
         relief = 0.8 * self._waves("hills", 21_000, position) + 0.6 * self._waves("slopes", 5_000, winding)

@@ -49,7 +49,7 @@ def _describe(section: Element, granule: Granule) -> None:
 
 
 def _item(section: Element, title: str, tag: str) -> Element:
-    """A new metadata object; gives the element ``tag`` deep inside it."""
+    """A new metadata object; returns the element ``tag`` inside it."""
     item = add(section, "metadataObject", ID=title, classification="DESCRIPTION", category="DMD")
     return add(add(item, "metadataWrap", mimeType="text/xml", vocabularyName="Sentinel-SAFE"), f"xmlData/{tag}")
 
@@ -60,6 +60,6 @@ def _list(objects: Element, product: Path, path: PurePosixPath, title: str, chec
     stream = add(add(objects, "dataObject", ID=title), "byteStream", mimeType=kind, size=str(len(content)))
     add(stream, "fileLocation", locatorType="URL", href=f"./{path}")
     value = hashlib.new(checksum.lower().replace("-", "_"), content).hexdigest()
-    # Real manifests write the SHA3-256 of images in capitals and everything else in small letters.
-    capitals = checksum == "SHA3-256" and path.suffix == ".jp2"
-    add(stream, "checksum", value.upper() if capitals else value, checksumName=checksum)
+    # Real manifests write the SHA3-256 of images in upper case and everything else in lower case.
+    upper_case = checksum == "SHA3-256" and path.suffix == ".jp2"
+    add(stream, "checksum", value.upper() if upper_case else value, checksumName=checksum)

@@ -1,7 +1,7 @@
-"""MTD_MSIL2A.xml and MTD_TL.xml, what they say and what they leave out.
+"""MTD_MSIL2A.xml and MTD_TL.xml: what they say and what they leave out.
 
 Element names, nesting and number formats follow real products of baselines 02.12, 04.00 and 05.09; of their content
-there is what a reader of pixels, footprints and offsets can want.
+there is what a reader of pixels, footprints and offsets may need.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Metadata:
 
     Attributes
     ----------
-    offset: BOA_ADD_OFFSET, what a reader adds to the DN; None takes the baseline's (−1000 from 04.00 on, else 0).
+    offset: BOA_ADD_OFFSET, what a reader adds to the DN; None takes the baseline's (−1000 from 04.00 on, otherwise 0).
     offset_listed: whether MTD_MSIL2A.xml lists the offset; an offset of 0 is never listed, as before 04.00.
     product_xml: whether there is an MTD_MSIL2A.xml.
     checksum: the algorithm in manifest.safe; None takes MD5 before baseline 04.00, SHA3-256 from there on.
@@ -58,12 +58,12 @@ class Metadata:
         Raises
         ------
         ValueError
-            Where a user's own Sen2Cor made the product and ``offset`` does not say what it did.
+            If a user's own Sen2Cor made the product and ``offset`` is not given.
         """
         if self.offset is not None:
             return self.offset
         if name.has_offset is None:
-            raise ValueError(f"{name}: this baseline tells no offset; give Metadata(offset=…)")
+            raise ValueError(f"{name}: this baseline does not imply an offset; give Metadata(offset=…)")
         return -1000 if name.has_offset else 0
 
     def checksum_of(self, name: ProductName) -> Checksum:

@@ -1,7 +1,7 @@
-"""Smooth random fields on the sphere: the stuff landscapes and skies are made of.
+"""Smooth random fields on the sphere, from which landscapes and skies are made.
 
-A field is a sum of plane waves in geocentric metres. So it has a value at every longitude and latitude, whatever tile,
-coordinate system or window asks, no seam at the antimeridian and none at the poles.
+A field is a sum of plane waves in geocentric metres. So it has a value at every longitude and latitude, whatever the
+tile, coordinate system or window, and no seam at the antimeridian or the poles.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ EARTH_RADIUS = 6_371_008.8
 def geocentric(lon: Floats, lat: Floats) -> Floats:
     """Positions in metres from the centre of a spherical Earth, axes first: shape ``(3, *lon.shape)``.
 
-    ``lon`` and ``lat`` are degrees (EPSG:4326), of one shape.
+    ``lon`` and ``lat`` are degrees (EPSG:4326), of the same shape.
     """
     lon, lat = np.deg2rad(lon), np.deg2rad(lat)
     across = np.cos(lat)
@@ -37,9 +37,9 @@ class Waves:
     Attributes
     ----------
     seed: the same seed and name give the same field.
-    name: what the field is for; fields of one seed and other names are independent.
+    name: what the field is for; fields with the same seed and other names are independent.
     wavelength: metres; the waves spread from 0.6 to 1.6 times it.
-    count: how many waves are summed; more are less regular and cost more.
+    count: how many waves are summed; more waves are less regular and cost more.
     """
 
     seed: int
@@ -53,7 +53,7 @@ class Waves:
         for (x, y, z), phase in zip(*_drawn(self), strict=True):
             cycles = x * position[0] + y * position[1] + z * position[2] + phase
             cycles -= np.rint(cycles)
-            # Two parabolas in place of a sine: nearly its shape at a quarter of its cost.
+            # Two parabolas instead of a sine: nearly its shape at a quarter of the cost.
             total += cycles * (8 - 16 * np.abs(cycles))
         return total / sqrt(self.count * 8 / 15)  # 8/15 is the variance of one such wave
 

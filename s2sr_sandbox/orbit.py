@@ -1,4 +1,4 @@
-"""Which orbit a satellite was on: enough for plausible names, not for pointing anything."""
+"""Which orbit a satellite was on: enough for plausible names, not for anything else."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A maker of Sentinel-2 L2A products: .SAFE folders as CDSE has them, 20 m bands and SCL, from a known truth.
 
-Arguments combine. The same landscape and sky under a name with another baseline and discriminator: a reprocessed
-duplicate. Two discriminators with complementary swaths: a split pair. Two discriminators and nothing else: twins.
+Arguments can be combined. The same landscape and sky under a name with another baseline and discriminator make a
+reprocessed duplicate; two discriminators with complementary swaths, a split pair; two discriminators alone, twins.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ def make_product(
     metadata: Metadata = _BY_BASELINE,
     dark_noise: int = 40,
 ) -> Path:
-    """Render ``landscape`` under ``sky`` (None: nothing covers it) as the product ``name``; gives the .SAFE folder.
+    """Render ``landscape`` under ``sky`` (None: nothing covers it) as the product ``name``; returns the .SAFE folder.
 
-    ``render`` tells of the pixels, ``write_product`` of the files.
+    See ``render`` for the pixels and ``write_product`` for the files.
     """
     offset = metadata.offset_of(name)
     arrays, scl = render(name, grid, landscape, sky, bands=bands, swath=swath, offset=offset, dark_noise=dark_noise)
@@ -75,8 +75,8 @@ def render(
     offset:
         BOA_ADD_OFFSET, what a reader adds to the DN: −1000 or 0 in real products.
     dark_noise:
-        Up to how many DN the atmospheric correction went too far where the true DN is 0: the reflectance is negative
-        there. It shows in products with an offset; the others have DN 1.
+        By up to how many DN the atmospheric correction subtracts too much where the true DN is 0: the reflectance is
+        negative there. It shows in products with an offset; in the others the DN is 1.
     """
     arrays = {band: np.zeros(grid.shape, dtype=np.uint16) for band in bands}
     scl = np.zeros(grid.shape, dtype=np.uint8)
@@ -106,30 +106,30 @@ def write_product(
     swath: Swath = WHOLE,
     metadata: Metadata = _BY_BASELINE,
 ) -> Path:
-    """Pack given pixels as the product ``name`` in ``folder``; gives the .SAFE folder.
+    """Write given pixels as the product ``name`` in ``folder``; returns the .SAFE folder.
 
-    The folder appears whole; one of that name is replaced. The same input makes the same bytes.
+    The folder gets its name when it is complete, and replaces one of that name. The same input makes the same bytes.
 
     Parameters
     ----------
     arrays:
-        DN of each band as they shall be in the file (offset included, nodata 0, at most 32767), shape ``grid.shape``.
+        DN of each band as they are to be in the file (offset included, nodata 0, at most 32767), shape ``grid.shape``.
     scl:
         Scene classification, shape ``grid.shape``.
     swath:
-        The part of the grid that the footprint goes around; it masks nothing here.
+        The part of the grid that the footprint encloses; it masks nothing here.
 
     Raises
     ------
     ValueError
-        Where an array fits neither the grid nor its type, or the swath sees nothing.
+        If an array does not fit the grid or its type, or the swath sees nothing.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     counts = tuple(np.bincount(scl.ravel(), minlength=256).tolist())
     granule = Granule(name, grid, tuple(arrays), scan_start(name, swath.along[0]), footprint(grid, swath), counts)
-    with TemporaryDirectory(prefix=f".{name}.", dir=folder) as beside:
-        product = Path(beside, name.folder)
+    with TemporaryDirectory(prefix=f".{name}.", dir=folder) as temporary:
+        product = Path(temporary, name.folder)
         (product / granule.image("SCL")).parent.mkdir(parents=True)
         for band, array in arrays.items():
             write_jp2(product / granule.image(band), array, grid, bits=15)

@@ -1,4 +1,4 @@
-"""What stands between the satellite and the landscape at one sensing time: clouds, their shadows, cirrus, some snow."""
+"""What is between the satellite and the landscape at one sensing time: clouds, their shadows, cirrus, some snow."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ DARK, SHADOW, UNCLASSIFIED, CLOUD_MEDIUM, CLOUD_HIGH, CIRRUS, SNOW = 2, 3, 7, 8,
 _CLOUD = dict(zip(BANDS, (0.62, 0.62, 0.61, 0.62, 0.64, 0.66, 0.67, 0.67, 0.68, 0.60, 0.52, 0.42), strict=True))
 _SNOW = dict(zip(BANDS, (0.78, 0.80, 0.80, 0.80, 0.80, 0.79, 0.78, 0.77, 0.75, 0.70, 0.09, 0.07), strict=True))
 
-# What is left of the ground's reflectance in the classes that darken it.
+# The remaining share of the ground's reflectance in the classes that darken it.
 _SEEN = MappingProxyType({DARK: 0.35, SHADOW: 0.32, UNCLASSIFIED: 0.80})
 
-# The sun stands in the south-east at 50° from the zenith: a cloud 1.5 km up throws its shadow 1.8 km to the north-west.
+# The sun is in the south-east, 50° from the zenith: the shadow of a cloud at 1.5 km falls 1.8 km to the north-west.
 _SHADOW_NORTH, _SHADOW_WEST = 1_500.0, 1_000.0
 
 
 @dataclass(frozen=True, eq=False)
 class Cover:
-    """What covers some places; every array has the shape of the places asked for.
+    """What covers some places; every array has the shape of the given places.
 
     Attributes
     ----------
-    scl: 0 where the ground lies clear, else 2, 3, 7, 8, 9, 10 or 11; uint8.
+    scl: 0 where the ground is clear, otherwise 2, 3, 7, 8, 9, 10 or 11; uint8.
     opacity: share of the light that comes from cloud or snow, 0 … 1; 0 where clear.
     """
 
@@ -41,11 +41,11 @@ class Cover:
     opacity: Floats
 
     def classes(self, ground: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """SCL of the scene: ``ground``'s classes where it lies clear, uint8."""
+        """SCL of the scene: ``ground``'s classes where it is clear, uint8."""
         return np.where(self.scl == CLEAR, ground, self.scl)
 
     def reflectance(self, band: str, ground: Floats) -> Floats:
-        """Reflectance of the scene in ``band``: exactly ``ground``'s where it lies clear."""
+        """Reflectance of the scene in ``band``: exactly ``ground``'s where it is clear."""
         seen = ground * np.select([self.scl == scl for scl in _SEEN], list(_SEEN.values()), 1.0)
         white = np.where(self.scl == SNOW, _SNOW[band], _CLOUD[band])
         return np.where(self.scl == CLEAR, ground, (1 - self.opacity) * seen + self.opacity * white)
@@ -57,9 +57,9 @@ class Sky:
 
     Attributes
     ----------
-    seed: another seed, another sky.
+    seed: each seed is another sky.
     cloud_cover: share of SCL 8, 9 and 10 over a large area, 0 … 1; a small granule has more or less by chance.
-    snow: share of snow (SCL 11) where there is no cloud; as much again is left to SCL 2 and 7 together.
+    snow: share of snow (SCL 11) where there is no cloud; SCL 2 and 7 together have the same share.
     """
 
     seed: int
@@ -93,7 +93,7 @@ class Sky:
 
     @property
     def _opaque(self) -> float:
-        """The share of the opaque clouds, SCL 8 and 9; cirrus makes up the rest where they leave room."""
+        """The share of the opaque clouds, SCL 8 and 9; cirrus makes up the rest of the cloud cover."""
         return 0.88 * self.cloud_cover
 
     def _clouds(self, position: Floats) -> Floats:

@@ -14,8 +14,8 @@ from shapely.geometry.base import BaseGeometry
 from s2sr_sandbox.grid import Grid
 from s2sr_sandbox.noise import Floats
 
-#: How many pixels of 20 m the swath's edge in each band lies off the one in SCL: the detectors look along slightly
-#: different lines, so that real granules lose a few pixels more in one band than in the next.
+#: By how many pixels of 20 m the swath's edge in each band differs from the one in SCL: the detectors look along
+#: slightly different lines, so that real granules lose a few more pixels in one band than in the next.
 EDGE_SHIFT = {
     "B01": 5, "B02": 0, "B03": 2, "B04": 3, "B05": 4, "B06": 4,
     "B07": 5, "B08": 1, "B8A": 6, "B09": 7, "B11": -2, "B12": -3,
@@ -34,7 +34,7 @@ class Swath:
     across: where it starts and stops from west to east, as fractions of the granule's extent; (0.4, 1) has nodata in
         the west, as a granule on the western edge of a swath.
     along: the same from north to south; (0, 0.55) and (0.55, 1) make a split pair.
-    tilt: columns that the ground track goes west for each row it goes south (descending orbits; more near the pole).
+    tilt: columns that the ground track moves west per row that it moves south (descending orbits; more near the pole).
     """
 
     across: tuple[float, float] = (0.0, 1.0)
@@ -57,7 +57,7 @@ class Swath:
         Raises
         ------
         ValueError
-            Where nothing of the granule was seen.
+            If nothing of the granule was seen.
         """
         rows, cols = grid.shape
         part: BaseGeometry = shapely.box(0, 0, cols, rows)
@@ -73,7 +73,7 @@ class Swath:
         return part
 
     def _edges(self, grid: Grid) -> Iterator[tuple[float, float, float, float]]:
-        """The two strips as (a, b, low, high), which hold low ≤ a·column + b·row < high; 0 and 1 bound nothing."""
+        """The two strips as (a, b, low, high), in which low ≤ a·column + b·row < high; 0 and 1 bound nothing."""
         rows, cols = grid.shape
         for a, b, (start, stop) in ((1.0, self.tilt, self.across), (-self.tilt, 1.0, self.along)):
             ends = [a * x + b * y for x in (0, cols) for y in (0, rows)]
@@ -88,8 +88,8 @@ WHOLE = Swath()
 def footprint(grid: Grid, swath: Swath) -> list[tuple[float, float]]:
     """The closed ring around what was seen, as (longitude, latitude) in degrees, first point repeated at the end.
 
-    As in real metadata it is one ring: where it crosses the antimeridian it has a point at longitude 180 and goes on
-    beyond −180, so that readers must unwrap or cut it.
+    As in real metadata it is one ring: at the antimeridian it has a point at longitude 180 and continues beyond −180,
+    so that readers must unwrap or cut it.
     """
     outline = shapely.segmentize(swath.outline(grid), max(grid.shape) / _POINTS_A_SIDE)
     cols, rows = np.array(outline.exterior.coords).T

@@ -1,4 +1,4 @@
-"""A sandbox CDSE: a real HTTP server on loopback that behaves as Copernicus Data Space does, for anybody's client.
+"""A sandbox CDSE: a real HTTP server on loopback that behaves as Copernicus Data Space does, for any client.
 
 >>> with running(Path("archive"), SandboxSettings(connections=2)) as sandbox:  # doctest: +SKIP
 ...     os.environ.update(sandbox.environment())

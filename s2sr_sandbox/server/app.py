@@ -18,7 +18,7 @@ HOSTS: tuple[Host, ...] = ("identity", "catalogue", "download")
 
 
 class State:
-    """What the hosts share with each other, and with whoever watches or disturbs them."""
+    """What the hosts share with each other, and with tests that watch or disturb them."""
 
     def __init__(
         self, catalogue: Catalogue, settings: SandboxSettings, urls: dict[Host, str], log: RequestLog, faults: Faults
@@ -34,7 +34,7 @@ class State:
 
 
 def applications(state: State) -> dict[Host, ASGIApp]:
-    """The application of each host, logged and faulty."""
+    """The application of each host, with its log and its faults."""
     urls = state.urls
     desk = Desk(state.catalogue, state.mint, state.connections, state.settings, urls["download"])
     apps: dict[Host, ASGIApp] = {

@@ -1,4 +1,4 @@
-"""The catalogue host: queries, single products and the attributes of the collection; bytes are elsewhere."""
+"""The catalogue host: queries, single products and the attributes of the collection; files are on the download host."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def catalogue_app(catalogue: Catalogue, settings: SandboxSettings, base_url: str
 
 
 def _pairs(request: Request) -> Pairs:
-    """The query string's pairs in their order; what is no UTF-8 is no query."""
+    """The query string's pairs in their order; a string that is not UTF-8 is not a query."""
     try:
         return parse_qsl(
             request.scope["query_string"].decode("ascii"),
@@ -93,7 +93,7 @@ def _document(entry: Entry, query: Query) -> dict[str, Any]:
         return document
     unknown = [name for name in query.select if name not in document]
     if unknown:
-        raise QueryError(400, f"Invalid $select: {unknown[0][:40]!r} is nothing that a product has")
+        raise QueryError(400, f"Invalid $select: {unknown[0][:40]!r} is not a key of a product")
     return {"@odata.mediaContentType": document["@odata.mediaContentType"]} | {
         name: value for name, value in document.items() if name in query.select or name in query.expand
     }

@@ -1,4 +1,4 @@
-"""A certificate for the hosts that the proxy stands in for, good for one run and trusted by nobody who is not told."""
+"""A certificate for the hosts that the proxy stands in for, made for one run. Clients must be configured to trust it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LIFE = timedelta(days=7)
 
 
 def server_context(hosts: Sequence[str], folder: Path) -> tuple[ssl.SSLContext, Path]:
-    """What a server for ``hosts`` speaks TLS with, and the file (PEM) by which clients come to trust it.
+    """The TLS context of a server for ``hosts``, and the file (PEM) that makes clients trust it.
 
     The private keys exist in ``folder`` only while the context is made; the authority's is never written.
     """

@@ -1,4 +1,4 @@
-"""Byte connections, counted by account: how many there are, were at most, and may be."""
+"""Downloads under way, counted by account: how many there are, were at most, and may be."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Self
 
 
 class Connections:
-    """The byte connections of all accounts; used in one thread."""
+    """The downloads under way of all accounts; used in one thread."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -16,11 +16,11 @@ class Connections:
         self.high_water = 0
 
     def open(self, account: str) -> int:
-        """How many of ``account`` are open."""
+        """How many connections of ``account`` are open."""
         return self._open[account]
 
     def slot(self, account: str) -> Slot | None:
-        """One more connection for ``account``, open from now on; None where that would be too many."""
+        """One more connection for ``account``, open from now on; None if that would be too many."""
         if self._open[account] >= self._limit:
             return None
         self._open[account] += 1

@@ -1,4 +1,4 @@
-"""The download host: listings of nodes for everybody, bytes of files and of whole products for whoever has a token."""
+"""The download host: listings of nodes for everybody, files and whole products for clients with a token."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _RANGE = re.compile(r"bytes=(?P<first>\d{0,18})-(?P<last>\d{0,18})")
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """Everything that answers of the download host depend on."""
+    """Everything that the answers of the download host depend on."""
 
     catalogue: Catalogue
     mint: TokenMint
@@ -101,7 +101,7 @@ def download_app(desk: Desk) -> FastAPI:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Bytes to be sent: how many, what they are called, of what type."""
+    """Content to send: its size, file name and media type."""
 
     size: int
     name: str
@@ -140,7 +140,7 @@ class FileBytes(Source):
 
 @dataclass(frozen=True, slots=True)
 class ZipBytes(Source):
-    """A product as a zip; always sent from its first byte to its last."""
+    """A product as a zip; always sent completely."""
 
     stream: ZipStream
 
@@ -167,7 +167,7 @@ def _quotable(name: str) -> str:
 
 
 def _token(request: Request) -> str | None:
-    """The bearer token of the header, or of the query string (eodag brings it there)."""
+    """The bearer token of the header, or of the query string (where eodag puts it)."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and token:
         return token.strip()
@@ -180,7 +180,7 @@ type Span = tuple[int, int]
 
 
 def _span(request: Request, size: int) -> Span | tuple[()] | None:
-    """First and last byte of the Range header; empty where none of them is there, None where there is no such header.
+    """First and last byte of the Range header; empty if the file has none of them, None without such a header.
 
     A header that is not understood is ignored, as RFC 9110 (14.2) has it.
     """
@@ -197,7 +197,7 @@ def _span(request: Request, size: int) -> Span | tuple[()] | None:
 
 
 class ByteStream(Response):
-    """Bytes on their way; the slot is theirs until the last is sent or the client is gone."""
+    """A download under way; it holds its slot until the last byte is sent or the client disconnects."""
 
     def __init__(self, source: Source, slot: Slot, bandwidth: float | None, span: Span | tuple[()] | None) -> None:
         headers = source.headers
@@ -221,13 +221,13 @@ class ByteStream(Response):
                 start: Any = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
                 await send(start)
                 last = await self._send_all_but_last(gone, send) if self._span else b""
-            # The last byte goes when the slot is free: a client that has it may come again at once.
+            # The last byte is sent after the slot is released, so a client that has it may start the next download.
             await send({"type": "http.response.body", "body": last, "more_body": False})
         finally:
             gone.cancel()
 
     async def _send_all_but_last(self, gone: asyncio.Future[None], send: Send) -> bytes:
-        """Send all bytes but the last, which is given back; empty where the client is gone."""
+        """Send all bytes but the last, which is returned; empty if the client disconnected."""
         began, sent, kept = time.monotonic(), 0, b""
         for block in self._source.blocks(*self._span):
             if gone.done():

@@ -1,4 +1,4 @@
-"""The errors of the download host, with the codes of its zipper (facts recorded from clients in the field)."""
+"""The errors of the download host, with the codes of its zipper (as seen by clients of the real service)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from fastapi.responses import JSONResponse
 
 
 def refusal(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    """The JSON body of today's errors: trace id, code, message."""
+    """An error in the current form: trace id, code, message."""
     return JSONResponse({"trace-id": uuid.uuid4().hex, "code": code, "message": message}, status, headers)
 
 
 def detail(status: int, text: str) -> JSONResponse:
-    """The JSON body of older errors."""
+    """An error in the older form."""
     return JSONResponse({"detail": text}, status)

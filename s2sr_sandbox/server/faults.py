@@ -1,4 +1,4 @@
-"""What can go wrong at CDSE, made to go wrong: answers that are no answers, and bytes that stop, wait or change."""
+"""What can go wrong at CDSE, on demand: wrong answers, and downloads that stop, wait or change."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Fault:
     path: regular expression, searched in the decoded path.
     host: ``identity``, ``catalogue`` or ``download``; None: any.
     method: ``GET``, ``HEAD`` or ``POST``; None: any.
-    times: how many requests it meets; None: all.
-    skip: how many are left alone first.
-    status, body, headers: the answer instead of the true one; None: the true one, changed by what follows.
-    close_after: close the connection after so many bytes of the body.
-    stall_after, stall_seconds: wait so long after so many bytes, then go on.
+    times: how many requests it affects; None: all.
+    skip: how many requests pass first.
+    status, body, headers: the answer instead of the true one; None: the true one, changed by the attributes below.
+    close_after: close the connection after this many bytes of the body.
+    stall_after, stall_seconds: after this many bytes, wait this long, then continue.
     corrupt_at: flip the bits of the byte there.
     """
 
@@ -59,7 +59,7 @@ class Fault:
         times: int | None = None,
         skip: int = 0,
     ) -> Self:
-        """Another answer than the true one, of type text/plain unless ``headers`` say otherwise."""
+        """An answer instead of the true one, of type text/plain unless ``headers`` say otherwise."""
         headers = {"content-type": "text/plain"} | (headers or {})
         return cls(
             path=path, status=status, body=body, headers=headers, host=host, method=method, times=times, skip=skip
@@ -78,7 +78,7 @@ class Fault:
         times: int | None = None,
         skip: int = 0,
     ) -> Self:
-        """An error in the download host's JSON; a 200 is one of those that look like success."""
+        """An error in the download host's JSON; with status 200 it looks like success."""
         headers = {"content-type": "application/json"}
         if retry_after is not None:
             headers["retry-after"] = str(retry_after)
@@ -87,7 +87,7 @@ class Fault:
 
     @classmethod
     def html(cls, path: str, status: int = 200, *, host: Host | None = None, times: int | None = None) -> Self:
-        """A page for people, where a program expects JSON or bytes."""
+        """A web page, although the client expects JSON or a file."""
         return cls.answer(path, status, _HTML, headers={"content-type": "text/html"}, host=host, times=times)
 
     @classmethod
@@ -99,7 +99,7 @@ class Fault:
     def stall(
         cls, path: str, after: int, seconds: float, *, host: Host | None = None, times: int | None = None
     ) -> Self:
-        """Nothing comes for ``seconds`` after ``after`` bytes."""
+        """The download pauses for ``seconds`` after ``after`` bytes."""
         return cls(path=path, stall_after=after, stall_seconds=seconds, host=host, method="GET", times=times)
 
     @classmethod
@@ -118,12 +118,12 @@ class Faults:
             self.add(fault)
 
     def add(self, fault: Fault) -> None:
-        """One fault more; of two that meet a request the one added first counts.
+        """Add a fault; if two match a request, the one added first counts.
 
         Raises
         ------
         re.error
-            Where its path is no regular expression.
+            If its path is not a regular expression.
         """
         re.compile(fault.path)
         with self._lock:
@@ -134,7 +134,7 @@ class Faults:
             self._met.clear()
 
     def meeting(self, host: Host, method: str, path: str) -> Fault | None:
-        """The fault that this request meets."""
+        """The fault that affects this request, if any."""
         with self._lock:
             for fault, met in self._met:
                 if fault.host not in (None, host) or fault.method not in (None, method):
@@ -152,7 +152,7 @@ class _ConnectionClosedError(Exception):
 
 
 class FaultyApp:
-    """An application whose requests meet the faults of one host."""
+    """An application whose requests are affected by the faults of one host."""
 
     def __init__(self, app: ASGIApp, faults: Faults, host: Host) -> None:
         self._app = app
@@ -167,9 +167,9 @@ class FaultyApp:
             await _answer(fault, scope["method"], send)
         else:
             try:
-                await self._app(scope, receive, _Bent(fault, send))
+                await self._app(scope, receive, _FaultySend(fault, send))
             except _ConnectionClosedError:
-                return  # without the end of the answer, upon which the server closes the connection
+                return  # without the end of the answer, so the server closes the connection
 
 
 async def _answer(fault: Fault, method: str, send: Send) -> None:
@@ -180,8 +180,8 @@ async def _answer(fault: Fault, method: str, send: Send) -> None:
     await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body})
 
 
-class _Bent:
-    """A ``send`` that a fault bends."""
+class _FaultySend:
+    """A ``send`` that a fault changes."""
 
     def __init__(self, fault: Fault, send: Send) -> None:
         self._fault = fault

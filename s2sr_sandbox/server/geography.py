@@ -23,7 +23,7 @@ def area_of(text: str, *, multipolygons: bool = False) -> BaseGeometry:
     Raises
     ------
     FilterError
-        Where it is none, or not on the globe.
+        If it is not a geometry, or not on the globe.
     """
     match = _TEXT.fullmatch(text.strip())
     if match is None:
@@ -31,10 +31,10 @@ def area_of(text: str, *, multipolygons: bool = False) -> BaseGeometry:
     if int(match["srid"]) != 4326:
         raise FilterError(f"SRID {match['srid']} is not supported, 4326 is")
     try:
-        with np.errstate(all="ignore"):  # a number too big for a float is infinite, and not on the globe
+        with np.errstate(all="ignore"):  # a number too large for a float is infinite, and not on the globe
             area = shapely.from_wkt(match["wkt"])
     except (shapely.errors.ShapelyError, ValueError) as error:
-        raise FilterError(f"the geography is no WKT: {error}") from error
+        raise FilterError(f"the geography is not WKT: {error}") from error
     types = (*_TYPES, "MultiPolygon") if multipolygons else _TYPES
     if area is None or area.geom_type not in types or area.is_empty:
         raise FilterError(f"a geography is one of {', '.join(types)} and not empty")

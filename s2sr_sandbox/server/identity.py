@@ -1,4 +1,4 @@
-"""The identity host: Keycloak's token endpoint with the password and refresh grants, and its discovery documents.
+"""The identity host: Keycloak's token endpoint with the password and refresh grants, and the discovery documents.
 
 https://documentation.dataspace.copernicus.eu/APIs/Token.html; errors as RFC 6749, section 5.2, in Keycloak's words.
 """
@@ -33,9 +33,9 @@ class Identity:
 
     Attributes
     ----------
-    logins: password grants that were given.
-    renewals: refresh grants that were given.
-    refusals: requests that were not.
+    logins: password grants that succeeded.
+    renewals: refresh grants that succeeded.
+    refusals: requests that were refused.
     """
 
     def __init__(self, mint: TokenMint, settings: SandboxSettings) -> None:
@@ -49,7 +49,7 @@ class Identity:
         Raises
         ------
         RefusedError
-            Where it is refused.
+            If it is refused.
         """
         try:
             return self._answer(form)
@@ -133,7 +133,7 @@ def identity_app(identity: Identity, mint: TokenMint, base_url: str) -> FastAPI:
 
 
 async def _form(request: Request) -> dict[str, str]:
-    """The fields of a form; of one that comes twice the first, as Keycloak takes it."""
+    """The fields of a form; of a field that appears twice, the first value, as in Keycloak."""
     body = b""
     async for block in request.stream():
         body += block

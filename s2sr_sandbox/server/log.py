@@ -1,4 +1,4 @@
-"""The request log: what was asked of which host, by whom, and what came of it. No password or token is ever in it."""
+"""The request log: each request, its account and its answer. It never holds a password or token."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ class Request:
 
     Attributes
     ----------
-    time: when it came, UTC.
+    time: when it arrived, UTC.
     host: ``identity``, ``catalogue`` or ``download``.
     method: ``GET`` …
     path: decoded, without the query string.
-    query: the query string, of which only OData's own options keep their values.
-    status: of the answer; 0 as long as there is none.
+    query: the query string; only OData's own options keep their values.
+    status: of the answer; 0 until there is one.
     bytes: of the answer's body, as far as it was sent.
-    account: whose token it brought; None without a good one.
-    connections: byte connections of that account when the answer began, this one included.
+    account: of its token; None without a valid one.
+    connections: open downloads of that account when the answer began, this one included.
     range: the Range header, if any.
-    seconds: until the answer was complete or the client gone; None while it is under way.
+    seconds: until the answer was complete or the client disconnected; None while it is under way.
     """
 
     time: str
@@ -50,7 +50,7 @@ class Request:
 
 
 class RequestLog:
-    """Requests in the order they came, and as lines of JSON in a file in the order they ended."""
+    """Requests in the order they arrived, and as lines of JSON in a file in the order they ended."""
 
     def __init__(self, path: Path | None = None) -> None:
         self._lock = threading.Lock()
@@ -68,7 +68,7 @@ class RequestLog:
             self._requests.clear()
 
     def began(self, request: Request) -> Callable[..., None]:
-        """Log a request; gives the function that changes its entry (``seconds`` last)."""
+        """Log a request; returns the function that changes its entry (``seconds`` last)."""
         with self._lock:
             self._requests.append(request)
         current = request
@@ -94,7 +94,7 @@ class RequestLog:
 
 
 class LoggedApp:
-    """An application whose requests are logged; ``connections`` counts an account's byte connections."""
+    """An application whose requests are logged; ``connections`` counts an account's open downloads."""
 
     def __init__(self, app: ASGIApp, log: RequestLog, host: Host, connections: Callable[[str], int]) -> None:
         self._app = app
@@ -109,7 +109,7 @@ class LoggedApp:
 
         async def counted(message: Message) -> None:
             nonlocal sent
-            # Logged before it is sent: whoever has an answer finds it in the log.
+            # Logged before it is sent, so a client that has the answer finds it in the log.
             if message["type"] == "http.response.start":
                 account = state.get("account")
                 open_now = 0 if account is None else self._connections(account)

@@ -1,4 +1,4 @@
-"""Paths below ``/odata/v1/``: ``Products(UUID)/Nodes(NAME.SAFE)/Nodes(GRANULE)…`` and the files they mean."""
+"""Paths below ``/odata/v1/``: ``Products(UUID)/Nodes(NAME.SAFE)/Nodes(GRANULE)…`` and their files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE
 
 
 class PathError(Exception):
-    """A path that means nothing: the status, the code of the download host and its message."""
+    """A path without meaning: the status, the code of the download host and its message."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
@@ -25,13 +25,13 @@ class PathError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A path taken apart.
+    """A parsed path.
 
     Attributes
     ----------
     product: UUID.
     nodes: names from the product's folder down.
-    wanted: ``$value`` for bytes, ``Nodes`` for a listing, empty for the thing itself.
+    wanted: ``$value`` for the file, ``Nodes`` for a listing, empty for the node itself.
     """
 
     product: str
@@ -40,12 +40,12 @@ class Place:
 
 
 def parse_path(path: str) -> Place:
-    """``path`` (decoded, without ``/odata/v1/``) taken apart.
+    """Parse ``path`` (decoded, without ``/odata/v1/``).
 
     Raises
     ------
     PathError
-        400 DAT-ZIP-104 where it is malformed (names in quotes are), 422 DAT-ZIP-111 where the id is no UUID.
+        400 DAT-ZIP-104 if it is malformed (names in quotes are), 422 DAT-ZIP-111 if the id is not a UUID.
     """
     head, *steps = path.split("/")
     wanted = steps.pop() if steps and steps[-1] in ("$value", "Nodes") else ""
@@ -62,7 +62,7 @@ def parse_path(path: str) -> Place:
 
 
 def resolve(entry: Entry, nodes: tuple[str, ...]) -> Path | None:
-    """The file or folder that ``nodes`` lead to, each looked up in its parent's listing; None where there is none."""
+    """The file or folder that ``nodes`` lead to, each looked up in its parent's listing; None if there is none."""
     if entry.folder is None or not nodes or nodes[0] != entry.folder.name:
         return None
     here = entry.folder
@@ -77,7 +77,7 @@ def resolve(entry: Entry, nodes: tuple[str, ...]) -> Path | None:
 
 
 def listing(entry: Entry, nodes: tuple[str, ...], base_url: str) -> dict[str, Any] | None:
-    """What lies in a folder (in a file, nothing); without nodes, the product's own folder. None where there is none."""
+    """The content of a folder (empty for a file); without nodes, the product's own folder. None if there is none."""
     if nodes:
         folder = resolve(entry, nodes)
         if folder is None:

@@ -1,4 +1,4 @@
-"""CDSE's ``$filter`` language: a recursive-descent parser that makes a predicate over catalogue entries.
+"""CDSE's ``$filter`` language: a recursive-descent parser; its result is a predicate over catalogue entries.
 
 The language is that of https://documentation.dataspace.copernicus.eu/APIs/OData.html, and no more::
 
@@ -27,7 +27,7 @@ from s2sr_sandbox.server.products import Entry, Value, value_type
 type Attribute = tuple[str, Value]
 type Predicate = Callable[[Entry], bool]
 
-# Inside any(…) a test also sees one attribute; elsewhere that is nothing anybody can name.
+# Inside any(…) a test also sees one attribute; elsewhere no expression can name it.
 type _Test = Callable[[Entry, Attribute], bool]
 type _Read = Callable[[Entry, Attribute], Value]
 
@@ -54,7 +54,7 @@ _FUNCTIONS: dict[str, Callable[[str, str], bool]] = {
 
 @dataclass(frozen=True, slots=True)
 class _Operand:
-    """One side of a comparison; its kind is empty where it depends on the attribute."""
+    """One side of a comparison; its kind is empty if it depends on the attribute."""
 
     kind: str
     read: _Read
@@ -76,12 +76,12 @@ _FIELDS: dict[str, tuple[str, Callable[[Entry], Value]]] = {
 
 
 def parse_filter(text: str, *, multipolygons: bool = False) -> Predicate:
-    """The predicate of a ``$filter``; ``multipolygons`` says whether areas may be such.
+    """The predicate of a ``$filter``; ``multipolygons`` says whether areas may be MULTIPOLYGONs.
 
     Raises
     ------
     FilterError
-        Where it is not in the language.
+        If it is not in the language.
     """
     test = _Parser(tokens(text), multipolygons=multipolygons).parsed()
     return lambda entry: test(entry, _NO_ATTRIBUTE)
@@ -114,7 +114,7 @@ class _Parser:
         return word
 
     def _taken(self, text: str) -> bool:
-        """Whether the next word is ``text``, which is then behind us."""
+        """Whether the next word is ``text``; if so, it is consumed."""
         if self._word.kind in ("path", "mark") and self._word.text == text:
             self._next += 1
             return True
@@ -125,7 +125,7 @@ class _Parser:
             raise self._unexpected(repr(text))
 
     def _unexpected(self, wanted: str) -> FilterError:
-        return FilterError(f"{self._word} at position {self._word.at}, where {wanted} should be")
+        return FilterError(f"{self._word} at position {self._word.at}; expected {wanted}")
 
     # ------------------------------------------------------------------------------------------------- expressions
 
@@ -178,16 +178,16 @@ class _Parser:
     def _text_operand(self) -> _Read:
         operand = self._operand()
         if operand.kind not in ("text", ""):
-            raise FilterError(f"{operand.shown} is no text")
+            raise FilterError(f"{operand.shown} is not a text")
         return operand.read
 
     def _any(self, attribute_type: str) -> _Test:
         if self._variable:
-            raise FilterError("any(…) inside of any(…)")
+            raise FilterError("any(…) inside any(…)")
         self._expect("(")
         variable = self._take()
         if variable.kind != "path" or "/" in variable.text or "." in variable.text:
-            raise FilterError(f"{variable} at position {variable.at}, where a variable should be")
+            raise FilterError(f"{variable} at position {variable.at}; expected a variable")
         self._expect(":")
         self._variable, self._attribute_type = variable.text, attribute_type
         test = self._or()
@@ -202,7 +202,7 @@ class _Parser:
             self._expect(text)
         word = self._take()
         if word.kind != "prefixed" or not word.text.startswith("geography'"):
-            raise FilterError(f"{word} at position {word.at}, where geography'SRID=4326;…' should be")
+            raise FilterError(f"{word} at position {word.at}; expected geography'SRID=4326;…'")
         area = area_of(unquoted(word.text.removeprefix("geography")), multipolygons=self._multipolygons)
         self._expect(")")
         return lambda entry, _: entry.footprint is not None and bool(area.intersects(entry.footprint))
@@ -211,7 +211,7 @@ class _Parser:
         left = self._operand()
         word = self._take()
         if word.kind != "path" or word.text not in _COMPARE:
-            raise FilterError(f"{word} at position {word.at}, where one of {' '.join(_COMPARE)} should be")
+            raise FilterError(f"{word} at position {word.at}; expected one of {' '.join(_COMPARE)}")
         compare, right = _COMPARE[word.text], self._operand()
         if left.kind and right.kind and left.kind != right.kind:
             raise FilterError(f"{left.shown} ({left.kind}) cannot be compared with {right.shown} ({right.kind})")
@@ -245,7 +245,7 @@ class _Parser:
             case "path" if self._variable and word.text.startswith(f"{self._variable}/"):
                 return self._attribute_operand(word)
             case "prefixed":
-                raise FilterError(f"{word} at position {word.at}: a literal with a prefix is not supported here")
+                raise FilterError(f"{word} at position {word.at}: literals with a prefix are not supported here")
         raise FilterError(f"{word} at position {word.at} is neither a field nor a literal")
 
     def _attribute_operand(self, word: Token) -> _Operand:
@@ -253,10 +253,10 @@ class _Parser:
         if path == "Name":
             return _Operand("text", lambda _, attribute: attribute[0], word.text)
         if match := _VALUE.fullmatch(path):
-            # eodag asks for the String value of Integer attributes; what the value is settles the comparison then.
+            # eodag asks for the String value of Integer attributes; then the value itself decides how it is compared.
             kind = _KIND_OF_TYPE[match[1]] if match[1] == self._attribute_type else ""
             return _Operand(kind, lambda _, attribute: attribute[1], word.text)
-        raise FilterError(f"{word} at position {word.at} is nothing that an attribute has")
+        raise FilterError(f"{word} at position {word.at} is not a property of an attribute")
 
 
 def _literal(kind: str, value: Value, word: Token) -> _Operand:

@@ -46,16 +46,16 @@ class _Numbers(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What is asked for.
+    """A query.
 
     Attributes
     ----------
     matches: the ``$filter``.
-    order: the ``$orderby``: field and whether descending; without one there is no order to rely on.
+    order: the ``$orderby``: field and whether descending; None: no order is guaranteed.
     top, skip: the page.
     count: whether the number of all matches is wanted.
     expand: of Attributes, Assets.
-    select: keys of the products; empty: all.
+    select: keys of the products to return; empty: all.
     """
 
     matches: Predicate
@@ -67,7 +67,7 @@ class Query:
     select: tuple[str, ...]
 
     def ordered(self, entries: Sequence[Entry]) -> list[Entry]:
-        """``entries`` in the order asked for, then by id; without an order by id, which means nothing."""
+        """``entries`` in the requested order, then by id; without a requested order, by id."""
         anyhow = sorted(entries, key=lambda entry: entry.id)
         if self.order is None:
             return anyhow
@@ -96,8 +96,8 @@ class QueryOptions:
         Raises
         ------
         QueryError
-            422 for a number out of its limits (with FastAPI's list of what is wrong, as CDSE answers), 400 for
-            anything else that is not understood.
+            422 for a number out of bounds (with FastAPI's list of errors, as CDSE answers), 400 for anything else that
+            is not understood.
         """
         given = dict(pairs)
         try:
@@ -122,7 +122,7 @@ class QueryOptions:
 
 
 def next_page(pairs: Pairs, skip: int) -> str:
-    """The query string of the page that begins at ``skip``: as it was, form-encoded, ``$skip`` in its old place."""
+    """The query string of the page that begins at ``skip``: the same, form-encoded, with ``$skip`` in its old place."""
     changed = [(name, str(skip) if name == "$skip" else value) for name, value in pairs]
     if not any(name == "$skip" for name, _ in pairs):
         changed.append(("$skip", str(skip)))

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-#: More nesting than this is refused, so that no query exhausts the interpreter's stack.
+#: Deeper nesting is refused, so that no query exhausts the interpreter's stack.
 MAX_DEPTH = 64
 
 _TOKEN = re.compile(
@@ -25,7 +25,7 @@ _TOKEN = re.compile(
 
 
 class FilterError(ValueError):
-    """A ``$filter`` that the catalogue does not understand; the text says what and where."""
+    """A ``$filter`` that the catalogue does not understand; the message says what and where."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Token:
 
 
 def tokens(text: str) -> list[Token]:
-    """The words of ``text``, with one of kind ``end`` behind the last.
+    """The words of ``text``, with one of kind ``end`` after the last.
 
     Raises
     ------
@@ -65,15 +65,15 @@ def unquoted(text: str) -> str:
 
 
 def time_of(token: Token) -> datetime:
-    """The instant of a time literal; UTC where it has no offset.
+    """The instant of a time literal; UTC if it has no offset.
 
     Raises
     ------
     FilterError
-        Where there is no such day or hour.
+        If there is no such day or hour.
     """
     try:
         time = datetime.fromisoformat(token.text.upper())
         return time.astimezone(UTC) if time.tzinfo else time.replace(tzinfo=UTC)
     except (ValueError, OverflowError) as error:
-        raise FilterError(f"{token} at position {token.at} is no time: {error}") from error
+        raise FilterError(f"{token} at position {token.at} is not a time: {error}") from error

@@ -41,12 +41,12 @@ class Entry:
     name: with ``.SAFE``.
     attributes: by name, in CDSE's order; the type of a value is the attribute's.
     start, end: of sensing, UTC.
-    published: when it was made known, UTC.
-    footprint: outline (EPSG:4326); None where the catalogue has none.
-    folder: where its files lie; None for an entry of which only the catalogue knows.
+    published: when it was published, UTC.
+    footprint: outline (EPSG:4326); None if the catalogue has none.
+    folder: the folder of its files; None for an entry that exists only in the catalogue.
     size: bytes, and
     md5: of the whole product; None takes both from the folder (of the zip that is served).
-    online: whether its bytes can be had.
+    online: whether it can be downloaded.
     """
 
     name: str
@@ -114,13 +114,13 @@ class Entry:
 
     @property
     def s3_path(self) -> str:
-        """Where the product lies in the bucket; Collection 1 has a prefix of its own."""
+        """The product's path in the bucket; Collection 1 has its own prefix."""
         version = "_N0500" if "_N0500_" in self.name else ""
         return f"/eodata/Sentinel-2/MSI/L2A{version}/{self.start:%Y/%m/%d}/{self.name}"
 
     @classmethod
     def of_name(cls, name: ProductName, *, cloud_cover: float | None = None, **others: Any) -> Self:
-        """An entry made up from a product's name; ``others`` are attributes of the entry."""
+        """An entry made from a product's name; ``others`` are attributes of the entry."""
         sensed = name.sensing_time + _MILLISECONDS
         return cls(
             name=name.folder,
@@ -138,7 +138,7 @@ class Entry:
         Raises
         ------
         ProductError
-            Where it is not one of a Level-2A product.
+            If it is not that of a Level-2A product.
         """
         product = read_product(folder)
         return cls.of_name(
@@ -159,13 +159,13 @@ class Catalogue:
         Raises
         ------
         InputError
-            Where the settings name a product that is not there.
+            If the settings name a product that is not there.
         """
         catalogue = cls(_read(folder))
         for field in ("offline", "forbidden", "null_footprints", "deleted"):
             for name in getattr(settings, field):
                 if name not in catalogue:
-                    raise InputError(field, name, f"is no product in {folder}", "give names of .SAFE folders there")
+                    raise InputError(field, name, f"is not a product in {folder}", "give names of .SAFE folders there")
         for name in settings.offline:
             catalogue.change(name, online=False)
         for name in settings.null_footprints:
@@ -192,7 +192,7 @@ class Catalogue:
         self._entries[entry.name] = entry
 
     def remove(self, name: str) -> None:
-        """Delete a product, as CDSE does after it was processed again."""
+        """Delete a product, as CDSE does after reprocessing it."""
         del self._entries[name]
 
     def change(self, name: str, **changes: Any) -> None:

@@ -1,6 +1,6 @@
-"""An HTTPS proxy behind which CDSE's own hosts are the sandbox's: for clients whose hosts are written in their code.
+"""An HTTPS proxy behind which CDSE's own hosts are the sandbox: for clients with fixed host names.
 
-It knows those hosts and no other, so nothing goes through it to anywhere else.
+It knows only those hosts, so nothing passes through it to any other host.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _ESTABLISHED = b"HTTP/1.1 200 Connection established\r\n\r\n"
 
 
 class Proxy:
-    """Takes ``CONNECT`` for port 443 of CDSE's hosts, ends the TLS, and hands the rest to the sandbox's ports."""
+    """Takes ``CONNECT`` for port 443 of CDSE's hosts, terminates TLS, and forwards the rest to the sandbox's ports."""
 
     def __init__(self, listener: socket, context: ssl.SSLContext, ports: Mapping[Host, int]) -> None:
         self._listener = listener
@@ -43,7 +43,7 @@ class Proxy:
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            # What a client does wrong ends its own connection and nothing else.
+            # An error of a client ends its own connection and nothing else.
             with contextlib.suppress(OSError, EOFError, ValueError):
                 await self._serve(reader, writer)
         finally:

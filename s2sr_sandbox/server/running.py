@@ -1,4 +1,4 @@
-"""The sandbox CDSE as a server on loopback: each host on a port of its own, all in one thread."""
+"""The sandbox CDSE as a server on loopback: each host on its own port, all in one thread."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from s2sr_sandbox.server.settings import SandboxSettings
 
 _LOOPBACK = "127.0.0.1"
 _START_SECONDS = 30.0
-# Seconds that answers under way are given when the server stops.
+# Seconds that unfinished answers get when the server stops.
 _GRACE = 1
 
 
@@ -36,7 +36,7 @@ class Sandbox:
     ----------
     catalogue_url, identity_url, download_url: base URLs, without ``/odata/v1`` or ``/auth``.
     catalogue: its products, which can be added, removed and changed.
-    faults: what goes wrong; ``faults.add(Fault.close(…))``.
+    faults: what is to go wrong; ``faults.add(Fault.close(…))``.
     settings: as given.
     password_file: holds the password, mode 0600.
     proxy_url: of the HTTPS proxy behind which CDSE's own hosts are this sandbox; None unless the settings ask for it.
@@ -66,7 +66,7 @@ class Sandbox:
         }
 
     def proxy_environment(self) -> dict[str, str]:
-        """The variables that lead other clients here whose hosts are written in their code; empty without a proxy."""
+        """The variables that point clients with fixed host names here; empty without a proxy."""
         if self.proxy_url is None:
             return {}
         trusted = str(self.certificate_file)
@@ -79,11 +79,11 @@ class Sandbox:
 
     @property
     def requests(self) -> list[Request]:
-        """Every request so far, in the order they came."""
+        """Every request so far, in the order they arrived."""
         return self._state.log.snapshot()
 
     def byte_requests(self) -> list[Request]:
-        """The requests for bytes of files and products that the download host had, refused ones included."""
+        """The download host's requests for files and whole products, including refused ones."""
         return [
             request
             for request in self.requests
@@ -111,11 +111,11 @@ class Sandbox:
 
     @property
     def connections_high_water(self) -> int:
-        """The most byte connections that the account had at once."""
+        """The most downloads that the account had open at once."""
         return self._state.connections.high_water
 
     def expire_access_tokens(self) -> None:
-        """Make all access tokens issued so far too old, without waiting."""
+        """Expire all access tokens issued so far."""
         self._state.mint.expire_access_tokens()
 
 
@@ -123,12 +123,12 @@ class Sandbox:
 def running(
     source: Path | Catalogue, settings: SandboxSettings | None = None, *, faults: tuple[Fault, ...] = ()
 ) -> Iterator[Sandbox]:
-    """Serve the products below a folder (or a catalogue made otherwise) until the block ends.
+    """Serve the products below a folder (or in a given catalogue) until the block ends.
 
     Raises
     ------
     InputError
-        Where there is no such folder, a port is taken, or the settings name a product that is not there.
+        If there is no such folder, a port is taken, or the settings name a product that does not exist.
     """
     settings = settings or SandboxSettings()
     catalogue = source if isinstance(source, Catalogue) else _catalogue(source, settings)
@@ -149,7 +149,7 @@ def running(
 
 def _catalogue(folder: Path, settings: SandboxSettings) -> Catalogue:
     if not folder.is_dir():
-        raise InputError("folder", folder, "is no folder", "give one that holds .SAFE folders")
+        raise InputError("folder", folder, "is not a folder", "give one that holds .SAFE folders")
     return Catalogue.of_folder(folder, settings)
 
 
@@ -157,8 +157,8 @@ def _listening(field: str, port: int) -> socket.socket:
     try:
         return socket.create_server((_LOOPBACK, port), backlog=128)
     except OSError as error:
-        remedy = "give another, or 0 for any free one"
-        raise InputError(field, port, f"cannot be listened on ({error.strerror})", remedy) from error
+        remedy = "give another port, or 0 for any free one"
+        raise InputError(field, port, f"cannot be used ({error.strerror})", remedy) from error
 
 
 def _opened_log(path: Path | None) -> RequestLog:
@@ -240,7 +240,7 @@ def _wait_until_started(thread: threading.Thread, servers: list[uvicorn.Server])
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep uvicorn from complaining about the connections that faults and the end of the block cut."""
+    """Suppress uvicorn's messages about connections that faults or the end of the block closed."""
 
     def wanted(record: logging.LogRecord) -> bool:
         return not str(record.msg).startswith(("ASGI callable returned without", "Cancel %s", "Cancel %d"))

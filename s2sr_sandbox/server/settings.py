@@ -6,14 +6,14 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-#: The audience of the tokens that the download host takes (eodag's ``allowed_audiences`` for CDSE).
+#: The audience of the tokens that the download host accepts (eodag's ``allowed_audiences`` for CDSE).
 AUDIENCE = "CLOUDFERRO_PUBLIC"
-#: The client that the public API is used with.
+#: The client id of the public API.
 CLIENT_ID = "cdse-public"
 
 
 class SandboxSettings(BaseModel):
-    """The real service's numbers, unless said otherwise.
+    """Settings; the defaults are the real service's.
 
     Limits of pages: https://documentation.dataspace.copernicus.eu/APIs/OData.html; tokens: …/APIs/Token.html;
     connections: https://documentation.dataspace.copernicus.eu/Quotas.html.
@@ -23,30 +23,32 @@ class SandboxSettings(BaseModel):
 
     username: str = Field("sandbox", min_length=1, description="the account")
     password: SecretStr = Field(SecretStr("sandbox-password"), min_length=1, description="its password")
-    totp: SecretStr | None = Field(None, description="second factor that a login must bring; None: none is asked for")
-    audience: str = Field(AUDIENCE, description="audience of the tokens; another than the default's is refused (609)")
-    access_token_seconds: float = Field(600, gt=0, description="life of an access token")
-    refresh_token_seconds: float = Field(3600, gt=0, description="life of a session, counted from the login")
-    connections: int = Field(4, ge=1, description="byte connections at once of one account")
+    totp: SecretStr | None = Field(None, description="second factor that a login must give; None: no second factor")
+    audience: str = Field(
+        AUDIENCE, description="audience of the tokens; downloads with any but the default are refused (609)"
+    )
+    access_token_seconds: float = Field(600, gt=0, description="lifetime of an access token")
+    refresh_token_seconds: float = Field(3600, gt=0, description="lifetime of a session, counted from the login")
+    connections: int = Field(4, ge=1, description="most downloads of one account at once")
     retry_after: int | None = Field(None, ge=0, description="Retry-After of a 429, seconds; CDSE sends none")
-    page: int = Field(20, ge=1, description="$top unless given")
+    page: int = Field(20, ge=1, description="default of $top")
     top_max: int = Field(1000, ge=1, description="largest $top")
-    multipolygons: bool = Field(default=False, description="whether a MULTIPOLYGON may be searched; at CDSE it may not")
+    multipolygons: bool = Field(default=False, description="whether searches accept a MULTIPOLYGON; CDSE's do not")
     skip_max: int = Field(10_000, ge=0, description="largest $skip")
-    bandwidth: float | None = Field(None, gt=0, description="bytes a second of each connection; None: unlimited")
+    bandwidth: float | None = Field(None, gt=0, description="bytes per second of each connection; None: unlimited")
     ranges: bool = Field(
         default=False, description="whether Range requests on files are honoured (206); on products they never are"
     )
     offline: frozenset[str] = Field(frozenset(), description="names of products that are not online")
-    forbidden: frozenset[str] = Field(frozenset(), description="names of products whose bytes are refused (403)")
+    forbidden: frozenset[str] = Field(frozenset(), description="names of products whose download is refused (403)")
     null_footprints: frozenset[str] = Field(frozenset(), description="names of products listed without a footprint")
     deleted: frozenset[str] = Field(
-        frozenset(), description="names of products still listed whose bytes are gone (404)"
+        frozenset(), description="names of products that are listed but whose files are deleted (404)"
     )
-    identity_port: int = Field(0, ge=0, le=65_535, description="0: any free one")
-    catalogue_port: int = Field(0, ge=0, le=65_535, description="0: any free one")
-    download_port: int = Field(0, ge=0, le=65_535, description="0: any free one")
+    identity_port: int = Field(0, ge=0, le=65_535, description="0: any free port")
+    catalogue_port: int = Field(0, ge=0, le=65_535, description="0: any free port")
+    download_port: int = Field(0, ge=0, le=65_535, description="0: any free port")
     proxy: bool = Field(
         default=False, description="whether there is an HTTPS proxy that stands in for CDSE's own hosts"
     )
-    request_log: Path | None = Field(None, description="file that each request is appended to as a line of JSON")
+    request_log: Path | None = Field(None, description="file to which each request is appended as a line of JSON")

@@ -22,7 +22,7 @@ _ALGORITHM = "HS256"
 
 
 class TokenError(Exception):
-    """A token that does not count; ``expired`` where it did once."""
+    """A token that is not valid; ``expired`` if it once was."""
 
     def __init__(self, *, expired: bool) -> None:
         super().__init__("expired" if expired else "invalid")
@@ -35,10 +35,10 @@ class Token:
 
     Attributes
     ----------
-    account: whose it is.
-    session: of which login.
-    session_end: when that ends, seconds since 1970.
-    audience: who it is for.
+    account: of the login.
+    session: of the login.
+    session_end: when that session ends, seconds since 1970.
+    audience: the service that the token is for.
     """
 
     account: str
@@ -48,10 +48,10 @@ class Token:
 
 
 class TokenMint:
-    """Makes and knows tokens, with a key that lives as long as the object.
+    """Issues and reads tokens, with a key that lives as long as the object.
 
-    A token counts only if it was issued here: the key is published for clients that verify what they get (CDSETool and
-    eodag do), which real services avoid with a key pair.
+    A token is valid only if it was issued here. The signature alone proves nothing, because the key is published for
+    clients that verify their tokens (CDSETool and eodag do); real services use a key pair.
     """
 
     def __init__(self, issuer: str, settings: SandboxSettings) -> None:
@@ -92,7 +92,7 @@ class TokenMint:
         Raises
         ------
         TokenError
-            Where it was not issued here as a token of this kind, or is too old.
+            If it was not issued here as a token of this kind, or has expired.
         """
         issued_as, end, token = self._issued.get(self._identifier(text), ("", 0.0, None))
         if token is None or issued_as != kind:
@@ -102,7 +102,7 @@ class TokenMint:
         return token
 
     def expire_access_tokens(self) -> None:
-        """Make every access token issued so far too old."""
+        """Expire every access token issued so far."""
         for identifier, (kind, _, token) in list(self._issued.items()):
             if kind == "Bearer":
                 self._issued[identifier] = (kind, 0.0, token)
@@ -133,12 +133,12 @@ class TokenMint:
 
 
 def same(given: str, right: str) -> bool:
-    """Whether two secrets are the same, in a time that tells nothing of them."""
+    """Whether two secrets are the same, in a time that does not depend on them."""
     return hmac.compare_digest(
         *(hashlib.sha256(text.encode(errors="surrogatepass")).digest() for text in (given, right))
     )
 
 
 def _seconds(value: float) -> int | float:
-    """Whole seconds as an integer, as Keycloak writes them; the tests' short lives as they are."""
+    """Whole seconds as an integer, as Keycloak writes them; the tests' short lifetimes unchanged."""
     return int(value) if value >= 10 else round(value, 3)

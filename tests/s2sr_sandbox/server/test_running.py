@@ -96,9 +96,9 @@ def test_bad_settings_are_refused(archive: Path, tmp_path: Path) -> None:
     for bad in ({"connections": 0}, {"bandwidth": 0}, {"identity_port": 70_000}, {"unheard_of": 1}, {"username": ""}):
         with pytest.raises(ValidationError):
             SandboxSettings(**bad)
-    with pytest.raises(InputError, match="is no folder"), running(tmp_path / "nothing"):
+    with pytest.raises(InputError, match="is not a folder"), running(tmp_path / "nothing"):
         pass
-    with pytest.raises(InputError, match="is no product"), running(archive, SandboxSettings(offline={"x.SAFE"})):
+    with pytest.raises(InputError, match="is not a product"), running(archive, SandboxSettings(offline={"x.SAFE"})):
         pass
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
