@@ -1,4 +1,4 @@
-"""A certificate for the hosts that the proxy stands in for, made for one run. Clients must be configured to trust it."""
+"""A certificate for the hosts that the proxy stands in for, made for one run; clients must be set up to trust it."""
 
 from __future__ import annotations
 
