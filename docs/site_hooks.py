@@ -27,6 +27,8 @@ PAGES = {
 DOCUMENTED = ("s2sr_core/", "flows/", "tasks/", "deployments/clusters/")
 _PLACES = {source: place for place, source in PAGES.items()}
 _FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+#: The list of a page's sections at its beginning: the site has its own, next to the text.
+_CONTENTS = re.compile(r"^(?:- .*\]\(#[\w-]+\)\n)+\n", re.MULTILINE)
 _LINK = re.compile(r"\]\((?![a-z]+:|#)([^)\s#]+)")
 
 
@@ -51,6 +53,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         place = _place_of(_target(match[1], source))
         return f"]({os.path.relpath(place, folder)}"
 
+    markdown = _CONTENTS.sub("", markdown, count=1)
     outside = _FENCED.split(markdown)
     code = [*_FENCED.findall(markdown), ""]
     return "".join(_LINK.sub(moved, prose) + fence for prose, fence in zip(outside, code, strict=True))
