@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from deployments.mpi.launched_rank import launched_rank
 from s2sr_core import __version__
 from s2sr_core.command_line import EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILURES, Parser, add_fields, build, run
-from s2sr_core.errors import InputError
+from s2sr_core.errors import InputError, SourceError
 from s2sr_core.files import read_record
 from s2sr_core.installation import require_gdal
 from s2sr_core.parameters import RunParameters
@@ -171,11 +171,10 @@ def _doctor(folder: Path) -> int:
 def _plan(parameters: RunParameters) -> int:
     from deployments.clusters import cluster_of
     from s2sr_core.planning.plan import describe
-    from s2sr_core.sources.cdse.http import CdseError
 
     try:
         print(describe(parameters, cluster_of(parameters).worker_count()))
-    except CdseError as error:
+    except SourceError as error:
         print(f"{PROG}: {error}", file=sys.stderr)
         return EXIT_FAILURES
     return EXIT_DONE
@@ -186,9 +185,10 @@ def _run(parameters: RunParameters) -> int:
     Workspace(parameters.work_dir).check_writable()
 
     from deployments.clusters import cluster_of
-    from s2sr_core.planning.preflight import check
+    from s2sr_core.planning.preflight import check_inputs
+    from s2sr_core.sources import source_of
 
-    check(parameters)
+    check_inputs(parameters, source_of(parameters))
     cluster = cluster_of(parameters)
     cluster.check()
 

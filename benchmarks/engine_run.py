@@ -25,10 +25,13 @@ from s2sr_core.composites.composite import Outcome, composite_cell
 from s2sr_core.engines import ENGINES
 from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.parameters import RunParameters
-from s2sr_core.planning.plan import CompositeUnit, SceneUnit, choose_gridcells, composite_units, scene_units
+from s2sr_core.planning.plan import choose_gridcells
+from s2sr_core.planning.units import CompositeUnit, SceneUnit, composite_units, scene_units
 from s2sr_core.scenes.prepare import prepare_product
 from s2sr_core.scenes.scene import Preparation
-from s2sr_core.selection.selection import select_products
+from s2sr_core.selection.candidates import selected_products
+from s2sr_core.selection.judge import find_products
+from s2sr_core.sources import source_of
 from s2sr_core.workspace import Workspace
 
 #: gdalwarp's default, pixels.
@@ -72,8 +75,7 @@ def _run(
     workspace = Workspace(parameters.work_dir)
     with Pool(workers) as pool, metered() as used:
         cells = [cell for cell in choose_gridcells(parameters) if only is None or cell.cell_id in only]
-        candidates = select_products(parameters, cells)
-        products = [c.product for c in candidates if c.status == "selected" and c.product is not None]
+        products = selected_products(find_products(source_of(parameters), parameters, cells))
         units = scene_units(products[:scenes_at_most], cells, max(workers, 1))
         preparations = list(chain(*pool.map(partial(_prepare, parameters), units)))
         phase_1 = time.perf_counter()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -23,16 +23,22 @@ from shapely import Polygon
 
 from benchmarks.cases import WORK
 from benchmarks.meter import metered, peak, report
-from s2sr_core.cells.gridcells import make_gridcells, select_gridcells, write_gridcells
+from s2sr_core.cells.gridcells import Gridcell, make_gridcells, select_gridcells, write_gridcells
 from s2sr_core.geo import geometry
 from s2sr_core.parameters import RunParameters
-from s2sr_core.planning.plan import DOWNLOADS, cell_groups, choose_gridcells, download_units
+from s2sr_core.planning.plan import choose_gridcells
 from s2sr_core.planning.schedule import Schedule
+from s2sr_core.planning.units import DOWNLOADS, cell_groups, download_units
 from s2sr_core.products.names import ProductName
 from s2sr_core.products.safe import BandFile, Product
 from s2sr_core.scenes.scene import Scene, SceneGrid
-from s2sr_core.sources.cdse.catalogue import CatalogueProduct, Unnamed, parse_entry
-from s2sr_core.sources.cdse.query import query_products, read_manifest, write_manifest
+from s2sr_core.selection.candidates import selected_products
+from s2sr_core.selection.judge import find_products
+from s2sr_core.selection.query_manifest import read_query_manifest, write_query_manifest
+from s2sr_core.sources.cdse.catalogue import Catalogue, parse_entry
+from s2sr_core.sources.cdse.http import Http
+from s2sr_core.sources.cdse.source import Cdse, found_in
+from s2sr_core.sources.source import FoundProduct, RemoteProduct, UnusableEntry
 from s2sr_sandbox.grid import mgrs_tile
 
 _CELL_SIZE = 0.25
@@ -46,14 +52,27 @@ _WORKERS = 8
 
 
 @dataclass(frozen=True)
-class Recorded:
+class RecordedCatalogue(Catalogue):
     """A catalogue that has its answers ready."""
 
-    entries: tuple[dict[str, Any], ...]
+    entries: tuple[dict[str, Any], ...] = ()
 
-    def search(self, area: Polygon, start: datetime, end: datetime) -> Iterator[CatalogueProduct | Unnamed]:
-        """All entries, as :meth:`s2sr_core.sources.cdse.catalogue.Catalogue.search` returns them."""
+    def search(self, area: Polygon, start: datetime, end: datetime) -> Iterator[RemoteProduct | UnusableEntry]:
+        """All entries, as a catalogue returns them."""
         yield from map(parse_entry, self.entries)
+
+
+@dataclass(frozen=True)
+class RecordedSource(Cdse):
+    """Copernicus Data Space, whose catalogue answers from memory."""
+
+    catalogue: RecordedCatalogue
+
+    def find(
+        self, cells: Sequence[Gridcell], start: datetime, end: datetime
+    ) -> Iterator[FoundProduct[RemoteProduct] | UnusableEntry]:
+        """All entries of the recorded catalogue."""
+        return found_in(self.catalogue, cells, start, end)
 
 
 def cells_csv(folder: Path, count: int) -> Path:
@@ -115,7 +134,8 @@ def main() -> int:
 def plan(folder: Path, cell_count: int, footprint_count: int) -> dict[str, Any]:
     """Plan a made-up run in ``folder``; returns figures and counts."""
     rows = -(-cell_count // round(360 / _CELL_SIZE))
-    recorded = Recorded(entries(footprint_count, _ROWS_FROM + rows * _CELL_SIZE))
+    answers = entries(footprint_count, _ROWS_FROM + rows * _CELL_SIZE)
+    source = RecordedSource(folder, 1, RecordedCatalogue(Http(()), "", entries=answers))
     parameters = RunParameters(
         bbox=(-180.0, -90.0, 180.0, 90.0),
         grid_csv=cells_csv(folder, cell_count),
@@ -134,13 +154,13 @@ def plan(folder: Path, cell_count: int, footprint_count: int) -> dict[str, Any]:
     with step("cells"):
         cells = choose_gridcells(parameters)
     with step("query"):
-        candidates = query_products(parameters, cells, recorded)  # type: ignore[arg-type]  # it searches
+        candidates = find_products(source, parameters, cells)
     with step("manifest"):
-        write_manifest(folder / "query_manifest.csv", candidates)
-        kept = [c.product for c in read_manifest(folder / "query_manifest.csv") if c.product is not None]
+        write_query_manifest(folder / "query_manifest.csv", candidates)
+        kept = selected_products(read_query_manifest(folder / "query_manifest.csv"))
     with step("units of phase 1"):
         schedule = Schedule(cell_groups(cells, parameters.bands, _WORKERS), kept)
-        downloads = download_units(schedule.products, parameters.bands, DOWNLOADS)
+        downloads = download_units(source, schedule.products, parameters.bands, DOWNLOADS)
     # Not metered: the workers do this when they open each scene.
     scenes = [_scene(Product(p.name, folder, (), p.cloud_cover, p.footprint, ()), schedule) for p in schedule.products]
     with step("units of phase 2"):
@@ -160,7 +180,7 @@ def plan(folder: Path, cell_count: int, footprint_count: int) -> dict[str, Any]:
     }
 
 
-def _scene(product: Product, schedule: Schedule[CatalogueProduct]) -> Scene:
+def _scene(product: Product, schedule: Schedule[RemoteProduct]) -> Scene:
     """A scene as phase 1 would hand it over: here from the footprint, not from the raster's outline."""
     outline = product.footprint or geometry.box((-180.0, -90.0, 180.0, 90.0))
     cells = tuple(cell.cell_id for cell in select_gridcells(schedule.cells_near(str(product.name)), outline))

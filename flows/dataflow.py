@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any
 
 from prefect.concurrency.sync import concurrency
@@ -12,14 +12,14 @@ from prefect.utilities.annotations import quote
 
 from deployments.clusters import cluster_of
 from deployments.server import limits
-from flows.task_groups import Work
+from flows.task_groups import TaskGroups
 from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.composites.composite import Outcome
 from s2sr_core.engines.decoded import CopiesInUse
-from s2sr_core.errors import ProductError
+from s2sr_core.errors import ProductError, Step
 from s2sr_core.outputs.summary import Summary
-from s2sr_core.parameters import RunParameters
-from s2sr_core.planning.plan import (
+from s2sr_core.planning.schedule import Schedule
+from s2sr_core.planning.units import (
     DOWNLOADS,
     SCL_DOWNLOADS,
     CompositeUnit,
@@ -30,11 +30,12 @@ from s2sr_core.planning.plan import (
     scene_unit,
     scene_units,
 )
-from s2sr_core.planning.schedule import Schedule
 from s2sr_core.products.safe import Product
+from s2sr_core.run_context import RunContext
 from s2sr_core.scenes.scene import Preparation, Scene
-from s2sr_core.selection.candidates import Candidate, Described, Download
-from s2sr_core.workspace import Workspace
+from s2sr_core.selection.candidates import Candidate, selected_products
+from s2sr_core.selection.downloads import Download, failed_download
+from s2sr_core.sources.source import Source
 from tasks.composites import composite_cells
 from tasks.products import download_products, note_not_needed
 from tasks.reports import begin_composites, write_scene_index
@@ -46,118 +47,121 @@ def threads(count: int) -> ThreadPoolTaskRunner[Any]:
     return ThreadPoolTaskRunner(max_workers=count)
 
 
-class Course:
-    """The way of the products that count: SCL → a look at it → bands → phase 1 → phase 2.
+class Dataflow:
+    """The products that count, on their way to composites.
 
-    A product goes on by itself; a group of cells is composited once no product near it is under way. An archive begins
-    at phase 1, the download stage ends before it, and without ``scl_first`` SCL comes with the bands.
+    Each unit of products is a coroutine, and so is each unit of composites: what follows what is read in
+    :meth:`_scl_first`, :meth:`_download`, :meth:`_prepare` and :meth:`_composite`. A group of cells is composited once
+    no product near it is under way.
 
     Attributes
     ----------
-    found: every product, judged.
     outcomes: of all composites, ordered by cell and band.
     """
 
     def __init__(
         self,
         runner: TaskRunner[Any],
-        parameters: RunParameters,
+        context: RunContext,
+        source: Source[Any],
         cells: Sequence[Gridcell],
         found: Sequence[Candidate[Any]],
     ) -> None:
-        self.parameters, self.cells, self.found = parameters, cells, found
         self.outcomes: list[Outcome] = []
-        self._runner, self._workers = runner, cluster_of(parameters).worker_count()
-        self._computes = parameters.stage != "download"
-        self._schedule = Schedule(cell_groups(cells, parameters.bands, self._workers), _selected(found))
+        self._context, self._parameters, self._source = context, context.parameters, source
+        self._cells, self._found = cells, found
+        self._runner, self._workers = runner, cluster_of(context.parameters).worker_count()
+        groups = cell_groups(cells, context.parameters.bands, self._workers)
+        self._schedule = Schedule(groups, selected_products(found))
         self._products = {str(product.name): product for product in self._schedule.products}
-        self._on_disk = {candidate.title: candidate for candidate in found} if parameters.is_offline else {}
+        self._on_disk = {} if source.fetches else {candidate.title: candidate for candidate in found}
         self._failed = {candidate.title for candidate in self._on_disk.values() if candidate.status == "failed"}
         self._downloads: list[Download] = []
         self._preparations: list[Preparation] = []
-        self._copies = CopiesInUse(Workspace(parameters.work_dir))
+        self._copies = CopiesInUse(context.workspace)
         self._classified: dict[str, Scene] = {}
 
     def run(self) -> Summary:
         """Do it all, and write the index of scenes as soon as phase 1 is over."""
-        parameters, products = self.parameters, self._schedule.products
+        parameters, runner = self._parameters, self._runner
         with threads(parameters.download_connections) as connections, contextlib.ExitStack() as account:
-            work = Work(parameters)
-            scl = work.units("SCL", connections, download_products, self._lost_downloads, self._look)
-            self._looks = work.units("looks at SCL", self._runner, classify_scenes, _lost_scenes, self._download_bands)
-            self._bands = work.units("downloads", connections, download_products, self._lost_downloads, self._prepare)
-            self._scenes = work.units("scenes", self._runner, prepare_scene, _lost_scenes, self._prepared)
-            self._composites = work.units(
-                "composites", self._runner, composite_cells, _lost_composites, self._composited
-            )
-            if parameters.is_offline:
-                self._scenes.submit(scene_units(products, self.cells, self._workers))
-            else:
-                # Where the server has that limit, one run at a time uses the account.
+            groups = self._groups = TaskGroups()
+            self._scl = groups.group("SCL", download_products, connections, _lost_downloads)
+            self._checks = groups.group("SCL checks", classify_scenes, runner, _lost_scenes, parameters=parameters)
+            self._bands = groups.group("downloads", download_products, connections, _lost_downloads)
+            self._scenes = groups.group("scenes", prepare_scene, runner, _lost_scenes, parameters=parameters)
+            self._medians = groups.group("composites", composite_cells, runner, _lost_composites, parameters=parameters)
+            if self._source.fetches:
+                # If the server has that limit, one run at a time uses the account.
                 account.enter_context(concurrency(limits.DOWNLOADS, lease_duration=limits.LEASE_SECONDS))
-                if parameters.scl_first:
-                    scl.submit(download_units(products, (), SCL_DOWNLOADS))
-                else:
-                    self._bands.submit(download_units(products, parameters.bands, DOWNLOADS))
-            self._composite()
-            work.wait(scl, self._looks, self._bands)
+            for beginning in self._beginnings():
+                groups.start(beginning)
+            self._composite_free_cells()
+            groups.wait(self._scl, self._checks, self._bands)
             account.close()
-            work.wait(self._scenes)
+            groups.wait(self._scenes)
             self._report_products()
-            work.wait(self._composites)
+            groups.wait(self._medians)
         self.outcomes.sort(key=lambda outcome: (outcome.cell_id, outcome.band))
-        return Summary.of(len(self.cells), self.found, self._preparations, self.outcomes, self._downloads)
+        return Summary.of(len(self._cells), self._found, self._preparations, self.outcomes, self._downloads)
 
-    def _look(self, downloads: list[Download]) -> None:
-        """SCL is there: find out whether the bands are needed."""
-        self._looks.submit(scene_unit(self._downloaded(downloads), self._schedule.cells_near))
+    # ---------------------------------------------------------------------------------------- the order of the pipeline
 
-    def _download_bands(self, preparations: list[Preparation]) -> None:
-        """Download the bands of scenes that are needed; the others are done, and so are those that failed."""
-        needed = [
-            preparation.scene
-            for preparation in preparations
-            if preparation.scene is not None and not preparation.scene.is_not_needed
-        ]
-        names = [str(scene.product.name) for scene in needed]
-        self._classified |= dict(zip(names, needed, strict=True))
-        self._prepared([preparation for preparation in preparations if preparation.product not in names])
-        products = [self._products[name] for name in names]
-        self._bands.submit(download_units(products, self.parameters.bands, DOWNLOADS // SCL_DOWNLOADS))
+    def _beginnings(self) -> Iterator[Coroutine[Any, Any, None]]:
+        """Where each unit of products begins: with SCL, with SCL and bands, or on disk with phase 1."""
+        source, products, bands = self._source, self._schedule.products, self._parameters.bands
+        if not source.fetches:
+            on_disk = [source.open(product) for product in products]
+            return map(self._prepare, scene_units(on_disk, self._cells, self._workers))
+        if self._parameters.scl_first:
+            return map(self._scl_first, download_units(source, products, (), SCL_DOWNLOADS))
+        return map(self._download, download_units(source, products, bands, DOWNLOADS))
 
-    def _prepare(self, downloads: list[Download]) -> None:
-        """The bands are there: phase 1."""
-        products = self._downloaded(downloads)
-        if self._computes:
-            came = any(download.size for download in downloads)
-            self._scenes.submit(scene_unit(products, self._schedule.cells_near, self._classified, decodes=came))
+    async def _scl_first(self, unit: DownloadUnit) -> None:
+        """SCL → a check whether it leaves a pixel unmasked → the bands of products that are needed."""
+        products = self._came(await self._scl.run(unit))
+        if not products:
+            return
+        preparations = await self._checks.run(scene_unit(products, self._schedule.cells_near))
+        needed = self._needed(preparations)
+        for rest in download_units(self._source, needed, self._parameters.bands, DOWNLOADS // SCL_DOWNLOADS):
+            self._groups.start(self._download(rest))
 
-    def _prepared(self, preparations: list[Preparation]) -> None:
-        """Phase 1 is done with these, one way or the other."""
-        self._preparations += preparations
-        for preparation in preparations:
-            if preparation.scene is not None:
-                self._copies.add(preparation.scene)
-            if preparation.errors:
-                self._failed.add(preparation.product)
-            self._schedule.settle(preparation.product, preparation.scene)
-        self._composite()
+    async def _download(self, unit: DownloadUnit) -> None:
+        """Bands → phase 1, unless the run only downloads."""
+        downloads = await self._bands.run(unit)
+        products = self._came(downloads)
+        if products and self._computes:
+            decodes = any(download.size for download in downloads)
+            await self._prepare(scene_unit(products, self._schedule.cells_near, self._classified, decodes))
 
-    def _composite(self) -> None:
-        """Phase 2 of the cells near which no product is under way any more."""
-        units = self._schedule.units_ready(self._failed) if self._computes else []
-        if units and not self._composites.count:
-            begin_composites(self.parameters)
-        self._composites.submit(units)
+    async def _prepare(self, unit: SceneUnit) -> None:
+        """Phase 1 → phase 2 of the cells near which no product is under way any more."""
+        self._settle(await self._scenes.run(unit))
+        self._composite_free_cells()
 
-    def _composited(self, outcomes: list[Outcome]) -> None:
-        """Decoded copies that no composite needs any more are removed."""
+    async def _composite(self, unit: CompositeUnit) -> None:
+        """Phase 2 → decoded copies that no composite needs any more are removed."""
+        outcomes = await self._medians.run(unit)
         self.outcomes += outcomes
         for outcome in outcomes:
             self._copies.finished(outcome.cell_id, outcome.band)
 
-    def _downloaded(self, downloads: list[Download]) -> list[Product]:
-        """Those that are there, to go on with; nothing more comes of the others."""
+    def _composite_free_cells(self) -> None:
+        units = self._schedule.units_ready(self._failed) if self._computes else []
+        if units and not self._medians.count:
+            begin_composites(self._context)
+        for unit in units:
+            self._groups.start(self._composite(unit))
+
+    @property
+    def _computes(self) -> bool:
+        return self._parameters.stage != "download"
+
+    # ------------------------------------------------------------------------------------------------- what is known
+
+    def _came(self, downloads: Sequence[Download]) -> list[Product]:
+        """The products that are on disk now; the schedule awaits nothing more of the others."""
         candidates = [download.candidate for download in downloads]
         self._downloads += downloads
         self._on_disk |= {candidate.title: candidate for candidate in candidates}
@@ -165,37 +169,51 @@ class Course:
             if candidate.status == "failed":
                 self._failed.add(candidate.title)
                 self._schedule.settle(candidate.title)
-        self._composite()
-        return _selected(candidates)
+        self._composite_free_cells()
+        return selected_products(candidates)
+
+    def _needed(self, preparations: Sequence[Preparation]) -> list[Any]:
+        """Products whose bands are needed, as their source describes them; the others are done, failed ones too."""
+        scenes = [preparation.scene for preparation in preparations if preparation.scene is not None]
+        needed = {str(scene.product.name): scene for scene in scenes if not scene.is_not_needed}
+        self._classified |= needed
+        self._settle([preparation for preparation in preparations if preparation.product not in needed])
+        self._composite_free_cells()
+        return [self._products[name] for name in needed]
+
+    def _settle(self, preparations: Sequence[Preparation]) -> None:
+        """Phase 1 is done with these products, whether they are scenes now or failed."""
+        self._preparations += preparations
+        for preparation in preparations:
+            if preparation.scene is not None:
+                self._copies.add(preparation.scene)
+            if preparation.errors:
+                self._failed.add(preparation.product)
+            self._schedule.settle(preparation.product, preparation.scene)
 
     def _report_products(self) -> None:
         self._preparations.sort(key=lambda preparation: preparation.product)
-        if not self.parameters.is_offline:
-            note_not_needed(self.parameters, quote(self._preparations))
+        if self._source.fetches:
+            note_not_needed(self._context, quote(self._preparations))
         candidates = sorted(self._on_disk.values(), key=lambda candidate: candidate.title)
-        write_scene_index(self.parameters, quote(candidates), quote(self._preparations))
-
-    def _lost_downloads(self, unit: DownloadUnit, reason: str) -> list[Download]:
-        folder = Workspace(self.parameters.work_dir).imagery_raw
-        names = [product.name for product in unit.products]
-        return [
-            Download(Candidate(str(name), None, "failed", reason, "download", name, folder / name.folder), size=0)
-            for name in names
-        ]
+        write_scene_index(self._context, quote(candidates), quote(self._preparations))
 
 
-def _selected[P: Described](candidates: Sequence[Candidate[P]]) -> list[P]:
-    return [c.product for c in candidates if c.status == "selected" and c.product is not None]
+# ------------------------------------------------------------------------- results of units whose task runs were lost
+
+
+def _lost_downloads(unit: DownloadUnit, reason: str) -> list[Download]:
+    return [failed_download(unit.source, product.name, reason, Step.DOWNLOAD) for product in unit.products]
 
 
 def _lost_scenes(unit: SceneUnit, reason: str) -> list[Preparation]:
     names = [str(product.name) for product, _ in unit.products]
-    return [Preparation(name, None, (ProductError(name, reason, step="prepare"),)) for name in names]
+    return [Preparation(name, None, (ProductError(name, reason, step=Step.PREPARE),)) for name in names]
 
 
 def _lost_composites(unit: CompositeUnit, reason: str) -> list[Outcome]:
     return [
-        Outcome(cell.cell_id, band, "failed", scenes=len(scenes), step="task", reason=reason)
+        Outcome(cell.cell_id, band, "failed", scenes=len(scenes), step=Step.TASK, reason=reason)
         for cell, scenes in unit.cells
         for band in unit.bands
     ]

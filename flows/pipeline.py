@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -11,30 +11,31 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Cancelled, Completed, Failed
+from prefect.task_runners import TaskRunner
 from prefect.utilities.annotations import quote
 
 from deployments.clusters import cluster_of
 from deployments.server.cancellation import RunCancelledError, cancelled_by_api
-from flows.dataflow import Course, threads
+from flows.dataflow import Dataflow, threads
 from flows.recovery import noted
 from flows.signature import takes_fields_of
 from s2sr_core.cells.gridcells import Gridcell
-from s2sr_core.errors import ClusterError, InputError
+from s2sr_core.composites.composite import Outcome
+from s2sr_core.errors import ClusterError, InputError, SourceError
 from s2sr_core.logs import log_environment, logged_to
 from s2sr_core.outputs.summary import Summary, counted
 from s2sr_core.parameters import RunParameters
-from s2sr_core.planning.preflight import check
+from s2sr_core.planning.preflight import check_inputs
+from s2sr_core.run_context import RunContext
 from s2sr_core.selection.candidates import Candidate
-from s2sr_core.sources.cdse.catalogue import CatalogueProduct
-from s2sr_core.sources.cdse.http import CdseError
-from s2sr_core.sources.cdse.query import read_manifest
+from s2sr_core.selection.query_manifest import read_query_manifest
+from s2sr_core.sources import source_of
+from s2sr_core.sources.source import Source
 from s2sr_core.validation import checked
-from s2sr_core.workspace import Workspace
 from tasks.artifacts import Bars
 from tasks.gridcells import select_gridcells
-from tasks.products import query_products
+from tasks.products import index_scenes, query_products
 from tasks.reports import draw_quicklooks, show_results, write_manifests
-from tasks.scenes import index_scenes
 
 logger = logging.getLogger("s2sr_core.flow")
 
@@ -50,54 +51,62 @@ def pipeline(**fields: Any) -> State:
     """Composite Sentinel-2 L2A scenes: one cloud-free median GeoTIFF for each gridcell and band."""
     try:
         parameters = checked(RunParameters, fields)
-        check(parameters)
+        context, source = RunContext(parameters), source_of(parameters)
+        check_inputs(parameters, source)
         cluster_of(parameters).check()
-        workspace = Workspace(parameters.work_dir)
+        workspace = context.workspace
         with (
             workspace.opened(),
-            logged_to(workspace.log(0)),
-            noted(workspace, parameters),
+            logged_to(workspace.log(context.rank)),
+            noted(context),
             cancelled_by_api(),
             Bars().shown() as bars,
         ):
             log_environment()
-            summary = _run(parameters)
+            summary = _run(context, source)
             logger.info(summary.sentence())
-            show_results(parameters, summary, bars.seconds())
+            show_results(context, summary, bars.seconds(), queried=source.fetches)
             if not parameters.keep_tmp:
                 workspace.clear_tmp()
-    except (InputError, CdseError, ClusterError) as error:
+    except (InputError, SourceError, ClusterError) as error:
         return Failed(message=str(error), data=error)
     except RunCancelledError as error:
         return Cancelled(message=str(error))
     return _final_state(summary)
 
 
-def _run(parameters: RunParameters) -> Summary:
-    """The stages asked for, one after the other."""
-    cells = select_gridcells(parameters)
-    found: Sequence[Candidate[Any]]
-    found = index_scenes(parameters, quote(cells)) if parameters.is_offline else _manifest(parameters, cells)
-    if parameters.stage == "query":
+def _run(context: RunContext, source: Source[Any]) -> Summary:
+    """The recipe: select gridcells, find products, make composites of them, publish what came of it."""
+    cells = select_gridcells(context)
+    found = _find_products(context, source, cells)
+    if context.parameters.stage == "query":
         return Summary.of(len(cells), found)
-    cluster = cluster_of(parameters)
-    if parameters.stage == "download":
-        with threads(cluster.worker_count()) as runner:
-            return Course(runner, parameters, cells, found).run()
-
-    with cluster.task_runner() as runner:
-        course = Course(runner, parameters, cells, found)
-        summary = course.run()
-    if parameters.quicklook:
-        draw_quicklooks(parameters, sorted({outcome.cell_id for outcome in course.outcomes if outcome.path}))
-    return write_manifests(parameters, quote(course.outcomes), summary)
+    with _task_runner(context) as runner:
+        dataflow = Dataflow(runner, context, source, cells, found)
+        summary = dataflow.run()
+    return summary if context.parameters.stage == "download" else _publish(context, dataflow.outcomes, summary)
 
 
-def _manifest(parameters: RunParameters, cells: Sequence[Gridcell]) -> list[Candidate[CatalogueProduct]]:
-    """What the catalogue holds; for the download stage, what it held when it was queried."""
-    if parameters.stage == "download":
-        return read_manifest(Workspace(parameters.work_dir).query_manifest)
-    return query_products(parameters, quote(cells))
+def _find_products(context: RunContext, source: Source[Any], cells: list[Gridcell]) -> list[Candidate[Any]]:
+    """What the source holds; for the download stage, what it held when it was queried."""
+    if not source.fetches:
+        return index_scenes(context, source, quote(cells))
+    if context.parameters.stage == "download":
+        return list(read_query_manifest(context.workspace.query_manifest))
+    return query_products(context, source, quote(cells))
+
+
+def _task_runner(context: RunContext) -> AbstractContextManager[TaskRunner[Any]]:
+    """Where the tasks of both phases run; the download stage looks at SCL in this process."""
+    cluster = cluster_of(context.parameters)
+    return threads(cluster.worker_count()) if context.parameters.stage == "download" else cluster.task_runner()
+
+
+def _publish(context: RunContext, outcomes: list[Outcome], summary: Summary) -> Summary:
+    """Pictures and tables of the composites; the run's record comes last."""
+    if context.parameters.quicklook:
+        draw_quicklooks(context, sorted({outcome.cell_id for outcome in outcomes if outcome.path}))
+    return write_manifests(context, quote(outcomes), summary)
 
 
 def _final_state(summary: Summary) -> State:

@@ -17,12 +17,11 @@ from prefect.runtime import flow_run
 from deployments.clusters.job_record import remove_jobs
 from deployments.server.orphans import end_flow_run, end_task_runs_of
 from s2sr_core.files import read_record, write_record
-from s2sr_core.parameters import RunParameters
-from s2sr_core.workspace import Workspace
+from s2sr_core.run_context import RunContext
 
 
 @contextlib.contextmanager
-def noted(workspace: Workspace, parameters: RunParameters) -> Iterator[None]:
+def noted(context: RunContext) -> Iterator[None]:
     """Note the flow run in the work folder while the block runs; first end what an earlier one left.
 
     That is its batch jobs, and its records on the server.
@@ -30,6 +29,7 @@ def noted(workspace: Workspace, parameters: RunParameters) -> Iterator[None]:
     Whoever comes here holds the folder's lock, so an earlier run without an end is dead. A run that is stopped from
     outside (a signal is no ``Exception``) has no end either.
     """
+    workspace = context.workspace
     earlier = read_record(workspace.flow_run) or {}
     if earlier.get("flow_run_id") and not earlier.get("ended"):
         remove_jobs(workspace.work_dir)
@@ -40,7 +40,7 @@ def noted(workspace: Workspace, parameters: RunParameters) -> Iterator[None]:
         "host": socket.gethostname(),
         "began": _now(),
         "ended": None,
-        "parameters": json.loads(parameters.model_dump_json()),
+        "parameters": json.loads(context.parameters.model_dump_json()),
     }
     write_record(workspace.flow_run, note)
     try:

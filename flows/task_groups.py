@@ -1,8 +1,8 @@
-"""Running units of work on task runners, and taking what comes of them, failures included."""
+"""Tasks over units of work, all under way at once; a plain coroutine awaits what comes of a unit, failures included."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Generator
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
@@ -12,7 +12,6 @@ from prefect.task_runners import TaskRunner
 
 from deployments.server.orphans import end_task_runs
 from s2sr_core.errors import InputError
-from s2sr_core.parameters import RunParameters
 from s2sr_core.progress import progress_of_several
 from tasks.artifacts import bar
 from tasks.partly_failed import PartlyFailedError
@@ -27,123 +26,155 @@ class Unit(Protocol):
     title: str
 
 
-class Units[U: Unit, R]:
-    """The units of one task on one runner; made by :meth:`Work.units`.
+class Results[R]:
+    """The results of one unit of work, to be awaited."""
+
+    def __init__(self, future: PrefectFuture[list[R]]) -> None:
+        self.future = future
+
+    def __await__(self) -> Generator[PrefectFuture[list[R]], list[R], list[R]]:
+        return (yield self.future)
+
+
+class TaskGroup[U: Unit, R]:
+    """The runs of one task on one runner, one for each unit of work; made by :meth:`TaskGroups.group`.
 
     Attributes
     ----------
-    count: how many were submitted so far.
+    title: of its progress bar.
+    count: how many units were submitted so far.
     """
 
     def __init__(
-        self,
-        title: str,
-        submit: Callable[[U], PrefectFuture[list[R]]],
-        lost: Callable[[U, str], list[R]],
-        then: Callable[[list[R]], None],
+        self, title: str, submit: Callable[[U], PrefectFuture[list[R]]], lost: Callable[[U, str], list[R]]
     ) -> None:
         self.title, self.count, self._bar = title, 0, bar(title)
-        self._submit, self._lost, self._then = submit, lost, then
+        self._submit, self._lost = submit, lost
         self._pending: dict[PrefectFuture[list[R]], U] = {}
 
-    def submit(self, units: Sequence[U]) -> None:
-        self._bar.expect(len(units))
-        for unit in units:
-            self._pending[self._submit(unit)] = unit
-            self.count += 1
+    def run(self, unit: U) -> Results[R]:
+        """Submit the task for ``unit``; await what comes of it."""
+        self._bar.expect(1)
+        future = self._submit(unit)
+        self._pending[future] = unit
+        self.count += 1
+        return Results(future)
 
     @property
     def under_way(self) -> int:
         return len(self._pending)
 
-    def end(self, future: PrefectFuture[list[R]], outcome: list[R] | Exception) -> None:
-        """Hand on what came of a unit."""
+    def end(self, future: PrefectFuture[list[R]], outcome: list[R] | Exception) -> list[R]:
+        """The results of a unit that has ended.
+
+        Raises
+        ------
+        InputError
+            If the task met one.
+        """
         self._bar.step()
-        self._then(self._results(self._pending.pop(future), outcome))
-
-    def break_off(self) -> None:
-        """No worker will say what became of the rest."""
-        pending, self._pending = self._pending, {}
-        end_task_runs((future.task_run_id for future in pending), "The run ended before this unit did.")
-
-    def _results(self, unit: U, outcome: list[R] | Exception) -> list[R]:
+        unit = self._pending.pop(future)
         match outcome:
             case PartlyFailedError():
                 return list(outcome.results)
             case InputError():
                 raise outcome
-            case Exception():  # the task crashed or its worker died: the rest goes on
+            case Exception():  # the task crashed or its worker died: the other units go on
                 return self._lost(unit, " ".join(f"{type(outcome).__name__}: {outcome}".split()))
         return outcome
 
+    def break_off(self) -> None:
+        """No worker will report on the rest."""
+        pending, self._pending = self._pending, {}
+        end_task_runs((future.task_run_id for future in pending), "The run ended before this unit did.")
 
-class Work:
-    """Units of several tasks, all under way at once.
 
-    The result of a unit is fetched as soon as it is there: workers come and go, and what only a worker has goes with
-    it and would be computed again.
+class TaskGroups:
+    """Several groups of tasks, and the coroutines that await their results.
+
+    The coroutines run in the thread that calls :meth:`start` and :meth:`wait`, each until it awaits the next unit. No
+    event loop takes part: Prefect's own would not let a flow like this one call it.
+
+    The result of a unit is fetched as soon as it is there: workers come and go, and what only a worker has is lost
+    with it and would have to be computed again.
     """
 
-    def __init__(self, parameters: RunParameters) -> None:
-        self._parameters = parameters
-        self._ended: SimpleQueue[tuple[Units[Any, Any], PrefectFuture[Any], Any]] = SimpleQueue()
-        self._kinds: list[Units[Any, Any]] = []
+    def __init__(self) -> None:
+        self._ended: SimpleQueue[tuple[TaskGroup[Any, Any], PrefectFuture[Any], Any]] = SimpleQueue()
+        self._groups: list[TaskGroup[Any, Any]] = []
+        self._waiting: dict[PrefectFuture[Any], Coroutine[PrefectFuture[Any], Any, None]] = {}
         self._watches: set[Callable[[], None]] = set()
 
-    def units[U: Unit, R](
+    def group[U: Unit, R](
         self,
         title: str,
-        runner: TaskRunner[Any],
         task: Task[..., list[R]],
+        runner: TaskRunner[Any],
         lost: Callable[[U, str], list[R]],
-        then: Callable[[list[R]], None],
-    ) -> Units[U, R]:
-        """Units of ``task`` on ``runner``, whose results are handed to ``then``.
+        **shared: Any,
+    ) -> TaskGroup[U, R]:
+        """Runs of ``task`` on ``runner``, each with its ``unit`` and the arguments ``shared``.
 
-        ``lost`` makes the results of a unit whose task was lost altogether, from the unit and the reason.
+        ``lost`` makes the results of a unit whose task run was lost altogether, from the unit and the reason.
         """
 
         def submit(unit: U) -> PrefectFuture[list[R]]:
             named = task.with_options(task_run_name=f"{task.name} {unit.title}")
-            future: PrefectFuture[list[R]] = runner.submit(named, {"unit": unit, "parameters": self._parameters})
-            future.add_done_callback(lambda ended: self._ended.put((kind, ended, _fetched(ended))))
+            future: PrefectFuture[list[R]] = runner.submit(named, {"unit": unit, **shared})
+            future.add_done_callback(lambda ended: self._ended.put((group, ended, _fetched(ended))))
             return future
 
-        kind = Units(title, submit, lost, then)
-        self._kinds.append(kind)
+        group = TaskGroup(title, submit, lost)
+        self._groups.append(group)
         if watch := getattr(runner, "watch", None):
             self._watches.add(watch)
-        return kind
+        return group
 
-    def wait(self, *awaited: Units[Any, Any]) -> None:
-        """Hand on what comes of any unit, in this thread, until none of ``awaited`` is under way.
+    def start(self, coroutine: Coroutine[PrefectFuture[Any], Any, None]) -> None:
+        """Run ``coroutine`` until it awaits the results of a unit; :meth:`wait` goes on with it."""
+        self._go_on(coroutine, None)
 
-        More units may be submitted meanwhile. Bars show how far all kinds are.
+    def _go_on(self, coroutine: Coroutine[PrefectFuture[Any], Any, None], results: list[Any] | None) -> None:
+        try:
+            future = coroutine.send(results)
+        except StopIteration:
+            return
+        self._waiting[future] = coroutine
+
+    def wait(self, *awaited: TaskGroup[Any, Any]) -> None:
+        """Go on with whichever coroutine has its results, until none of ``awaited`` has a unit under way.
+
+        Bars show how far all groups are.
 
         Raises
         ------
         InputError
-            Where a task met one: it is the user's to mend, and every other unit would meet it too.
+            If a task met one: the user has to correct it, and every other unit would meet it too.
         ClusterError
-            Where no worker is left, and none comes.
+            If no worker is left, and none comes.
         """
         with progress_of_several() as show:
             try:
-                while any(kind.under_way for kind in awaited):
+                while any(group.under_way for group in awaited):
                     try:
-                        kind, future, outcome = self._ended.get(timeout=_PAUSE)
+                        group, future, outcome = self._ended.get(timeout=_PAUSE)
                     except Empty:
                         for watch in self._watches:
                             watch()
                         continue
-                    kind.end(future, outcome)
-                    for each in self._kinds:
+                    self._go_on(self._waiting.pop(future), group.end(future, outcome))
+                    for each in self._groups:
                         if each.count:
                             show(each.title, each.count - each.under_way, each.count)
             except BaseException:
-                for kind in self._kinds:
-                    kind.break_off()
+                self._break_off()
                 raise
+
+    def _break_off(self) -> None:
+        for group in self._groups:
+            group.break_off()
+        for coroutine in self._waiting.values():
+            coroutine.close()
 
 
 def _fetched[R](future: PrefectFuture[R]) -> R | Exception:

@@ -1,6 +1,30 @@
-"""The errors of a run: bad input, an incomplete installation, lost workers, one product that cannot be used."""
+"""The errors of a run: bad input, an incomplete installation, a source or workers that fail, one product at fault."""
 
 from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Step(StrEnum):
+    """The work that failed for a product or a composite, as the tables of errors name it (docs/outputs.md)."""
+
+    # Finding and fetching a product, then phase 1.
+    QUERY = "query"
+    NAME = "name"
+    METADATA = "metadata"
+    READ = "read"
+    CONNECTION = "connection"
+    DOWNLOAD = "download"
+    FILES = "files"
+    OPEN = "open"
+    PREPARE = "prepare"
+    # Phase 2.
+    SCENES = "scenes"
+    SELECT = "select"
+    MEDIAN = "median"
+    WRITE = "write"
+    RECORD = "record"
+    TASK = "task"
 
 
 class S2SRError(Exception):
@@ -37,6 +61,10 @@ class InstallationError(S2SRError):
     """Something that the program needs is not installed; the message says what to install."""
 
 
+class SourceError(S2SRError):
+    """A source of products refused to answer, or answered nonsense."""
+
+
 class ClusterError(S2SRError):
     """The workers of a run are lost and no others come; the message names the job and its log."""
 
@@ -56,7 +84,7 @@ class ProductError(S2SRError):
         The band at fault; empty if it is the whole product.
     """
 
-    def __init__(self, product: str, reason: str, *, step: str = "read", band: str = "") -> None:
+    def __init__(self, product: str, reason: str, *, step: Step = Step.READ, band: str = "") -> None:
         super().__init__(product, reason, step, band)
         self.product = product
         self.reason = reason
@@ -71,7 +99,7 @@ class ProductError(S2SRError):
         return f"{self.product}{band}: {self.reason}"
 
 
-def _product_error(product: str, reason: str, step: str, band: str) -> ProductError:
+def _product_error(product: str, reason: str, step: Step, band: str) -> ProductError:
     return ProductError(product, reason, step=step, band=band)
 
 

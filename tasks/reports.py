@@ -13,69 +13,70 @@ from s2sr_core.outputs import indices, overview
 from s2sr_core.outputs.quicklook import draw_cell
 from s2sr_core.outputs.report import report
 from s2sr_core.outputs.summary import Summary, counted
-from s2sr_core.parameters import RunParameters
 from s2sr_core.products.safe import Product
 from s2sr_core.progress import progress
+from s2sr_core.run_context import RunContext
 from s2sr_core.scenes.scene import Preparation
 from s2sr_core.selection.candidates import Candidate
-from s2sr_core.workspace import Workspace
 from tasks.artifacts import never_failing, publish_markdown, publish_picture, publish_table
 from tasks.settings import COMMON, INDEX_TIMEOUT
 
 
 @task(name="write-scene-index", tags={"s2sr", "publish"}, **COMMON, **INDEX_TIMEOUT)
 def write_scene_index(
-    parameters: RunParameters, candidates: Sequence[Candidate[Product]], preparations: Sequence[Preparation]
+    context: RunContext, candidates: Sequence[Candidate[Product]], preparations: Sequence[Preparation]
 ) -> None:
-    """``indices/scene_index.csv`` and, where there is one to tell, ``indices/phase1_errors.csv``."""
-    workspace = Workspace(parameters.work_dir)
+    """``indices/scene_index.csv`` and, if there are errors, ``indices/phase1_errors.csv``."""
+    workspace = context.workspace
     by_name = {preparation.product: preparation for preparation in preparations}
-    indices.write_scene_index(workspace.scene_index, candidates, by_name, parameters.bands)
+    indices.write_scene_index(workspace.scene_index, candidates, by_name, context.parameters.bands)
     indices.write_phase1_errors(workspace.phase1_errors, candidates, preparations)
 
 
 @task(name="begin-composites", tags={"s2sr", "publish"}, **COMMON, **INDEX_TIMEOUT)
-def begin_composites(parameters: RunParameters) -> None:
+def begin_composites(context: RunContext) -> None:
     """Note in the run's record that composites are about to change."""
-    indices.begin_run(Workspace(parameters.work_dir))
+    indices.begin_run(context.workspace)
 
 
 @task(name="draw-quicklooks", tags={"s2sr", "publish"}, **COMMON, **INDEX_TIMEOUT)
-def draw_quicklooks(parameters: RunParameters, cell_ids: Sequence[str]) -> list[Path]:
+def draw_quicklooks(context: RunContext, cell_ids: Sequence[str]) -> list[Path]:
     """A PNG of each cell that has a composite."""
-    workspace = Workspace(parameters.work_dir)
     with progress("quicklooks", len(cell_ids)) as advance:
         drawn = []
         for cell_id in cell_ids:
-            drawn.append(draw_cell(workspace, cell_id, parameters.bands))
+            drawn.append(draw_cell(context.workspace, cell_id, context.parameters.bands))
             advance()
     return [path for path in drawn if path is not None]
 
 
 @task(name="write-manifests", tags={"s2sr", "publish"}, **COMMON, **INDEX_TIMEOUT)
-def write_manifests(parameters: RunParameters, outcomes: Sequence[Outcome], summary: Summary) -> Summary:
+def write_manifests(context: RunContext, outcomes: Sequence[Outcome], summary: Summary) -> Summary:
     """``indices/composite_index.csv``, ``logs/phase2_errors.csv`` and the run's record, written last.
 
     Returns ``summary`` with what was found of another lattice.
     """
-    workspace = Workspace(parameters.work_dir)
+    workspace = context.workspace
     indices.write_phase2_errors(workspace.phase2_errors, outcomes)
-    others = indices.update_composite_index(workspace, outcomes, parameters)
+    others = indices.update_composite_index(workspace, outcomes, context.parameters)
     summary = summary.with_other_lattice(len(others))
-    indices.write_run_record(workspace, parameters, summary.as_record(), others)
+    indices.write_run_record(workspace, context.parameters, summary.as_record(), others)
     return summary
 
 
 _SCENE_COLUMNS = ("product", "status", "reason", "sensing_time", "cloud_cover", "valid_share")
 
 
-def show_results(parameters: RunParameters, summary: Summary, seconds: Mapping[str, float]) -> None:
-    """The report, the tables and the pictures of a run on the page of its flow run; ``seconds`` by stage."""
-    workspace = Workspace(parameters.work_dir)
+def show_results(context: RunContext, summary: Summary, seconds: Mapping[str, float], *, queried: bool) -> None:
+    """The report, the tables and the pictures of a run on the page of its flow run.
+
+    ``seconds`` are those of each stage; ``queried`` tells whether there is a query manifest of this run.
+    """
+    parameters, workspace = context.parameters, context.workspace
     with never_failing("the report"):
         publish_markdown("report", report(parameters, summary, seconds), summary.sentence())
     with never_failing("the tables"):
-        scenes = _scenes(parameters, workspace)
+        scenes = _scenes(context, queried)
         used, left_out = scenes[scenes["status"] == "selected"], scenes[scenes["status"] != "selected"]
         publish_table("scenes-used", _rows(used), f"{len(used)} scenes are used.")
         publish_table("scenes-left-out", _rows(left_out), f"{len(left_out)} products are left out.")
@@ -109,14 +110,14 @@ def _existing(path: Callable[[str, str], Path], cell_ids: Sequence[str], band: s
     return [raster for cell_id in cell_ids if (raster := path(cell_id, band)).exists()]
 
 
-def _scenes(parameters: RunParameters, workspace: Workspace) -> pd.DataFrame:
+def _scenes(context: RunContext, queried: bool) -> pd.DataFrame:
     """The products of the run: of the scene index, and what the query left out."""
-    tables = []
-    if parameters.stage != "query":
-        tables.append(pd.read_csv(workspace.scene_index, dtype=str))
-    if parameters.source is None and parameters.stage != "composite":
-        found = pd.read_csv(workspace.query_manifest, dtype=str)
-        tables.append(found if parameters.stage == "query" else found[found["status"] != "selected"])
+    tables, only_queried = [], context.parameters.stage == "query"
+    if not only_queried:
+        tables.append(pd.read_csv(context.workspace.scene_index, dtype=str))
+    if queried:
+        found = pd.read_csv(context.workspace.query_manifest, dtype=str)
+        tables.append(found if only_queried else found[found["status"] != "selected"])
     return pd.concat(tables).reindex(columns=list(_SCENE_COLUMNS)).fillna("").sort_values("product")
 
 

@@ -1,33 +1,19 @@
-"""Phase 1: finding products and preparing scenes."""
+"""Phase 1: preparing scenes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from prefect import task
 
-from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.engines.fast import decode_ahead
 from s2sr_core.logs import logged_to
 from s2sr_core.parameters import RunParameters
-from s2sr_core.planning.plan import SceneUnit
-from s2sr_core.products.safe import Product
-from s2sr_core.progress import progress
+from s2sr_core.planning.units import SceneUnit
 from s2sr_core.scenes.prepare import classify_product, prepare_product
 from s2sr_core.scenes.scene import Preparation
-from s2sr_core.selection.candidates import Candidate
-from s2sr_core.selection.selection import select_products
 from s2sr_core.workspace import Workspace
 from tasks.partly_failed import PartlyFailedError
-from tasks.settings import COMMON, INDEX_TIMEOUT, RETRIES, UNIT_TIMEOUT
-from tasks.worker_number import rank
-
-
-@task(name="index-scenes", tags={"s2sr", "index"}, **COMMON, **INDEX_TIMEOUT)
-def index_scenes(parameters: RunParameters, cells: Sequence[Gridcell]) -> list[Candidate[Product]]:
-    """Every product of the source, judged by its name and metadata."""
-    with progress("products found", None) as advance:
-        return select_products(parameters, cells, advance)
+from tasks.settings import COMMON, RETRIES, UNIT_TIMEOUT
+from tasks.worker_number import worker_number
 
 
 @task(
@@ -46,8 +32,10 @@ def classify_scenes(unit: SceneUnit, parameters: RunParameters) -> list[Preparat
         Where a product cannot be used.
     """
     workspace = Workspace(parameters.work_dir)
-    with logged_to(workspace.log(rank())):
-        results = [classify_product(product, cells, parameters, workspace, rank()) for product, cells in unit.products]
+    with logged_to(workspace.log(worker_number())):
+        results = [
+            classify_product(product, cells, parameters, workspace, worker_number()) for product, cells in unit.products
+        ]
     return _complete(results)
 
 
@@ -67,9 +55,11 @@ def prepare_scene(unit: SceneUnit, parameters: RunParameters) -> list[Preparatio
         Where a product, or a band of one, cannot be used.
     """
     workspace = Workspace(parameters.work_dir)
-    with logged_to(workspace.log(rank())):
+    with logged_to(workspace.log(worker_number())):
         results = [
-            prepare_product(product, cells, parameters, workspace, rank(), unit.classified.get(str(product.name)))
+            prepare_product(
+                product, cells, parameters, workspace, worker_number(), unit.classified.get(str(product.name))
+            )
             for product, cells in unit.products
         ]
         for result in results:

@@ -28,7 +28,8 @@ from s2sr_core.outputs import indices
 from s2sr_core.outputs.summary import Summary
 from s2sr_core.planning.plan import choose_gridcells
 from s2sr_core.selection import candidates as selection
-from s2sr_core.selection.selection import select_products
+from s2sr_core.selection.judge import find_products
+from s2sr_core.sources import source_of
 from s2sr_core.workspace import Workspace
 from s2sr_sandbox.grid import Grid
 
@@ -146,7 +147,10 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     ]
     parameters = parameters_for(folder, folder / "archive", cells, bands=list(BANDS), count=True)
     made = Workspace(parameters.work_dir)
-    candidates, preparations = select_products(parameters, choose_gridcells(parameters)), prepare(parameters)
+    candidates, preparations = (
+        find_products(source_of(parameters), parameters, choose_gridcells(parameters)),
+        prepare(parameters),
+    )
     outcomes = list(run(parameters).values())
     summary = Summary.of(len(cells), candidates, preparations, outcomes)
     made.indices.mkdir()

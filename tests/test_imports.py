@@ -63,11 +63,6 @@ ORDER = (
 #: Line of each package or module of the core in ``ORDER``.
 HEIGHT = {name: height for height, names in enumerate(ORDER) for name in names}
 
-#: What still goes up.
-NOT_YET = {
-    "s2sr_core.sources.cdse.query": {"scenes", "selection"},
-}
-
 FILES = sorted(path.relative_to(ROOT) for part in ALLOWED for path in (ROOT / part).rglob("*.py"))
 
 
@@ -173,8 +168,7 @@ def test_imports_inside_the_core_go_down(path: Path) -> None:
     """Also those of types: a type is something to know of."""
     here = module_of(path).split(".")[1]
     used = {name.split(".")[1] for name in modules_in(names_in(path)) if name.startswith("s2sr_core.")}
-    upward = {name for name in used - {here} if HEIGHT[name] >= HEIGHT[here]}
-    assert upward <= NOT_YET.get(module_of(path), set())
+    assert {name for name in used - {here} if HEIGHT[name] >= HEIGHT[here]} == set()
 
 
 def test_no_module_of_the_core_imports_a_door() -> None:

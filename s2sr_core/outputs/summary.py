@@ -9,7 +9,8 @@ from typing import Any, Self
 
 from s2sr_core.composites.composite import Outcome
 from s2sr_core.scenes.scene import Preparation
-from s2sr_core.selection.candidates import Candidate, Download
+from s2sr_core.selection.candidates import Candidate
+from s2sr_core.selection.downloads import Download
 
 
 @dataclass(frozen=True, slots=True)

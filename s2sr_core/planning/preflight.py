@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from s2sr_core.parameters import RunParameters
 from s2sr_core.planning.plan import choose_gridcells
-from s2sr_core.sources.cdse import client
-from s2sr_core.sources.cdse.query import read_manifest
-from s2sr_core.sources.cdse.settings import Credentials
+from s2sr_core.selection.query_manifest import read_query_manifest
+from s2sr_core.sources.source import Source
 from s2sr_core.workspace import Workspace
 
 
-def check(parameters: RunParameters) -> None:
-    """Look at the gridcells, at the manifest where one is needed, and at the account where bytes are.
+def check_inputs(parameters: RunParameters, source: Source[Any]) -> None:
+    """Look at the gridcells, at the manifest if the run needs one, and at what ``source`` needs.
 
     Raises
     ------
@@ -19,10 +20,6 @@ def check(parameters: RunParameters) -> None:
         For the first thing that is wrong.
     """
     choose_gridcells(parameters)
-    if parameters.source is not None or parameters.stage == "composite":
-        return
-    client.endpoints()
     if parameters.stage == "download":
-        read_manifest(Workspace(parameters.work_dir).query_manifest)
-    if parameters.stage != "query":
-        Credentials.from_environment()
+        read_query_manifest(Workspace(parameters.work_dir).query_manifest)
+    source.check(parameters.stage)

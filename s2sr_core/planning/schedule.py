@@ -8,13 +8,13 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from s2sr_core.cells.gridcells import Gridcell
-from s2sr_core.planning.plan import CellGroup, CompositeUnit
+from s2sr_core.planning.units import CellGroup, CompositeUnit
 from s2sr_core.scenes.scene import Scene
-from s2sr_core.selection.candidates import Described
 from s2sr_core.selection.near_cells import CellsNear, distinct
+from s2sr_core.sources.source import ProductDescription
 
 
-class Schedule[P: Described]:
+class Schedule[P: ProductDescription]:
     """Lets groups of cells go when no product near them is awaited any more.
 
     Attributes

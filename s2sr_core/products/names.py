@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Self
 
-from s2sr_core.errors import ProductError
+from s2sr_core.errors import ProductError, Step
 
 _PATTERN = re.compile(
     r"(?P<mission>S2[A-Z])_MSI(?P<level>L1C|L2A)_(?P<sensing>2\d{7}T\d{6})_N(?P<baseline>\d{4})"
@@ -71,17 +71,17 @@ class ProductName:
         """
         match = _PATTERN.fullmatch(name.removesuffix(".SAFE"))
         if match is None:
-            raise ProductError(name, "is not named like a Sentinel-2 Level-2A product", step="name")
+            raise ProductError(name, "is not named like a Sentinel-2 Level-2A product", step=Step.NAME)
         if match["level"] != "L2A":
-            raise ProductError(name, "is Level-1C; only Level-2A has SCL", step="name")
+            raise ProductError(name, "is Level-1C; only Level-2A has SCL", step=Step.NAME)
         if not is_tile(match["tile"]):
-            raise ProductError(name, f"T{match['tile']} is not an MGRS tile", step="name")
+            raise ProductError(name, f"T{match['tile']} is not an MGRS tile", step=Step.NAME)
         if not 1 <= int(match["orbit"]) <= 143:
-            raise ProductError(name, f"R{match['orbit']} is not a relative orbit (001 to 143)", step="name")
+            raise ProductError(name, f"R{match['orbit']} is not a relative orbit (001 to 143)", step=Step.NAME)
         try:
             sensing, discriminator = _time(match["sensing"]), _time(match["discriminator"])
         except ValueError as error:
-            raise ProductError(name, f"holds no valid time ({error})", step="name") from error
+            raise ProductError(name, f"holds no valid time ({error})", step=Step.NAME) from error
         baseline = f"{match['baseline'][:2]}.{match['baseline'][2:]}"
         return cls(match["mission"], sensing, baseline, int(match["orbit"]), match["tile"], discriminator)
 

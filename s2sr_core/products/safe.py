@@ -21,7 +21,7 @@ import defusedxml.ElementTree
 from defusedxml import DefusedXmlException
 from shapely import MultiPolygon, Polygon
 
-from s2sr_core.errors import ProductError
+from s2sr_core.errors import ProductError, Step
 from s2sr_core.geo import geometry
 from s2sr_core.products.names import ProductName
 
@@ -99,7 +99,7 @@ class Product:
         return next(offset for offset in self.offsets if offset.band == band)
 
 
-def find_products(folder: Path) -> Iterator[Path]:
+def safe_folders(folder: Path) -> Iterator[Path]:
     """All ``*.SAFE`` folders below ``folder`` (or itself), in sorted order; symbolic links are followed once.
 
     A folder that cannot be searched is left out, with a line in the log.
@@ -176,12 +176,12 @@ def _parse(name: ProductName, path: Path) -> Element:
         root = defusedxml.ElementTree.parse(path, forbid_dtd=True).getroot()
     except DefusedXmlException as error:
         raise ProductError(
-            str(name), f"{path.name} holds a DTD or entities, which no product does; it is not read", step="metadata"
+            str(name), f"{path.name} holds a DTD or entities, which no product does; it is not read", step=Step.METADATA
         ) from error
     except (ParseError, OSError, ValueError, LookupError) as error:  # LookupError: of an encoding
-        raise ProductError(str(name), f"{path.name} cannot be read: {error}", step="metadata") from error
+        raise ProductError(str(name), f"{path.name} cannot be read: {error}", step=Step.METADATA) from error
     if root is None:
-        raise ProductError(str(name), f"{path.name} is empty", step="metadata")
+        raise ProductError(str(name), f"{path.name} is empty", step=Step.METADATA)
     return root
 
 
@@ -232,7 +232,7 @@ def _offsets(name: ProductName, metadata: Element | None) -> tuple[tuple[Offset,
             raise ProductError(
                 str(name),
                 f"baseline {name.baseline} does not tell the offset of {band}, and no metadata does",
-                step="metadata",
+                step=Step.METADATA,
             )
         else:
             offsets.append(Offset(band, implied, "name"))
@@ -247,7 +247,9 @@ def _stated_offsets(name: ProductName, metadata: Element) -> dict[str, int]:
     for quantification in _texts(metadata, "BOA_QUANTIFICATION_VALUE"):
         if _number(quantification) != _QUANTIFICATION:
             raise ProductError(
-                str(name), f"BOA_QUANTIFICATION_VALUE is {quantification!r}, only 10000 is supported", step="metadata"
+                str(name),
+                f"BOA_QUANTIFICATION_VALUE is {quantification!r}, only 10000 is supported",
+                step=Step.METADATA,
             )
     stated = {}
     for element in metadata.iter():
@@ -258,7 +260,7 @@ def _stated_offsets(name: ProductName, metadata: Element) -> dict[str, int]:
             raise ProductError(
                 str(name),
                 f"BOA_ADD_OFFSET of band_id {element.get('band_id')!r} is {element.text!r}: not a band and its DN",
-                step="metadata",
+                step=Step.METADATA,
             )
         stated[_BAND_IDS[int(band_id)]] = int(dn)
     return stated
@@ -332,7 +334,9 @@ def inside(name: ProductName, href: str) -> str:
     """
     path = PurePosixPath(href)
     if path.is_absolute() or ".." in path.parts or "\\" in href or ":" in href or "\0" in href:
-        raise ProductError(str(name), f"manifest.safe names a file outside the product: {href[:80]!r}", step="metadata")
+        raise ProductError(
+            str(name), f"manifest.safe names a file outside the product: {href[:80]!r}", step=Step.METADATA
+        )
     return str(path)
 
 
@@ -344,7 +348,7 @@ def _images_on_disk(product: Product) -> list[ListedFile]:
 
 def _band_file(product: Product, band: str, listed: list[ListedFile], hashed: bool, there: bool) -> BandFile:
     def fail(reason: str) -> ProductError:
-        return ProductError(str(product.name), reason, step="files", band=band)
+        return ProductError(str(product.name), reason, step=Step.FILES, band=band)
 
     if not listed:
         raise fail("the product lists no 20 m image of this band")

@@ -17,7 +17,7 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from s2sr_core.cells.gridcells import Gridcell, select_gridcells
-from s2sr_core.errors import ProductError
+from s2sr_core.errors import ProductError, Step
 from s2sr_core.geo import geometry
 from s2sr_core.geo.gdal_runtime import IMAGE_DRIVERS, gdal, osr
 from s2sr_core.geo.lattice import Lattice, Window
@@ -88,7 +88,7 @@ def prepare_product(
             file = _found(files[band])
             if _open_grid(name, file) != grid:
                 raise ProductError(
-                    name, "its grid (CRS, geotransform, size) is not that of SCL", step="open", band=band
+                    name, "its grid (CRS, geotransform, size) is not that of SCL", step=Step.OPEN, band=band
                 )
             planned = _planned(scene, file, targets, folder)
             vrt.masked(
@@ -262,12 +262,14 @@ def _open(name: str, file: BandFile) -> gdal.Dataset:
         dataset = gdal.OpenEx(str(file.path), gdal.OF_RASTER | gdal.OF_READONLY, allowed_drivers=list(IMAGE_DRIVERS))
     except RuntimeError as error:
         reason = f"{file.path.name} is no JPEG 2000 or GeoTIFF image that GDAL can read ({_one_line(error)})"
-        raise ProductError(name, reason, step="open", band=file.band) from error
+        raise ProductError(name, reason, step=Step.OPEN, band=file.band) from error
     types = (gdal.GDT_Byte,) if file.band == SCL else (gdal.GDT_Byte, gdal.GDT_UInt16)
     if dataset.RasterCount != 1 or dataset.GetRasterBand(1).DataType not in types:
-        raise ProductError(name, f"{file.path.name} is not one band of unsigned integers", step="open", band=file.band)
+        raise ProductError(
+            name, f"{file.path.name} is not one band of unsigned integers", step=Step.OPEN, band=file.band
+        )
     if dataset.GetSpatialRef() is None:
-        raise ProductError(name, f"{file.path.name} has no coordinate system", step="open", band=file.band)
+        raise ProductError(name, f"{file.path.name} has no coordinate system", step=Step.OPEN, band=file.band)
     return dataset
 
 
@@ -294,7 +296,7 @@ def _dilation_in_pixels(grid: SceneGrid, metres: dict[int, float]) -> Dilation:
 
 
 def _open_error(product: Product, band: str, error: RuntimeError) -> ProductError:
-    return ProductError(str(product.name), _one_line(error), step="open", band=band)
+    return ProductError(str(product.name), _one_line(error), step=Step.OPEN, band=band)
 
 
 def _one_line(error: Exception) -> str:

@@ -2,54 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
-from shapely import MultiPolygon, Polygon
-
+from s2sr_core.errors import Step
 from s2sr_core.products.names import ProductName
-from s2sr_core.products.safe import Product
+from s2sr_core.sources.source import ProductDescription
 
 Status = Literal["selected", "filtered", "offline", "duplicate", "twin", "no cell", "not needed", "failed"]
 
 
-class Described(Protocol):
-    """What selection asks of a product, wherever it was described: on disk, or in the catalogue."""
-
-    @property
-    def name(self) -> ProductName: ...
-    @property
-    def cloud_cover(self) -> float | None: ...
-    @property
-    def footprint(self) -> Polygon | MultiPolygon | None: ...
-
-
 @dataclass(frozen=True, slots=True)
-class Candidate[P: Described]:
+class Candidate[P: ProductDescription]:
     """A product found, whether it counts, and why not.
 
     Attributes
     ----------
     title: the product's name, or what stands in its place.
-    product: None where it was not described: its name was enough to leave it out, or it could not be read.
-    step: what failed, where that is its status.
-    name: None where it is no product's.
-    path: its folder, None where it was found in the catalogue.
+    product: None if it was not described: its name was enough to leave it out, or it could not be read.
+    step: what failed, if that is its status.
+    name: None if the title is not a product's name.
+    path: its folder, None if it is not on disk.
     """
 
     title: str
     product: P | None
     status: Status
     reason: str = ""
-    step: str = ""
+    step: Step | None = None
     name: ProductName | None = None
     path: Path | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Download:
-    """One product after its download: as a candidate like those of an archive, and the bytes that came for it."""
-
-    candidate: Candidate[Product]
-    size: int
+def selected_products[P: ProductDescription](candidates: Iterable[Candidate[P]]) -> list[P]:
+    """The products that count, in the order of ``candidates``."""
+    return [
+        candidate.product
+        for candidate in candidates
+        if candidate.status == "selected" and candidate.product is not None
+    ]

@@ -18,7 +18,9 @@ from s2sr_core.planning.plan import choose_gridcells
 from s2sr_core.products.names import ProductName
 from s2sr_core.scenes.prepare import prepare_product
 from s2sr_core.scenes.scene import Preparation
-from s2sr_core.selection.selection import select_products
+from s2sr_core.selection.candidates import selected_products
+from s2sr_core.selection.judge import find_products
+from s2sr_core.sources import source_of
 from s2sr_core.workspace import Workspace
 from s2sr_sandbox.grid import Grid
 from s2sr_sandbox.products import write_product
@@ -89,7 +91,7 @@ def prepare(parameters: RunParameters) -> list[Preparation]:
     """Phase 1 of every selected product."""
     cells = choose_gridcells(parameters)
     workspace = Workspace(parameters.work_dir)
-    products = [c.product for c in select_products(parameters, cells) if c.status == "selected" and c.product]
+    products = selected_products(find_products(source_of(parameters), parameters, cells))
     return [prepare_product(product, cells, parameters, workspace, 1) for product in products]
 
 

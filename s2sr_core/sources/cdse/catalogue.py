@@ -21,6 +21,7 @@ from s2sr_core.errors import ProductError
 from s2sr_core.geo import geometry
 from s2sr_core.products.names import ProductName
 from s2sr_core.sources.cdse.http import CdseError, Http
+from s2sr_core.sources.source import RemoteProduct, UnusableEntry
 
 _PATH = "/odata/v1/Products"
 _PAGE = 1000
@@ -28,36 +29,6 @@ _PAGE = 1000
 _MOST = 10_000
 _SHORTEST = timedelta(seconds=1)
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-
-
-@dataclass(frozen=True, slots=True)
-class CatalogueProduct:
-    """A product as the catalogue describes it.
-
-    Attributes
-    ----------
-    id: UUID.
-    size: bytes of the whole product; 0 where the catalogue does not know.
-    cloud_cover: percent, None where it is silent.
-    online: whether its bytes can be had.
-    footprint: EPSG:4326, None where it is null or no polygon.
-    """
-
-    id: str
-    name: ProductName
-    size: int
-    cloud_cover: float | None
-    online: bool
-    footprint: Polygon | MultiPolygon | None
-
-
-@dataclass(frozen=True, slots=True)
-class Unnamed:
-    """An entry that cannot be used, with its reason."""
-
-    id: str
-    title: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -69,7 +40,7 @@ class Catalogue:
     page: int = _PAGE
     most: int = _MOST
 
-    def search(self, area: Polygon, start: datetime, end: datetime) -> Iterator[CatalogueProduct | Unnamed]:
+    def search(self, area: Polygon, start: datetime, end: datetime) -> Iterator[RemoteProduct | UnusableEntry]:
         """Products of type S2MSI2A whose footprint meets ``area`` with start ≤ sensing time < end, by sensing time.
 
         Raises
@@ -138,19 +109,19 @@ def is_uuid(text: str) -> bool:
     return _UUID.fullmatch(text) is not None
 
 
-def parse_entry(entry: Any) -> CatalogueProduct | Unnamed:
+def parse_entry(entry: Any) -> RemoteProduct | UnusableEntry:
     """One entry of ``value``; what is missing or odd in it is foreign input, never an exception."""
     if not isinstance(entry, Mapping):
-        return Unnamed("", "", "is no object")
+        return UnusableEntry("", "", "is no object")
     product_id, title = str(entry.get("Id") or ""), str(entry.get("Name") or "")
     if not is_uuid(product_id):
-        return Unnamed(product_id[:64], title, "has no UUID")
+        return UnusableEntry(product_id[:64], title, "has no UUID")
     try:
         name = ProductName.parse(title)
     except ProductError as error:
-        return Unnamed(product_id, title, error.reason)
+        return UnusableEntry(product_id, title, error.reason)
     size = entry.get("ContentLength")
-    return CatalogueProduct(
+    return RemoteProduct(
         id=product_id,
         name=name,
         size=size if isinstance(size, int) else 0,

@@ -14,13 +14,14 @@ from urllib.parse import quote
 
 import requests
 
-from s2sr_core.errors import ProductError
+from s2sr_core.errors import ProductError, Step
 from s2sr_core.files import written_beside
 from s2sr_core.products.safe import METADATA, SCL, ListedFile, read_manifest
 from s2sr_core.sources.cdse.auth import TokenSource
-from s2sr_core.sources.cdse.catalogue import CatalogueProduct
+from s2sr_core.sources.cdse.catalogue import is_uuid
 from s2sr_core.sources.cdse.http import CdseError, Http, TransientError
 from s2sr_core.sources.cdse.slots import Slots
+from s2sr_core.sources.source import RemoteProduct
 
 _PATH = "/odata/v1/Products({id})"
 _CHUNK = 1 << 18
@@ -45,7 +46,7 @@ class Downloader:
     slots: Slots
     folder: Path
 
-    def download(self, product: CatalogueProduct, bands: Sequence[str]) -> int:
+    def download(self, product: RemoteProduct, bands: Sequence[str]) -> int:
         """Complete the product's folder; returns how many bytes came for it.
 
         Raises
@@ -56,18 +57,22 @@ class Downloader:
             Where the account is refused.
         """
         name = str(product.name)
+        if not is_uuid(product.id):  # it becomes part of an address
+            raise ProductError(
+                name, f"its id {product.id[:40]!r} is not a UUID; run --stage query again", step=Step.DOWNLOAD
+            )
         target = self.folder / product.name.folder
         try:
             return self._complete(product, target, bands)
         except TransientError as error:
-            raise ProductError(name, str(error), step="connection") from error
+            raise ProductError(name, str(error), step=Step.CONNECTION) from error
         except CdseError as error:
             gone = " (deleted or replaced since the query)" if error.status == 404 else ""
-            raise ProductError(name, f"{error}{gone}", step="download") from error
+            raise ProductError(name, f"{error}{gone}", step=Step.DOWNLOAD) from error
         except OSError as error:
-            raise ProductError(name, f"cannot be written: {error}", step="download") from error
+            raise ProductError(name, f"cannot be written: {error}", step=Step.DOWNLOAD) from error
 
-    def _complete(self, product: CatalogueProduct, target: Path, bands: Sequence[str]) -> int:
+    def _complete(self, product: RemoteProduct, target: Path, bands: Sequence[str]) -> int:
         manifest_path = target / "manifest.safe"
         total = 0
         for leftover in target.rglob(".*.part"):
@@ -82,12 +87,12 @@ class Downloader:
                 total += self._fetch(product, file.href, file, path)
         return total
 
-    def _fetch(self, product: CatalogueProduct, href: str, expected: ListedFile | None, path: Path) -> int:
+    def _fetch(self, product: RemoteProduct, href: str, expected: ListedFile | None, path: Path) -> int:
         """One file, patiently; returns its bytes."""
         nodes = "".join(f"/Nodes({quote(part, safe='')})" for part in (product.name.folder, *PurePosixPath(href).parts))
         url = f"{self.url}{_PATH.format(id=product.id)}{nodes}/$value"
         rejected = ""
-        for attempt in self.http.patience.retrying():
+        for attempt in self.http.retries.retrying():
             with attempt:
                 token = rejected
                 try:
@@ -130,7 +135,7 @@ class Downloader:
         return size
 
 
-def _check_manifest(product: CatalogueProduct, path: Path) -> None:
+def _check_manifest(product: RemoteProduct, path: Path) -> None:
     """Nothing tells a manifest's size or checksum, and error pages come with status 200: it must list what all have."""
     try:
         roles = {file.role for file in read_manifest(product.name, path)}

@@ -13,7 +13,7 @@ import requests
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from s2sr_core import __version__
-from s2sr_core.errors import S2SRError
+from s2sr_core.errors import SourceError
 
 _USER_AGENT = f"s2sr/{__version__}"
 _TIMEOUT = (15.0, 120.0)
@@ -23,7 +23,7 @@ _LONGEST_WAIT = 300.0
 _SECRETS = re.compile(r"(?i)(bearer\s+|(?:token|password)\"?\s*(?:=|:\s*\")\s*)[^\s\"&,}]+")
 
 
-class CdseError(S2SRError):
+class CdseError(SourceError):
     """CDSE refused or answered nonsense; ``status`` is HTTP's, 0 where no answer came."""
 
     def __init__(self, message: str, status: int = 0) -> None:
@@ -43,7 +43,7 @@ class TransientError(CdseError):
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """How often a request is tried and how long between: full jitter, doubling, bounded."""
 
     attempts: int = 8
@@ -75,11 +75,11 @@ class Http:
     Attributes
     ----------
     hosts: the base URLs that may be talked to, also by redirect.
-    patience: with what passes.
+    retries: how often a request is tried if its failure is transient.
     """
 
     hosts: Iterable[str]
-    patience: Patience = Patience()
+    retries: RetryPolicy = RetryPolicy()
     _local: threading.local = field(default_factory=threading.local, repr=False)
 
     def __post_init__(self) -> None:
@@ -93,14 +93,14 @@ class Http:
         CdseError
             Where the server refuses (with what it said), or keeps failing.
         """
-        for attempt in self.patience.retrying():
+        for attempt in self.retries.retrying():
             with attempt:
                 return self._json(self.request("GET", url, params=params))
         raise AssertionError("unreachable")
 
     def post_form(self, url: str, form: Mapping[str, str]) -> dict[str, Any]:
         """POST a form and read a JSON object, patiently."""
-        for attempt in self.patience.retrying():
+        for attempt in self.retries.retrying():
             with attempt:
                 return self._json(self.request("POST", url, data=form))
         raise AssertionError("unreachable")

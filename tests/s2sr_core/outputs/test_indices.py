@@ -16,8 +16,9 @@ from s2sr_core.composites.composite import Outcome
 from s2sr_core.outputs import indices
 from s2sr_core.outputs.summary import Summary
 from s2sr_core.planning.plan import choose_gridcells
-from s2sr_core.products.safe import find_products
-from s2sr_core.selection.selection import select_products
+from s2sr_core.products.safe import safe_folders
+from s2sr_core.selection.judge import find_products
+from s2sr_core.sources import source_of
 from s2sr_core.workspace import Workspace
 from s2sr_sandbox.grid import Grid
 
@@ -40,7 +41,7 @@ def archive(tmp_path: Path) -> Path:
 def index_of(tmp_path: Path, archive: Path, **changes: Any) -> pd.DataFrame:
     parameters = parameters_for(tmp_path, archive, CELLS, **changes)
     workspace = Workspace(parameters.work_dir)
-    candidates = select_products(parameters, choose_gridcells(parameters))
+    candidates = find_products(source_of(parameters), parameters, choose_gridcells(parameters))
     preparations = prepare(parameters)
     by_name = {preparation.product: preparation for preparation in preparations}
     indices.write_scene_index(workspace.scene_index, candidates, by_name, parameters.bands)
@@ -93,7 +94,7 @@ def test_errors_of_an_earlier_run_do_not_stay(tmp_path: Path, archive: Path) -> 
     index_of(tmp_path, archive)
     workspace = Workspace(tmp_path / "run")
     assert workspace.phase1_errors.exists()
-    for path in find_products(archive):
+    for path in safe_folders(archive):
         if "nonsense" in path.name:
             path.rmdir()
     index_of(tmp_path, archive)

@@ -18,23 +18,17 @@ from support.trees import OLD, content_of, image_path, ring, write_tree
 from s2sr_core.cells.gridcells import Gridcell, make_gridcells, write_gridcells
 from s2sr_core.errors import InputError
 from s2sr_core.parameters import RunParameters
-from s2sr_core.planning.plan import (
-    DOWNLOADS,
-    SCL_DOWNLOADS,
-    bytes_of_copies,
-    bytes_to_read,
-    choose_gridcells,
-    composite_units,
-    describe,
-    download_units,
-    scene_units,
-)
+from s2sr_core.planning.plan import bytes_of_copies, bytes_to_read, choose_gridcells, describe
+from s2sr_core.planning.units import DOWNLOADS, SCL_DOWNLOADS, composite_units, download_units, scene_units
 from s2sr_core.products.safe import BANDS, BandFile, Product, band_files, read_product
 from s2sr_core.scenes.scene import Scene
+from s2sr_core.sources.archive import Archive
 from s2sr_sandbox.grid import Grid
 
 #: The most task runs of a flow run that design.md allows, over its phases and the handful of other tasks.
 MOST_TASK_RUNS = 1000
+#: Units carry their source along; none is asked for anything.
+ANYWHERE = Archive(Path())
 
 
 @pytest.fixture(scope="module")
@@ -132,13 +126,15 @@ def test_downloads_and_both_phases_together_keep_within_the_task_runs_of_a_flow(
     assert sum(len(unit.products) for unit in first) == count
     composites = composite_units(cells_named(count + 1), [], BANDS, workers)
     assert len(first) + len(composites) < MOST_TASK_RUNS - 40
-    scl = download_units([product] * count, (), SCL_DOWNLOADS)  # it looks at their names alone
+    scl = download_units(ANYWHERE, [product] * count, (), SCL_DOWNLOADS)  # it looks at their names alone
     assert sum(len(unit.products) for unit in scl) == count
-    bands = [download_units(unit.products, BANDS, DOWNLOADS // SCL_DOWNLOADS) for unit in scl]
+    bands = [download_units(ANYWHERE, unit.products, BANDS, DOWNLOADS // SCL_DOWNLOADS) for unit in scl]
     assert sum(len(unit.products) for units in bands for unit in units) == count
     # A look for each unit of SCL, and phase 1 for each of bands.
     assert 2 * len(scl) + 2 * sum(map(len, bands)) + len(composites) < MOST_TASK_RUNS - 40
-    assert 2 * len(download_units([product] * count, BANDS, DOWNLOADS)) + len(composites) < MOST_TASK_RUNS - 40
+    assert (
+        2 * len(download_units(ANYWHERE, [product] * count, BANDS, DOWNLOADS)) + len(composites) < MOST_TASK_RUNS - 40
+    )
 
 
 def test_a_product_travels_with_the_cells_near_it(tmp_path: Path) -> None:

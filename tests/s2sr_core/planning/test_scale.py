@@ -13,7 +13,7 @@ import shapely
 from support.scenes import parameters_for, prepare, product_name, write_scene
 
 from s2sr_core.cells.gridcells import Gridcell, make_gridcells
-from s2sr_core.planning.plan import CompositeUnit, composite_units
+from s2sr_core.planning.units import CompositeUnit, composite_units
 from s2sr_core.scenes.scene import Scene
 from s2sr_core.selection.near_cells import CellsNear
 from s2sr_sandbox.grid import Grid

@@ -13,15 +13,15 @@ from shapely import Polygon
 from support.scenes import parameters_for, prepare, product_name, write_scene
 
 from s2sr_core.cells.gridcells import Gridcell
-from s2sr_core.planning.plan import CompositeUnit, cell_groups
 from s2sr_core.planning.schedule import Schedule
+from s2sr_core.planning.units import CompositeUnit, cell_groups
 from s2sr_core.products.names import ProductName
 from s2sr_core.scenes.scene import Scene
 from s2sr_sandbox.grid import Grid
 
 
 @dataclass(frozen=True)
-class Described:
+class Outlined:
     name: ProductName
     footprint: Polygon | None
     cloud_cover: float | None = None
@@ -43,8 +43,8 @@ def cells_in_a_row(count: int, width: float = 2.0) -> list[Gridcell]:
     return [Gridcell(f"c{n}", shapely.box(width * n, 0, width * (n + 1), 1)) for n in range(count)]
 
 
-def over(number: int, xmin: float, xmax: float) -> Described:
-    return Described(product_name(number), shapely.box(xmin, 0.2, xmax, 0.8))
+def over(number: int, xmin: float, xmax: float) -> Outlined:
+    return Outlined(product_name(number), shapely.box(xmin, 0.2, xmax, 0.8))
 
 
 def ids(units: list[CompositeUnit]) -> list[str]:
@@ -67,7 +67,7 @@ def test_cells_go_when_the_last_product_near_them_is_settled(scene: Scene) -> No
 
 
 def test_products_come_by_the_first_cell_they_are_near_and_one_of_unknown_place_is_near_all() -> None:
-    products = [over(0, 4.5, 5.5), over(1, 2.5, 5.5), over(2, 0.5, 1.0), Described(product_name(3), None)]
+    products = [over(0, 4.5, 5.5), over(1, 2.5, 5.5), over(2, 0.5, 1.0), Outlined(product_name(3), None)]
     schedule = Schedule(cell_groups(cells_in_a_row(3), ["B04"], 1), products)
     assert [product.name for product in schedule.products] == [product_name(number) for number in (2, 3, 1, 0)]
     assert [cell.cell_id for cell in schedule.cells_near(str(product_name(3)))] == ["c0", "c1", "c2"]
@@ -75,7 +75,7 @@ def test_products_come_by_the_first_cell_they_are_near_and_one_of_unknown_place_
 
 def test_on_both_sides_of_the_antimeridian() -> None:
     cells = [Gridcell("east", shapely.box(178, 0, 180, 1)), Gridcell("west", shapely.box(-180, 0, -178, 1))]
-    across = Described(product_name(), shapely.union_all([shapely.box(179, 0, 180, 1), shapely.box(-180, 0, -179, 1)]))
+    across = Outlined(product_name(), shapely.union_all([shapely.box(179, 0, 180, 1), shapely.box(-180, 0, -179, 1)]))
     schedule = Schedule(cell_groups(cells, ["B04"], 1), [across])
     assert schedule.units_ready([]) == []
     schedule.settle(str(across.name))

@@ -26,7 +26,7 @@ from support.trees import (
 
 from s2sr_core.errors import ProductError
 from s2sr_core.products.names import ProductName
-from s2sr_core.products.safe import SCL, BandFile, Product, band_files, find_products, inside, read_product
+from s2sr_core.products.safe import SCL, BandFile, Product, band_files, inside, read_product, safe_folders
 from s2sr_sandbox.grid import Grid
 from s2sr_sandbox.products import write_product
 
@@ -573,7 +573,7 @@ def test_a_manifest_is_believed_before_the_disk(tmp_path: Path) -> None:
 
 
 def names(folder: Path) -> list[str]:
-    return [path.relative_to(folder).as_posix() for path in find_products(folder)]
+    return [path.relative_to(folder).as_posix() for path in safe_folders(folder)]
 
 
 def test_products_are_found_at_any_depth_in_sorted_order(tmp_path: Path) -> None:
@@ -586,7 +586,7 @@ def test_products_are_found_at_any_depth_in_sorted_order(tmp_path: Path) -> None
 
 def test_a_product_itself_may_be_the_source(tmp_path: Path) -> None:
     path = write_tree(tmp_path)
-    assert list(find_products(path)) == [path]
+    assert list(safe_folders(path)) == [path]
 
 
 def test_links_are_followed_and_loops_end(tmp_path: Path) -> None:

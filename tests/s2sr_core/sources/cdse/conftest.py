@@ -1,4 +1,4 @@
-"""A sandbox CDSE over a small archive, and this project's client of it with little patience."""
+"""A sandbox CDSE over a small archive, and this project's client of it that gives up soon."""
 
 from __future__ import annotations
 
@@ -10,16 +10,17 @@ from pathlib import Path
 import pytest
 
 from s2sr_core.sources.cdse.auth import TokenSource
-from s2sr_core.sources.cdse.catalogue import Catalogue, CatalogueProduct
+from s2sr_core.sources.cdse.catalogue import Catalogue
 from s2sr_core.sources.cdse.download import Downloader
-from s2sr_core.sources.cdse.http import Http, Patience
+from s2sr_core.sources.cdse.http import Http, RetryPolicy
 from s2sr_core.sources.cdse.settings import Credentials
 from s2sr_core.sources.cdse.slots import Slots
+from s2sr_core.sources.source import RemoteProduct
 from s2sr_sandbox.archive import make_archive
 from s2sr_sandbox.grid import Grid
 from s2sr_sandbox.server import Sandbox, SandboxSettings, running
 
-QUICK = Patience(attempts=4, first_wait=0.01, longest_wait=0.05)
+QUICK = RetryPolicy(attempts=4, first_wait=0.01, longest_wait=0.05)
 
 
 @dataclass(frozen=True)
@@ -38,13 +39,13 @@ class Client:
         slots = Slots(self.folder / "slots", connections)
         return Downloader(self.http, self.sandbox.download_url, self.tokens, slots, self.folder / "imagery_raw")
 
-    def product(self, number: int = 0) -> CatalogueProduct:
+    def product(self, number: int = 0) -> RemoteProduct:
         """The ``number``-th product of the sandbox by name, as its catalogue describes it."""
         from s2sr_core.sources.cdse.catalogue import parse_entry
 
         entries = sorted(self.sandbox.catalogue, key=lambda entry: entry.name)
         product = parse_entry(entries[number].document(attributes=True, assets=False))
-        assert isinstance(product, CatalogueProduct)
+        assert isinstance(product, RemoteProduct)
         return product
 
 
@@ -63,9 +64,9 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def connect(archive: Path, tmp_path: Path) -> Iterator[Connect]:
     with contextlib.ExitStack() as stack:
 
-        def make(source: object = None, patience: Patience = QUICK, **settings: object) -> Client:
+        def make(source: object = None, retries: RetryPolicy = QUICK, **settings: object) -> Client:
             sandbox = stack.enter_context(running(source or archive, SandboxSettings(**settings)))
-            http = Http((sandbox.catalogue_url, sandbox.identity_url, sandbox.download_url), patience)
+            http = Http((sandbox.catalogue_url, sandbox.identity_url, sandbox.download_url), retries)
             credentials = Credentials(sandbox.settings.username, sandbox.password_file)
             return Client(sandbox, http, TokenSource(http, sandbox.identity_url, credentials), tmp_path)
 

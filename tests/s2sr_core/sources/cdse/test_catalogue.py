@@ -12,8 +12,9 @@ import pytest
 import shapely
 
 from s2sr_core.products.names import ProductName
-from s2sr_core.sources.cdse.catalogue import Catalogue, CatalogueProduct, Unnamed, parse_entry, query_filter
+from s2sr_core.sources.cdse.catalogue import Catalogue, parse_entry, query_filter
 from s2sr_core.sources.cdse.http import CdseError, Http
+from s2sr_core.sources.source import RemoteProduct, UnusableEntry
 from s2sr_sandbox.server import Catalogue as Entries
 from s2sr_sandbox.server import Entry, Fault
 
@@ -45,7 +46,7 @@ def test_the_recorded_pages_are_followed_by_their_links(shared_data: Path) -> No
     replay.pages = dict(zip(links, pages[1:], strict=True))
     found = list(Catalogue(replay, "https://catalogue.dataspace.copernicus.eu").search(AREA, START, END))
     expected = [entry["Name"] for page in pages for entry in page["value"]]
-    assert [entry.title for entry in found if isinstance(entry, Unnamed)] == expected
+    assert [entry.title for entry in found if isinstance(entry, UnusableEntry)] == expected
     assert [url for url, _ in replay.asked[1:]] == links
 
 
@@ -55,10 +56,10 @@ def test_recorded_sentinel_2_entries_are_read(shared_data: Path) -> None:
     assert page["value"]
     for entry in page["value"]:
         refused = parse_entry(entry)
-        assert isinstance(refused, Unnamed)
+        assert isinstance(refused, UnusableEntry)
         renamed = dict(entry, Name=entry["Name"].replace("MSIL1C", "MSIL2A"))
         found = parse_entry(renamed)
-        if isinstance(found, Unnamed):
+        if isinstance(found, UnusableEntry):
             assert "named" in found.reason  # old entries have other names
             continue
         assert (found.id, found.size, found.online) == (entry["Id"], entry["ContentLength"], entry["Online"])
@@ -91,7 +92,7 @@ def test_recorded_sentinel_2_entries_are_read(shared_data: Path) -> None:
 def test_odd_footprints(change: dict[str, Any], expected: float | None) -> None:
     entry = {"Id": "a" * 8 + "-0000-0000-0000-" + "b" * 12, "Name": NAMES[0] + ".SAFE", "ContentLength": 0} | change
     found = parse_entry(entry)
-    assert isinstance(found, CatalogueProduct)
+    assert isinstance(found, RemoteProduct)
     assert (None if found.footprint is None else found.footprint.area) == expected
 
 
@@ -107,7 +108,7 @@ def test_odd_footprints(change: dict[str, Any], expected: float | None) -> None:
     ],
 )
 def test_entries_that_cannot_be_used_are_no_exception(entry: Any) -> None:
-    assert isinstance(parse_entry(entry), Unnamed)
+    assert isinstance(parse_entry(entry), UnusableEntry)
 
 
 NAMES = [
@@ -123,8 +124,8 @@ def entries() -> Entries:
 
 def found_names(catalogue: Catalogue, start: datetime = START, end: datetime = END) -> list[str]:
     found = list(catalogue.search(AREA, start, end))
-    assert all(isinstance(entry, CatalogueProduct) for entry in found)
-    return [str(entry.name) for entry in found if isinstance(entry, CatalogueProduct)]
+    assert all(isinstance(entry, RemoteProduct) for entry in found)
+    return [str(entry.name) for entry in found if isinstance(entry, RemoteProduct)]
 
 
 def test_pages_are_followed_to_the_last(connect) -> None:

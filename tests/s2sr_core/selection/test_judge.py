@@ -18,14 +18,23 @@ from s2sr_core.cells.gridcells import Gridcell, make_gridcells
 from s2sr_core.errors import InputError
 from s2sr_core.parameters import RunParameters
 from s2sr_core.products.names import ProductName
+from s2sr_core.selection.candidates import Candidate
+from s2sr_core.selection.judge import find_products
 from s2sr_core.selection.near_cells import CellsNear
-from s2sr_core.selection.selection import preference, select_products
+from s2sr_core.selection.repetitions import preference
+from s2sr_core.sources import source_of
 
 #: Half a degree of latitude by one of longitude, inside the footprint of the trees.
 CELL = Gridcell("cell", shapely.box(-149.75, 68.6, -149.5, 68.8))
 OUTLINE = (-150.0, 68.5, -149.0, 69.0)
 
 Select = Callable[..., dict[str, tuple[str, str]]]
+
+
+def select_products(
+    parameters: RunParameters, cells: list[Gridcell], progress: Callable[[], None] = lambda: None
+) -> list[Candidate[Any]]:
+    return find_products(source_of(parameters), parameters, cells, progress)
 
 
 @pytest.fixture

@@ -1,0 +1,44 @@
+"""Fetching a product, with what went wrong as a result like any other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from s2sr_core.errors import ProductError, Step
+from s2sr_core.products.names import ProductName
+from s2sr_core.products.safe import Product
+from s2sr_core.selection.candidates import Candidate
+from s2sr_core.sources.source import ProductDescription, Source
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """One product after its download: as a candidate like those of an archive, and the bytes that came for it."""
+
+    candidate: Candidate[Product]
+    size: int
+
+
+def download[P: ProductDescription](source: Source[P], product: P, bands: Sequence[str]) -> Download:
+    """Fetch metadata, SCL and ``bands`` of ``product``, and read what its files say; a fault of it is in the result.
+
+    Raises
+    ------
+    InputError
+        If no product can be had, because of what the user gave.
+    """
+    name, size = product.name, 0
+    try:
+        size = source.fetch(product, bands)
+        there = source.open(product)
+    except ProductError as error:
+        return failed_download(source, name, error.reason, error.step, size)
+    return Download(Candidate(str(name), there, "selected", name=name, path=there.path), size)
+
+
+def failed_download(source: Source[Any], name: ProductName, reason: str, step: Step, size: int = 0) -> Download:
+    """A product of ``source`` that did not come, or came unusable."""
+    path = source.folder / name.folder
+    return Download(Candidate(str(name), None, "failed", reason, step, name, path), size)
