@@ -1,0 +1,102 @@
+"""``manifest.safe``: which files a product has, with their sizes and checksums, and its footprint."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from shapely import MultiPolygon, Polygon
+
+from s2sr_core.errors import ProductError, Step
+from s2sr_core.products import product_xml
+from s2sr_core.products.metadata import METADATA_FILE
+from s2sr_core.products.names import ProductName
+
+#: The name of the file in a product's folder.
+MANIFEST = "manifest.safe"
+#: The role of ``MTD_MSIL2A.xml`` among :class:`ListedFile`; an image's is its band, or ``SCL``.
+METADATA = "metadata"
+
+# T05WPM_20190701T214529_B04_20m.jp2; L2A_T… before 2017; some archives hold the same rasters as GeoTIFF.
+_IMAGE = re.compile(
+    r"(?:L2A_)?T\d{2}[A-Z]{3}_\d{8}T\d{6}_(?P<band>B\d[\dA]|SCL)_20m\.(?:jp2|tiff?)", re.IGNORECASE | re.ASCII
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ListedFile:
+    """A file of a product that this project reads, as the manifest lists it.
+
+    Attributes
+    ----------
+    role: :data:`METADATA`, ``SCL`` or a band.
+    href: its path below the product's folder.
+    size: bytes, None if nothing tells.
+    checksum: ``md5:…`` or ``sha3-256:…`` in small letters, empty if nothing tells.
+    """
+
+    role: str
+    href: str
+    size: int | None = None
+    checksum: str = ""
+
+
+def read_safe_manifest(name: ProductName, path: Path) -> list[ListedFile]:
+    """The metadata and the 20 m images that the ``manifest.safe`` of product ``name`` lists.
+
+    Raises
+    ------
+    ProductError
+        If it is not XML, or names one of them outside the product's folder.
+    """
+    files = []
+    for stream in product_xml.parse(name, path).iter("byteStream"):
+        location, checksum = stream.find("fileLocation"), stream.find("checksum")
+        href = "" if location is None else location.get("href", "")
+        role = role_of(href)
+        if role is None:
+            continue
+        size = stream.get("size", "")
+        digest = "" if checksum is None or not checksum.text else checksum.text.strip().lower()
+        algorithm = "" if checksum is None else checksum.get("checksumName", "").lower()
+        whole = f"{algorithm}:{digest}" if digest else ""
+        files.append(
+            ListedFile(role, inside(name, href), int(size) if size.isdecimal() and len(size) < 16 else None, whole)
+        )
+    return files
+
+
+def read_safe_footprint(name: ProductName, path: Path) -> Polygon | MultiPolygon | None:
+    """The outline of the valid data (EPSG:4326) that a ``manifest.safe`` gives, None if it gives none.
+
+    Raises
+    ------
+    ProductError
+        If it is not XML.
+    """
+    return product_xml.outline(product_xml.parse(name, path), "coordinates")
+
+
+def role_of(href: str) -> str | None:
+    """The role of a file of a product by its path; None if this project does not read it."""
+    path = PurePosixPath(href)
+    if METADATA_FILE.fullmatch(path.name) and len(path.parts) == 1:
+        return METADATA
+    match = _IMAGE.fullmatch(path.name)
+    return match["band"].upper() if match else None
+
+
+def inside(name: ProductName, href: str) -> str:
+    """``href`` of a manifest as a path relative to the product's folder.
+
+    Raises
+    ------
+    ProductError
+        If it would leave the folder.
+    """
+    path = PurePosixPath(href)
+    if path.is_absolute() or ".." in path.parts or "\\" in href or ":" in href or "\0" in href:
+        reason = f"manifest.safe names a file outside the product: {href[:80]!r}"
+        raise ProductError(str(name), reason, step=Step.METADATA)
+    return str(path)

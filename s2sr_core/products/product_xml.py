@@ -1,0 +1,59 @@
+"""The XML files of a product: foreign input, read by defusedxml."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from xml.etree.ElementTree import Element, ParseError
+
+import defusedxml.ElementTree
+from defusedxml import DefusedXmlException
+from shapely import MultiPolygon, Polygon
+
+from s2sr_core.errors import ProductError, Step
+from s2sr_core.geo import geometry
+from s2sr_core.products.names import ProductName
+
+
+def parse(name: ProductName, path: Path) -> Element:
+    """The root of an XML file of product ``name``.
+
+    Raises
+    ------
+    ProductError
+        If it is not XML, or holds a DTD or entities.
+    """
+    try:
+        root = defusedxml.ElementTree.parse(path, forbid_dtd=True).getroot()
+    except DefusedXmlException as error:
+        raise ProductError(
+            str(name),
+            f"{path.name} holds a DTD or entities, which no product does; it is not read",
+            step=Step.METADATA,
+        ) from error
+    except (ParseError, OSError, ValueError, LookupError) as error:  # LookupError: of an encoding
+        raise ProductError(str(name), f"{path.name} cannot be read: {error}", step=Step.METADATA) from error
+    if root is None:
+        raise ProductError(str(name), f"{path.name} is empty", step=Step.METADATA)
+    return root
+
+
+def texts(root: Element, tag: str) -> list[str]:
+    """The texts of all elements ``tag``, in whatever namespace; empty ones are left out."""
+    found = (element.text for element in root.iter() if element.tag.rpartition("}")[2] == tag)
+    return [text.strip() for text in found if text and text.strip()]
+
+
+def number(text: str | None) -> float | None:
+    """``text`` as a finite number, None if it is not one."""
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def outline(root: Element, tag: str) -> Polygon | MultiPolygon | None:
+    """The area inside the rings that elements ``tag`` give as ``lat lon lat lon …`` (EPSG:4326); None if there is none."""
+    parts = [part for text in texts(root, tag) if (part := geometry.from_positions(text)) is not None]
+    return geometry.union(parts) if parts else None
