@@ -63,9 +63,7 @@ def read_metadata(name: ProductName, folder: Path) -> Metadata | None:
         return None
     root = product_xml.parse(name, path)
     clouds = next(iter(product_xml.texts(root, "Cloud_Coverage_Assessment")), None)
-    return Metadata(
-        product_xml.number(clouds), product_xml.outline(root, "EXT_POS_LIST"), _stated_offsets(name, root)
-    )
+    return Metadata(product_xml.number(clouds), product_xml.outline(root, "EXT_POS_LIST"), _stated_offsets(name, root))
 
 
 def _stated_offsets(name: ProductName, root: Element) -> dict[str, int]:

@@ -54,6 +54,6 @@ def number(text: str | None) -> float | None:
 
 
 def outline(root: Element, tag: str) -> Polygon | MultiPolygon | None:
-    """The area inside the rings that elements ``tag`` give as ``lat lon lat lon …`` (EPSG:4326); None if there is none."""
+    """The area inside the rings of elements ``tag``, ``lat lon lat lon …`` (EPSG:4326); None if there is none."""
     parts = [part for text in texts(root, tag) if (part := geometry.from_positions(text)) is not None]
     return geometry.union(parts) if parts else None

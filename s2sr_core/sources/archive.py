@@ -10,7 +10,7 @@ from pathlib import Path
 
 from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.errors import InputError
-from s2sr_core.parameters import Stage
+from s2sr_core.fields import Stage
 from s2sr_core.products.safe import Product, read_product, safe_folders
 from s2sr_core.sources.source import FoundProduct
 

@@ -14,7 +14,7 @@ from typing import Protocol
 from shapely import MultiPolygon, Polygon
 
 from s2sr_core.cells.gridcells import Gridcell
-from s2sr_core.parameters import Stage
+from s2sr_core.fields import Stage
 from s2sr_core.products.names import ProductName
 from s2sr_core.products.safe import Product
 

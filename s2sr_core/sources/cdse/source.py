@@ -12,7 +12,7 @@ import shapely
 from shapely import Polygon
 
 from s2sr_core.cells.gridcells import Gridcell
-from s2sr_core.parameters import Stage
+from s2sr_core.fields import Stage
 from s2sr_core.products.safe import Product, read_product
 from s2sr_core.sources.cdse import client
 from s2sr_core.sources.cdse.catalogue import Catalogue
