@@ -33,7 +33,6 @@ exit codes:
 
 def main() -> int:
     """Run the command line; returns the exit code: 0 done, 1 failed or interrupted, 2 bad input."""
-    require_gdal(PROG)
     return run(_main, PROG)
 
 
@@ -41,7 +40,9 @@ def _main(argv: list[str]) -> int:
     parser = Parser(PROG, _DESCRIPTION, _EPILOG)
     add_fields(parser, GridParameters)
     parser.add_argument_group("other").add_argument("-h", "--help", action="help", help="Print this help, and exit.")
-    parameters = build(GridParameters, parser.parse(argv))
+    arguments = parser.parse(argv)
+    require_gdal(PROG)
+    parameters = build(GridParameters, arguments)
     parameters.check_files()
 
     from s2sr_core.cells.make_grid import make_grid  # and GDAL with it, which --help and bad input do not need

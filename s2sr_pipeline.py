@@ -71,7 +71,6 @@ exit codes:
 
 def main() -> int:
     """Run the command line; returns the exit code: 0 all done, 1 finished with failures or failed, 2 bad input."""
-    require_gdal(PROG)
     for variable, value in _PREFECT.items():  # which Prefect reads when it is imported
         os.environ.setdefault(variable, value)
     launched = launched_rank()
@@ -88,6 +87,7 @@ def main() -> int:
 
 def _main(argv: list[str]) -> int:
     arguments = _parser().parse(argv)
+    require_gdal(PROG)
     if arguments.doctor:
         return _doctor(Path(arguments.work_dir or ".").expanduser())
     parameters = _placed(_of_last_run(arguments) if arguments.repair else build(RunParameters, arguments))

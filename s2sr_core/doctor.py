@@ -1,4 +1,4 @@
-"""Is this installation fit to run? Each check tries the real thing and says what to do where it fails."""
+"""``--doctor``: is this installation fit to run? Each check tries the real thing, and says what to do if it fails."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _LOW_DISK = 10 * 1024**3
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check found; ``remedy`` is empty where all is well."""
+    """What one check found; ``remedy`` is empty if nothing is wrong."""
 
     name: str
     detail: str
@@ -40,7 +40,7 @@ class Finding:
 
 
 def examine(folder: Path) -> Iterator[Finding]:
-    """Run every check; ``folder`` is where a run would write."""
+    """Run every check. ``folder`` is the folder of a run, which need not exist yet."""
     for name, check, remedy in _CHECKS:
         try:
             yield Finding(name, check())
@@ -61,10 +61,10 @@ def _gdal_version() -> str:
 
 
 def _jp2_driver() -> str:
-    """Which of the JPEG 2000 drivers there are; JP2OpenJPEG also writes, so it is tried on a small image."""
+    """Which JPEG 2000 drivers this GDAL has; JP2OpenJPEG also writes, so it is tried on a small image."""
     drivers = [name for name in IMAGE_DRIVERS if name.startswith("JP2") and gdal.GetDriverByName(name) is not None]
     if not drivers:
-        raise RuntimeError("this GDAL reads no JPEG 2000")
+        raise RuntimeError("this GDAL cannot read JPEG 2000")
     if "JP2OpenJPEG" in drivers:
         pixels = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)
         with TemporaryDirectory() as folder:
@@ -73,20 +73,22 @@ def _jp2_driver() -> str:
                 str(path), _in_memory(pixels), options=["QUALITY=100", "REVERSIBLE=YES"]
             ).Close()
             if not np.array_equal(gdal.Open(str(path)).ReadAsArray(), pixels):
-                raise RuntimeError("JP2OpenJPEG gave other pixels than were written")
+                raise RuntimeError("JP2OpenJPEG returned other pixels than were written")
     version = openjpeg.version()
-    return " ".join(drivers) + (f"; windows by OpenJPEG {version}" if version else "; whole tiles only (slower)")
+    return " ".join(drivers) + (
+        f"; windows by OpenJPEG {version}" if version else "; without OpenJPEG whole tiles are decoded, which is slower"
+    )
 
 
 def _numpy_bindings() -> str:
     pixels = np.arange(6, dtype=np.uint16).reshape(2, 3)
     if not np.array_equal(_in_memory(pixels).ReadAsArray(), pixels):
-        raise RuntimeError("arrays do not come back as they were written")
+        raise RuntimeError("GDAL returned other pixels than were written")
     return f"numpy {np.__version__}"
 
 
 def _pixel_function() -> str:
-    """Mask and harmonise four pixels by a VRT: DN 0, masked by SCL, dark under the offset, clear."""
+    """Mask and harmonise four pixels in a VRT: DN 0, masked by SCL, darker than the offset, clear."""
     with TemporaryDirectory() as folder:
         here = Path(folder)
         for name, pixels in (
@@ -107,7 +109,7 @@ def _pixel_function() -> str:
         )
         found = gdal.Open(str(path)).ReadAsArray().tolist()
     if found != [[SCENE_NODATA, SCENE_NODATA, 0, 500]]:
-        raise RuntimeError(f"it gave {found}")
+        raise RuntimeError(f"returned {found}")
     asked = overridden_python_setting()
     return "executed" + (f" (GDAL_VRT_ENABLE_PYTHON={asked} in the environment is overridden)" if asked else "")
 
@@ -116,7 +118,7 @@ def _proj_data() -> str:
     """The central meridian of UTM zone 6 is 147° W."""
     longitude, latitude, _ = geometry.to_wgs84("EPSG:32606").TransformPoint(500_000.0, 7_600_000.0)
     if abs(longitude + 147.0) > 1e-9 or not 68 < latitude < 69:
-        raise RuntimeError(f"EPSG:32606 500000 7600000 became {longitude} {latitude}")
+        raise RuntimeError(f"EPSG:32606 500000 7600000 was transformed to {longitude} {latitude}")
     return "EPSG:32606 to EPSG:4326"
 
 
@@ -124,7 +126,7 @@ def _free_disk(folder: Path) -> Finding:
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(existing).free
     detail = f"{free / 1e9:.0f} GB free at {existing}"
-    return Finding("disk", detail, "make room, or give another --work-dir" if free < _LOW_DISK else "")
+    return Finding("disk", detail, "free some space, or give another --work-dir" if free < _LOW_DISK else "")
 
 
 def _in_memory(pixels: np.ndarray) -> gdal.Dataset:
@@ -141,12 +143,12 @@ _CHECKS: tuple[tuple[str, Callable[[], str], str], ...] = (
     (
         "GDAL with numpy",
         _numpy_bindings,
-        "reinstall GDAL's Python bindings after numpy",
+        "reinstall GDAL's Python bindings, with numpy already installed",
     ),
     (
         "pixel function",
         _pixel_function,
-        "install s2sr and GDAL's bindings into one environment",
+        "install s2sr and GDAL's Python bindings in one environment",
     ),
     ("PROJ data", _proj_data, "set PROJ_DATA to the folder that holds proj.db"),
 )

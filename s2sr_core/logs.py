@@ -1,4 +1,4 @@
-"""One log file a rank: ``logs/pipeline_rank<R>.log``; rank 0 is the flow, the workers count from 1."""
+"""One log file per rank, ``logs/pipeline_rank<R>.log``: rank 0 is the flow, workers are counted from 1."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _logger = logging.getLogger("s2sr_core")
 
 @contextlib.contextmanager
 def logged_to(path: Path) -> Iterator[None]:
-    """Append what ``s2sr_core`` logs from INFO on to ``path``, and nowhere else, while the block runs."""
+    """While the block runs, append the log messages of ``s2sr_core`` (INFO and above) to ``path``, and nowhere else."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(path, encoding="utf-8", delay=True)
     handler.setFormatter(logging.Formatter(_FORMAT))
@@ -33,9 +33,9 @@ def logged_to(path: Path) -> Iterator[None]:
 
 
 def log_environment() -> None:
-    """Say in the log what of the environment is not followed."""
+    """Log the settings of the environment that this program overrides."""
     if (setting := overridden_python_setting()) is not None:
         _logger.warning(
-            "GDAL_VRT_ENABLE_PYTHON=%s is overridden by TRUSTED_MODULES: a VRT may call this program's functions only",
+            "GDAL_VRT_ENABLE_PYTHON=%s is overridden by TRUSTED_MODULES: a VRT may only call functions of this program",
             setting,
         )

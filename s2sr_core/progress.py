@@ -1,4 +1,4 @@
-"""Progress of long work: a bar with counts and time left in a terminal, plain lines elsewhere."""
+"""Progress of long work, on stderr: bars with counts and time left in a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-#: Seconds between lines where there is no terminal.
+#: Seconds between lines if there is no terminal.
 _PAUSE = 15.0
 
 Advance = Callable[[], None]
@@ -27,7 +27,7 @@ Show = Callable[[str, int, int | None], None]
 
 @contextlib.contextmanager
 def progress(title: str, total: int | None) -> Iterator[Advance]:
-    """Show ``title``; call what is yielded once for each of ``total`` items done (None: not known beforehand)."""
+    """Show the progress of ``total`` items (None: unknown); call the yielded function once for each item done."""
     done = 0
 
     def advance() -> None:
@@ -42,9 +42,9 @@ def progress(title: str, total: int | None) -> Iterator[Advance]:
 
 @contextlib.contextmanager
 def progress_of_several() -> Iterator[Show]:
-    """Show several kinds of work that go on at once; call what is yielded with title, items done and their total.
+    """Show several kinds of work that run at the same time.
 
-    The total may grow.
+    Call the yielded function with a title, the number of items done and their total (None: unknown), which may grow.
     """
     console = Console(stderr=True)
     if console.is_terminal:

@@ -1,4 +1,4 @@
-"""What every step of a run needs to know: its parameters, its folder, and which worker this is."""
+"""What every step of a run needs: its parameters, its folder, and the number of the worker."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class RunContext:
     Attributes
     ----------
     parameters: of the run.
-    rank: number of this worker, counted from 1; 0 is the process of the flow.
+    rank: number of this worker, from 1; 0 is the process of the flow.
     """
 
     parameters: RunParameters

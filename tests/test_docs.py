@@ -24,8 +24,10 @@ import s2sr_core
 import s2sr_pipeline
 from s2sr_core.cells.gridcells import Gridcell, write_gridcells
 from s2sr_core.composites import composite
+from s2sr_core.fields import Group, group_of
 from s2sr_core.outputs import indices
 from s2sr_core.outputs.summary import Summary
+from s2sr_core.parameters import RunParameters
 from s2sr_core.planning.plan import choose_gridcells
 from s2sr_core.selection import candidates as selection
 from s2sr_core.selection.judge import find_products
@@ -83,6 +85,18 @@ def test_the_options_of_a_program_are_those_of_its_section(
     told = [options(line.split("|")[1]) for line in tables]
     assert set().union(*told) == there
     assert sum(map(len, told)) == len(there), "an option stands in two rows"
+
+
+def test_the_tables_of_the_pipeline_are_the_groups_of_its_parameters() -> None:
+    """In the order of the groups and of their fields, as ``--help`` and Prefect's form have them."""
+    text = section(page("command-line.md"), "s2sr-pipeline")
+    for group in Group:
+        tables = [line for line in section(text, group.capitalize()).splitlines() if line.startswith("| `-")]
+        fields = [name for name, field in RunParameters.model_fields.items() if group_of(field) == group]
+        first = [_OPTION.findall(line)[0].removeprefix("--").replace("-", "_") for line in tables]
+        assert first == fields
+    titles = [heading[2] for heading in _HEADING.finditer(text) if heading[2].lower() in [*Group]]
+    assert titles == [group.capitalize() for group in Group]
 
 
 def test_no_option_is_made_up(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -243,5 +243,5 @@ def test_the_doctor_ends_in_1_and_says_what_to_do_where_something_is_wrong() -> 
     )
     assert done.returncode == 1
     wrong, remedy = re.search(r"^wrong (.*)\n +-> (.*)$", done.stdout, re.MULTILINE).groups()
-    assert re.fullmatch(r"JPEG 2000 +RuntimeError: this GDAL reads no JPEG 2000", wrong)
+    assert re.fullmatch(r"JPEG 2000 +RuntimeError: this GDAL cannot read JPEG 2000", wrong)
     assert "OpenJPEG" in remedy

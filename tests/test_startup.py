@@ -136,10 +136,10 @@ def test_without_gdals_bindings_one_sentence_says_which_extra_to_add(
     folder: Path, program: str, prog: str, options: dict[str, str]
 ) -> None:
     """Help needs none; the first use does."""
-    hidden = "import sys; sys.modules['osgeo'] = None"  # which makes its import an error
+    hidden = "import sys; sys.modules['osgeo'] = None"  # neither found nor imported
     help_answer, answer = answers(folder, program, [["--help"], words_of({**options})], before=hidden)
     assert help_answer[0] == 0
-    assert answer[0] == 1
-    assert answer[2].startswith(f"{prog}: GDAL's Python bindings cannot be imported (")
+    assert answer[0] == 2
+    assert answer[2].startswith(f"{prog}: GDAL's Python bindings (osgeo) are not installed; ")
     assert "pip install 's2sr[gdal-wheel]'" in answer[2]
     assert answer[2].count("\n") == 1

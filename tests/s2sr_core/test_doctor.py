@@ -8,7 +8,7 @@ from s2sr_core import doctor
 from s2sr_core.geo.gdal_runtime import gdal
 
 
-def test_a_good_installation_has_nothing_to_mend(tmp_path: Path) -> None:
+def test_a_good_installation_has_nothing_wrong(tmp_path: Path) -> None:
     findings = {finding.name: finding for finding in doctor.examine(tmp_path / "not" / "yet")}
     assert {name for name, finding in findings.items() if finding.remedy} <= {"disk"}
     assert findings["GDAL"].detail == gdal.__version__
