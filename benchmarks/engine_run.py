@@ -27,12 +27,12 @@ from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.parameters import RunParameters
 from s2sr_core.planning.plan import choose_gridcells
 from s2sr_core.planning.units import CompositeUnit, SceneUnit, composite_units, scene_units
+from s2sr_core.run_context import RunContext
 from s2sr_core.scenes.prepare import prepare_product
 from s2sr_core.scenes.scene import Preparation
 from s2sr_core.selection.candidates import selected_products
 from s2sr_core.selection.judge import find_products
 from s2sr_core.sources import source_of
-from s2sr_core.workspace import Workspace
 
 #: gdalwarp's default, pixels.
 _DEFAULT_THRESHOLD = 0.125
@@ -72,7 +72,6 @@ def main() -> int:
 def _run(
     parameters: RunParameters, only: Sequence[str] | None, scenes_at_most: int | None, workers: int
 ) -> dict[str, Any]:
-    workspace = Workspace(parameters.work_dir)
     with Pool(workers) as pool, metered() as used:
         cells = [cell for cell in choose_gridcells(parameters) if only is None or cell.cell_id in only]
         products = selected_products(find_products(source_of(parameters), parameters, cells))
@@ -86,7 +85,7 @@ def _run(
         work = composite_units(cells, scenes, parameters.bands, max(workers, 1))
         outcomes = list(chain(*pool.map(partial(_composite, parameters), work)))
         phase_2 = time.perf_counter() - phase_1
-        workspace.clear_tmp()
+        RunContext(parameters).workspace.clear_tmp()
         peaks = pool.peaks()
         pool.close()  # inside, so that the CPU of the workers is counted
     if failed := [outcome for outcome in outcomes if outcome.status != "written"]:
@@ -149,16 +148,16 @@ def _rank() -> int:
 
 
 def _prepare(parameters: RunParameters, unit: SceneUnit) -> list[Preparation]:
-    workspace = Workspace(parameters.work_dir)
-    return [prepare_product(product, cells, parameters, workspace, _rank()) for product, cells in unit.products]
+    context = RunContext(parameters, _rank())
+    return [prepare_product(context, product, cells) for product, cells in unit.products]
 
 
 def _composite(parameters: RunParameters, unit: CompositeUnit) -> list[Outcome]:
-    workspace = Workspace(parameters.work_dir)
+    context = RunContext(parameters, _rank())
     return [
         outcome
         for cell, scenes in unit.cells
-        for outcome in composite_cell(cell, unit.bands, scenes, parameters, workspace, _rank(), unit.failed_products)
+        for outcome in composite_cell(context, cell, unit.bands, scenes, unit.failed_products)
     ]
 
 

@@ -1,6 +1,6 @@
 """What VRTs call: the only module whose functions a VRT may call, and nothing imports it but GDAL.
 
-Each function unpacks GDAL's arguments and calls a rule of :mod:`s2sr_core.pixels.rules` or an engine. Arrays are rows,
+Each function unpacks GDAL's arguments and calls a rule of :mod:`s2sr_core.pixels` or an engine. Arrays are rows ×
 columns. GDAL passes every argument of a ``PixelFunctionArguments`` element as bytes.
 """
 
@@ -13,14 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from s2sr_core.pixels.rules import (
-    count_of_valid,
-    harmonised,
-    median_of_valid,
-    parse_classes,
-    parse_dilation,
-    scl_masked,
-)
+from s2sr_core.geo.lattice import Window
+from s2sr_core.pixels.rules import harmonised, parse_classes, parse_dilation, scl_masked
+from s2sr_core.pixels.statistics import statistic_of
 
 Arguments = bytes | str
 
@@ -50,14 +45,14 @@ def masked(
     out_ar[:] = harmonised(dn, mask, int(_text(kwargs["offset"])))
 
 
-def median(in_ar: Sequence[npt.NDArray[Any]], out_ar: npt.NDArray[Any], *_window: object, **_kwargs: Arguments) -> None:
-    """Pixel function of the median VRT. Sources: the bands of the stack VRT."""
-    out_ar[:] = median_of_valid(np.stack(in_ar))
+def statistic(
+    in_ar: Sequence[npt.NDArray[Any]], out_ar: npt.NDArray[Any], *_window: object, **kwargs: Arguments
+) -> None:
+    """Pixel function of the VRT of a statistic, the median say. Sources: the bands of the stack VRT.
 
-
-def count(in_ar: Sequence[npt.NDArray[Any]], out_ar: npt.NDArray[Any], *_window: object, **_kwargs: Arguments) -> None:
-    """Pixel function of the count VRT. Sources: the bands of the stack VRT."""
-    out_ar[:] = count_of_valid(np.stack(in_ar))
+    Its argument is ``statistic``, a name.
+    """
+    out_ar[:] = statistic_of(_text(kwargs["statistic"])).of_stack(np.stack(in_ar))
 
 
 def composite(
@@ -72,12 +67,12 @@ def composite(
 ) -> None:
     """Pixel function of the fast engine's VRT, which has no sources.
 
-    Its arguments are ``layers``, a file that describes the scenes, and ``value``: ``median`` or ``count``.
+    Its arguments are ``layers``, a file that describes the scenes, and ``statistic``, a name.
     """
-    from s2sr_core.engines import fast
+    from s2sr_core.engines import fast  # compiled code, which the reference engine does without
 
-    computed = fast.computed_window(Path(_text(kwargs["layers"])), xoff, yoff, xsize, ysize)
-    out_ar[:] = computed.median if _text(kwargs["value"]) == "median" else computed.count
+    values = fast.values_in(Path(_text(kwargs["layers"])), Window(xoff, yoff, xoff + xsize, yoff + ysize))
+    out_ar[:] = values[_text(kwargs["statistic"])]
 
 
 def _text(value: Arguments) -> str:

@@ -1,10 +1,11 @@
-"""What every step of a run needs: its parameters, its folder, and the number of the worker."""
+"""What every step of a run needs: its parameters, its folder, its rules, and the number of the worker."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from s2sr_core.parameters import RunParameters
+from s2sr_core.pixels.statistics import COUNT, MEDIAN, Statistic
 from s2sr_core.workspace import Workspace
 
 
@@ -25,3 +26,8 @@ class RunContext:
     def workspace(self) -> Workspace:
         """The folder of the run."""
         return Workspace(self.parameters.work_dir)
+
+    @property
+    def statistics(self) -> tuple[Statistic, ...]:
+        """What is computed for each band; a composite and its record have the name of the first."""
+        return (MEDIAN, COUNT) if self.parameters.count else (MEDIAN,)

@@ -103,14 +103,16 @@ class Workspace:
     def cell_folder(self, cell_id: str) -> Path:
         return self.composites / cell_id
 
-    def composite(self, cell_id: str, band: str) -> Path:
-        return self.cell_folder(cell_id) / f"cell_{cell_id}_{band}_median_clip.tif"
+    def composite(self, cell_id: str, band: str, statistic: str = "median") -> Path:
+        """The raster of a statistic."""
+        return self.cell_folder(cell_id) / f"cell_{cell_id}_{band}_{statistic}_clip.tif"
 
     def count(self, cell_id: str, band: str) -> Path:
-        return self.cell_folder(cell_id) / f"cell_{cell_id}_{band}_count_clip.tif"
+        return self.composite(cell_id, band, "count")
 
-    def record(self, cell_id: str, band: str) -> Path:
-        return self.cell_folder(cell_id) / f"cell_{cell_id}_{band}_median_clip.json"
+    def record(self, cell_id: str, band: str, statistic: str = "median") -> Path:
+        """The record of a composite and of what was computed with it."""
+        return self.composite(cell_id, band, statistic).with_suffix(".json")
 
     def quicklook(self, cell_id: str) -> Path:
         return self.cell_folder(cell_id) / f"cell_{cell_id}_quicklook.png"

@@ -8,7 +8,7 @@ from s2sr_core.composites.composite import Outcome, composite_cell
 from s2sr_core.logs import logged_to
 from s2sr_core.parameters import RunParameters
 from s2sr_core.planning.units import CompositeUnit
-from s2sr_core.workspace import Workspace
+from s2sr_core.run_context import RunContext
 from tasks.partly_failed import PartlyFailedError
 from tasks.settings import COMMON, RETRIES, UNIT_TIMEOUT
 from tasks.worker_number import worker_number
@@ -29,14 +29,12 @@ def composite_cells(unit: CompositeUnit, parameters: RunParameters) -> list[Outc
     PartlyFailedError
         Where a composite failed; the others are written.
     """
-    workspace = Workspace(parameters.work_dir)
-    with logged_to(workspace.log(worker_number())):
+    context = RunContext(parameters, worker_number())
+    with logged_to(context.workspace.log(context.rank)):
         outcomes = [
             outcome
             for cell, scenes in unit.cells
-            for outcome in composite_cell(
-                cell, unit.bands, scenes, parameters, workspace, worker_number(), unit.failed_products
-            )
+            for outcome in composite_cell(context, cell, unit.bands, scenes, unit.failed_products)
         ]
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
     if failed:

@@ -8,9 +8,9 @@ from s2sr_core.engines.fast import decode_ahead
 from s2sr_core.logs import logged_to
 from s2sr_core.parameters import RunParameters
 from s2sr_core.planning.units import SceneUnit
+from s2sr_core.run_context import RunContext
 from s2sr_core.scenes.prepare import classify_product, prepare_product
 from s2sr_core.scenes.scene import Preparation
-from s2sr_core.workspace import Workspace
 from tasks.partly_failed import PartlyFailedError
 from tasks.settings import COMMON, RETRIES, UNIT_TIMEOUT
 from tasks.worker_number import worker_number
@@ -31,11 +31,9 @@ def classify_scenes(unit: SceneUnit, parameters: RunParameters) -> list[Preparat
     PartlyFailedError
         Where a product cannot be used.
     """
-    workspace = Workspace(parameters.work_dir)
-    with logged_to(workspace.log(worker_number())):
-        results = [
-            classify_product(product, cells, parameters, workspace, worker_number()) for product, cells in unit.products
-        ]
+    context = RunContext(parameters, worker_number())
+    with logged_to(context.workspace.log(context.rank)):
+        results = [classify_product(context, product, cells) for product, cells in unit.products]
     return _complete(results)
 
 
@@ -54,17 +52,15 @@ def prepare_scene(unit: SceneUnit, parameters: RunParameters) -> list[Preparatio
     PartlyFailedError
         Where a product, or a band of one, cannot be used.
     """
-    workspace = Workspace(parameters.work_dir)
-    with logged_to(workspace.log(worker_number())):
+    context = RunContext(parameters, worker_number())
+    with logged_to(context.workspace.log(context.rank)):
         results = [
-            prepare_product(
-                product, cells, parameters, workspace, worker_number(), unit.classified.get(str(product.name))
-            )
+            prepare_product(context, product, cells, unit.classified.get(str(product.name)))
             for product, cells in unit.products
         ]
         for result in results:
             if unit.decodes and result.scene is not None:
-                decode_ahead(result.scene, parameters.resampling, workspace)
+                decode_ahead(context, result.scene)
     return _complete(results)
 
 

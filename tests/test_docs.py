@@ -206,9 +206,9 @@ def test_no_table_goes_unmentioned(workspace: Workspace) -> None:
 
 def test_the_keys_of_the_records_are_those_written(workspace: Workspace) -> None:
     record: Mapping[str, Any] = json.loads(workspace.record("a", "B04").read_text(encoding="utf-8"))
-    keys = [*record, *record["made_of"]]
+    keys = [*record, *record["inputs"]]
     assert sorted(documented("The record of a composite")) == sorted(keys)
-    nested = {*record["pixels"], *record["made_of"]["lattice"], *record["made_of"]["inputs"][0]} - {"B04"}
+    nested = {*record["pixels"], *record["inputs"]["lattice"], *record["inputs"]["scenes"][0]} - {"B04"}
     told = set(re.findall(r"`([^`]+)`", section(page("outputs.md"), "The record of a composite")))
     assert nested <= told
     run_record = json.loads(workspace.run_record.read_text(encoding="utf-8"))

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from s2sr_core.composites.composite import COUNT_NODATA
 from s2sr_core.files import written_beside
 from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.geo.lattice import Lattice, Window
 from s2sr_core.parameters import RunParameters
 from s2sr_core.pixels import vrt
 from s2sr_core.pixels.rules import COMPOSITE_NODATA
+from s2sr_core.pixels.statistics import COUNT
 from s2sr_core.workspace import Workspace
 
 #: How far an edge may lie from the lattice, pixels: what two roundings of a coordinate come to.
@@ -80,7 +80,7 @@ def mosaic(target: Path, rasters: Sequence[Path], lattice: Lattice) -> Path:
         max(window.x1 for window in windows),
         max(window.y1 for window in windows),
     )
-    nodata = COUNT_NODATA if data_type == "UInt16" else COMPOSITE_NODATA
+    nodata = COUNT.nodata if data_type == "UInt16" else COMPOSITE_NODATA
     with written_beside(target) as temporary:
         vrt.mosaic(temporary, sources=sources, lattice=lattice, window=whole, data_type=data_type, nodata=nodata)
     return target

@@ -1,40 +1,60 @@
-"""The record of a composite: what it was made of, and the key that tells whether it still is what would be made.
+"""The record of a composite: what it was made of, and the key that says whether the same would be made again.
 
 A record is written last, so a composite without one is not complete.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+import s2sr_core
 from s2sr_core import __version__
 from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.geo.lattice import Lattice
-from s2sr_core.parameters import RunParameters
+from s2sr_core.run_context import RunContext
 from s2sr_core.scenes.scene import Scene, SceneBand
 
+#: The modules, below ``s2sr_core``, that decide pixels: what happens to a pixel and how GDAL is asked for it
+#: (``pixels``, ``pixel_functions``), how both engines compute (``engines``), on which grids, in which windows and which
+#: pixels count (``geo``, ``scenes``), how they are clipped and written (``render``, ``cog``). Not those that decide
+#: what a record itself holds: scenes and offsets (``products``, ``selection``), polygons (``cells``), parameters.
+PIXEL_CODE = (
+    "pixel_functions.py",
+    "pixels/*.py",
+    "engines/*.py",
+    "geo/*.py",
+    "scenes/*.py",
+    "composites/render.py",
+    "composites/cog.py",
+)
 
-def ingredients(
-    cell: Gridcell, band: str, scenes: Sequence[tuple[Scene, SceneBand]], parameters: RunParameters
+
+def inputs_of(
+    context: RunContext, cell: Gridcell, band: str, scenes: Sequence[tuple[Scene, SceneBand]]
 ) -> dict[str, Any]:
-    """All that decides the pixels of a composite, as plain JSON: inputs, polygon, parameters, lattice, software.
+    """All that decides the pixels of a composite, as plain JSON: scenes, polygon, parameters, lattice, software.
 
-    The engine is not among it (all give the same pixels), nor is where files lie.
+    The engine is not part of it (all give the same pixels), nor is where files are.
     """
+    parameters = context.parameters
     return {
         "software": f"s2sr {__version__}",
+        "code": code_digest(Path(s2sr_core.__file__).parent),
         "cell_id": cell.cell_id,
         "polygon": cell.wkt,
         "band": band,
+        "statistic": context.statistics[0].name,
         "lattice": lattice_record(parameters.lattice_of(cell.bounds), parameters.tap),
         "resampling": parameters.resampling,
         "scl_mask": list(parameters.scl_mask),
         "scl_dilation": {str(value): metres for value, metres in sorted(parameters.scl_dilation.items())},
-        "inputs": [
+        "scenes": [
             {
                 "product": str(scene.product.name),
                 "offset": scene_band.offset,
@@ -46,9 +66,35 @@ def ingredients(
     }
 
 
-def key_of(made_of: Mapping[str, Any]) -> str:
-    """A digest of :func:`ingredients`."""
-    return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
+def inputs_in(record: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The inputs that a record names; None if it names none.
+
+    Older records call them ``made_of``, and the scenes among them ``inputs``.
+    """
+    if isinstance(inputs := record.get("inputs"), dict):
+        return inputs
+    if isinstance(made_of := record.get("made_of"), dict):
+        others = {key: value for key, value in made_of.items() if key != "inputs"}
+        return {**others, "scenes": made_of.get("inputs", [])}
+    return None
+
+
+def key_of(inputs: Mapping[str, Any]) -> str:
+    """A digest of :func:`inputs_of`."""
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()
+
+
+@functools.cache
+def code_digest(package: Path) -> str:
+    """A digest of the files of :data:`PIXEL_CODE` below ``package``, so that other code never passes for the same.
+
+    A checkout changes without its version. Computed once per process; some twenty files are read.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(path for pattern in PIXEL_CODE for path in package.glob(pattern)):
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(package).as_posix()} {len(content)}\n".encode() + content)
+    return digest.hexdigest()[:16]
 
 
 def lattice_record(lattice: Lattice, tap: bool) -> dict[str, Any]:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 from s2sr_core.engines import fast, reference
 from s2sr_core.engines.stack import CellStack, PixelWindow
 from s2sr_core.fields import EngineName
+from s2sr_core.pixels.statistics import Statistic
 
 
 class Engine(Protocol):
-    """The seam: reads the composite of ``stack`` window by window, in an order of its own, each pixel once."""
+    """Computes ``statistics`` of ``stack`` window by window, in any order, each pixel once."""
 
-    def __call__(self, stack: CellStack, *, with_counts: bool) -> Iterator[PixelWindow]: ...
+    def __call__(self, stack: CellStack, statistics: Sequence[Statistic]) -> Iterator[PixelWindow]: ...
 
 
 ENGINES: Mapping[EngineName, Engine] = {"fast": fast.read_windows, "reference": reference.read_windows}

@@ -1,8 +1,8 @@
 """The fast engine: the pixels of the reference engine, from decoded copies, in one compiled step.
 
-A cell and band is one VRT without sources, whose pixel function (``composite``) warps the copies of all scenes and
-takes their median for the window that is asked. The JPEG 2000 images are opened to make the copies, once for all cells,
-and where nothing counts they are not decoded at all.
+A cell and band is one VRT without sources, whose pixel function (``composite``) warps the decoded bands of all scenes
+and takes their median for the window that is asked. Median and count are compiled; another statistic gets the stack of
+the warped scenes. The JPEG 2000 images are decoded once for all cells, and only where pixels count.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 import functools
 import json
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,11 @@ from s2sr_core.files import write_text
 from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.geo.lattice import Lattice, Window
 from s2sr_core.pixels import vrt
+from s2sr_core.pixels.rules import SCENE_NODATA
+from s2sr_core.pixels.statistics import COUNT, MEDIAN, Statistic, statistic_of
+from s2sr_core.run_context import RunContext
 from s2sr_core.scenes.occupancy import Occupancy
 from s2sr_core.scenes.scene import Scene, SceneGrid
-from s2sr_core.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
@@ -42,40 +44,38 @@ _MARGIN = 4
 _FOUR_SAMPLES = 0.95
 
 
-def read_windows(stack: CellStack, *, with_counts: bool) -> Iterator[PixelWindow]:
-    """As the reference engine, which is asked where this one has no road: cubic kernels and coarse lattices."""
-    if not all(_has_road(layer, stack.resampling) for layer in stack.layers):
+def read_windows(stack: CellStack, statistics: Sequence[Statistic]) -> Iterator[PixelWindow]:
+    """As the reference engine, which computes what this one cannot: cubic kernels and coarse lattices."""
+    if not all(_is_supported(layer, stack.resampling) for layer in stack.layers):
         _say_reference(stack.resampling)
-        yield from reference.read_windows(stack, with_counts=with_counts)
+        yield from reference.read_windows(stack, statistics)
         return
     layers = [layer for layer in stack.layers if _holds_something(layer, stack)]
     make_all([layer.copy for layer in layers if layer.copy])
     description = stack.folder / f"{stack.name}_layers.json"
-    write_text(description, json.dumps(_described(stack, layers)))
-    path = vrt.computed(
+    write_text(description, json.dumps(_description(stack, layers, statistics)))
+    path = vrt.composite(
         stack.folder / f"{stack.name}_composite.vrt",
         layers=description,
         lattice=stack.lattice,
         window=stack.window,
-        with_counts=with_counts,
+        statistics=statistics,
     )
     dataset = gdal.Open(str(path))
     columns = max(_MEMORY // (4 * _ROWS * max(len(layers), 1)), 256)
     for part in stack.window.tiles(_ROWS, columns):
-        pixels = [
-            dataset.GetRasterBand(band + 1).ReadAsArray(*part.offset_in(stack.window), part.width, part.height)
-            for band in range(dataset.RasterCount)
-        ]
-        yield PixelWindow(part, pixels[0], pixels[1] if with_counts else None)
+        at = (*part.offset_in(stack.window), part.width, part.height)
+        bands = [dataset.GetRasterBand(number) for number in range(1, dataset.RasterCount + 1)]
+        yield PixelWindow(part, tuple(band.ReadAsArray(*at) for band in bands))
 
 
-def decode_ahead(scene: Scene, resampling: str, workspace: Workspace) -> None:
+def decode_ahead(context: RunContext, scene: Scene) -> None:
     """Make the copies of ``scene`` before a cell asks for them, for scenes that some cell will surely need.
 
     An image that cannot be decoded is left to the cells, which say so.
     """
-    copies = [copy for band in scene.bands if (copy := copy_of(scene, band, workspace)) is not None]
-    if scene.is_not_needed or not _four_samples_do(resampling, scene.scale):
+    copies = [copy for band in scene.bands if (copy := copy_of(scene, band, context.workspace)) is not None]
+    if scene.is_not_needed or not _four_samples_do(context.parameters.resampling, scene.scale):
         return
     for copy in copies:
         try:
@@ -84,7 +84,7 @@ def decode_ahead(scene: Scene, resampling: str, workspace: Workspace) -> None:
             logger.warning("%s", error)
 
 
-def _has_road(layer: Layer, resampling: str) -> bool:
+def _is_supported(layer: Layer, resampling: str) -> bool:
     return layer.copy is not None and _four_samples_do(resampling, layer.scale)
 
 
@@ -105,7 +105,7 @@ def _holds_something(layer: Layer, stack: CellStack) -> bool:
     return any(part & around for part in _parts(layer.copy.occupancy))
 
 
-def _described(stack: CellStack, layers: Sequence[Layer]) -> dict[str, Any]:
+def _description(stack: CellStack, layers: Sequence[Layer], statistics: Sequence[Statistic]) -> dict[str, Any]:
     """All that the pixel function must know, as plain JSON."""
     copies: dict[Warp, list[tuple[str, str]]] = {}
     for layer in layers:
@@ -113,6 +113,7 @@ def _described(stack: CellStack, layers: Sequence[Layer]) -> dict[str, Any]:
             copies.setdefault(_warp(layer, stack), []).append((str(layer.copy.path), str(layer.copy.occupancy)))
     return {
         "resampling": stack.resampling,
+        "statistics": [statistic.name for statistic in statistics],
         "window": asdict(stack.window),
         "warps": [{**asdict(warp), "copies": of_warp} for warp, of_warp in copies.items()],
     }
@@ -125,17 +126,13 @@ def _warp(layer: Layer, stack: CellStack) -> Warp:
 # ------------------------------------------------------------------------------------------- behind the pixel function
 
 
-def computed_window(description: Path, x: int, y: int, width: int, height: int) -> Computed:
-    """Median and count of a window (column, row, columns, rows) of what ``description`` describes."""
-    return _opened(description, _stamp(description)).window(x, y, width, height)
+Values = Mapping[str, npt.NDArray[Any]]
+"""Pixels of a window, rows × columns, by the name of a statistic."""
 
 
-@dataclass(frozen=True, slots=True)
-class Computed:
-    """Pixels of a window: median Float32 with nodata −9999, count UInt16."""
-
-    median: npt.NDArray[np.float32]
-    count: npt.NDArray[np.uint16]
+def values_in(description: Path, window: Window) -> Values:
+    """All statistics in a window (counted from the composite's upper left pixel) of what ``description`` describes."""
+    return _opened(description, _stamp(description)).values_in(window)
 
 
 @functools.lru_cache(maxsize=1)
@@ -164,6 +161,7 @@ class _Layers:
     def __init__(self, description: dict[str, Any]) -> None:
         self._stack = Window(**description["window"])
         self._nearest = description["resampling"] == "nearest"
+        self._statistics = [statistic_of(name) for name in description["statistics"]]
         self._warps = [
             (
                 _warp_from(entry),
@@ -171,18 +169,17 @@ class _Layers:
             )
             for entry in description["warps"]
         ]
-        self._last: tuple[Window, Computed] | None = None
+        self._last: tuple[Window, Values] | None = None
 
-    def window(self, x: int, y: int, width: int, height: int) -> Computed:
-        """Asked for twice in a row where counts are wanted, it computes once."""
-        x, y = x + self._stack.x0, y + self._stack.y0
-        window = Window(x, y, x + width, y + height)
+    def values_in(self, window: Window) -> Values:
+        """GDAL asks once for each statistic in a row; they are computed together."""
         if self._last is None or self._last[0] != window:
-            self._last = (window, self._computed(window))
+            self._last = (window, self._values_in(window))
         return self._last[1]
 
-    def _computed(self, window: Window) -> Computed:
-        medians, counts = np.empty(window.shape, np.float32), np.empty(window.shape, np.uint16)
+    def _values_in(self, within: Window) -> Values:
+        x, y = self._stack.x0, self._stack.y0
+        window = Window(within.x0 + x, within.y0 + y, within.x1 + x, within.y1 + y)
         found: list[tuple[int, UInt16Array]] = []
         grids: list[tuple[Warp, Window]] = []
         for warp, readers in self._warps:
@@ -195,7 +192,7 @@ class _Layers:
         for index, (warp, _) in enumerate(grids):
             coordinates[:, index] = _coordinates(warp, window)
         starts = np.cumsum([0, *(pixels.size for _, pixels in found)])
-        went_well = kernels.composite(
+        layers = (
             np.concatenate([pixels.ravel() for _, pixels in found] or [np.empty(0, np.uint16)]),
             np.array([(grid, start) for (grid, _), start in zip(found, starts, strict=False)], np.int64).reshape(-1, 2),
             np.array([(w.x0, w.y0, w.x1, w.y1) for _, w in grids], np.int64).reshape(-1, 4),
@@ -203,13 +200,19 @@ class _Layers:
             coordinates[0],
             coordinates[1],
             self._nearest,
-            _network(len(found)),
-            medians,
-            counts,
         )
+        values: dict[str, npt.NDArray[Any]]
+        if {statistic.name for statistic in self._statistics} <= {MEDIAN.name, COUNT.name}:
+            median, count = np.empty(window.shape, np.float32), np.empty(window.shape, np.uint16)
+            went_well = kernels.composite(*layers, _network(len(found)), median, count)
+            values = {MEDIAN.name: median, COUNT.name: count}
+        else:
+            stack = np.full((max(len(found), 1), *window.shape), SCENE_NODATA, np.uint16)
+            went_well = kernels.warp(*layers, stack)
+            values = {statistic.name: statistic.of_stack(stack) for statistic in self._statistics}
         if not went_well:
             raise AssertionError(f"a window of {window.shape} pixels reaches beyond its extents {grids}")
-        return Computed(medians, counts)
+        return values
 
 
 def _warp_from(entry: dict[str, Any]) -> Warp:

@@ -193,6 +193,33 @@ def composite(pixels, scenes, windows, sizes, xs, ys, nearest, network, medians,
     return True
 
 
+@_compiled()
+def warp(pixels, scenes, windows, sizes, xs, ys, nearest, stack):  # type: ignore[no-untyped-def]
+    """The values of scenes, warped: what :func:`composite` takes the median of.
+
+    Parameters and the returned value are as there; ``stack`` (scenes × rows × columns, UInt16, nodata 65535) is filled.
+    """
+    rows, columns = stack.shape[1], stack.shape[2]
+    valid = np.zeros(_STRIP, np.uint16)
+    near, first, weights = np.empty(_STRIP, np.int64), np.empty(_STRIP, np.int64), np.empty((5, _STRIP), np.float64)
+    for row in range(rows):
+        for begin in range(0, columns, _STRIP):
+            length = min(_STRIP, columns - begin)
+            end = begin + length
+            last = -1
+            for scene in range(scenes.shape[0]):
+                grid, start = scenes[scene, 0], scenes[scene, 1]
+                width = windows[grid, 2] - windows[grid, 0]
+                if grid != last:
+                    x, y = xs[grid, row, begin:end], ys[grid, row, begin:end]
+                    if not _places(x, y, sizes[grid], windows[grid], nearest, near, first, weights):
+                        return False
+                    last = grid
+                values = stack[scene, row, begin:end]
+                _sample(pixels, start, width, nearest, near[:length], first, weights, values, valid)
+    return True
+
+
 def sorting_network(size: int) -> npt.NDArray[np.int64]:
     """Batcher's odd-even merge sort: pairs (low, high) that, compared and swapped in this order, sort ``size`` values.
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from s2sr_core.engines.stack import CellStack, PixelWindow
 from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.pixels import vrt
+from s2sr_core.pixels.statistics import Statistic
 
 #: Bytes that one read may hold: a pixel function gets its whole window of all scenes at once, as UInt16, and works on
 #: it in Float32 with copies; about 24 bytes a value were seen in all.
@@ -16,29 +17,28 @@ _BYTES_A_VALUE = 24
 _ROWS = 128
 
 
-def read_windows(stack: CellStack, *, with_counts: bool) -> Iterator[PixelWindow]:
-    """Write the stack VRT and the median VRT (and the count VRT) of ``stack`` and read them in bounded windows."""
+def read_windows(stack: CellStack, statistics: Sequence[Statistic]) -> Iterator[PixelWindow]:
+    """Write the stack VRT and a VRT for each statistic, and read these in bounded windows."""
     lattice, window, folder = stack.lattice, stack.window, stack.folder
     sources = [(layer.piece.path, layer.piece.window) for layer in stack.layers]
     stacked = vrt.stack(folder / f"{stack.name}_stack.vrt", sources=sources, lattice=lattice, window=window)
-    functions = ("median", "count") if with_counts else ("median",)
     paths = [
-        vrt.derived(
-            folder / f"{stack.name}_{function}.vrt",
+        vrt.reduced(
+            folder / f"{stack.name}_{statistic.name}.vrt",
             stack=stacked,
             count=len(sources),
             lattice=lattice,
             window=window,
-            function=function,
+            statistic=statistic,
         )
-        for function in functions
+        for statistic in statistics
     ]
     # VRTs keep this many sources open; a scene takes a warped, a masked and two image files.
     with gdal.config_option("GDAL_MAX_DATASET_POOL_SIZE", str(min(max(5 * len(sources), 100), 900))):
         datasets = [gdal.Open(str(path)) for path in paths]
         for part in window.tiles(*_read_shape(len(sources), window.width)):
-            arrays = [dataset.ReadAsArray(*part.offset_in(window), part.width, part.height) for dataset in datasets]
-            yield PixelWindow(part, arrays[0], arrays[1] if with_counts else None)
+            at = (*part.offset_in(window), part.width, part.height)
+            yield PixelWindow(part, tuple(dataset.ReadAsArray(*at) for dataset in datasets))
 
 
 def _read_shape(scenes: int, width: int) -> tuple[int, int]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from s2sr_core.engines.decoded import Copy
@@ -54,8 +54,13 @@ class CellStack:
 
 @dataclass(frozen=True, slots=True)
 class PixelWindow:
-    """Pixels of a composite: ``median`` Float32 with nodata −9999, ``count`` UInt16 or None; both of window.shape."""
+    """Pixels of a composite.
+
+    Attributes
+    ----------
+    window: on the lattice of the stack.
+    values: an array for each statistic that was asked for, in their order; of ``window.shape``.
+    """
 
     window: Window
-    median: npt.NDArray[np.float32]
-    count: npt.NDArray[np.uint16] | None
+    values: tuple[npt.NDArray[Any], ...]

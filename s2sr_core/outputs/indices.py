@@ -12,6 +12,7 @@ import pandas as pd
 
 from s2sr_core import __version__
 from s2sr_core.composites.composite import Outcome
+from s2sr_core.composites.records import inputs_in
 from s2sr_core.files import read_record, write_record, written_beside
 from s2sr_core.geo import geometry
 from s2sr_core.geo.gdal_runtime import gdal
@@ -170,7 +171,10 @@ def update_composite_index(workspace: Workspace, outcomes: Sequence[Outcome], pa
         record = read_record(workspace.record(*key))
         if key in rows or record is None:
             continue
-        lattice = record["made_of"]["lattice"]
+        inputs = inputs_in(record)
+        if inputs is None:
+            continue
+        lattice = inputs["lattice"]
         if {"tap": lattice["tap"], "tr": [lattice["dx"], lattice["dy"]]} == run_lattice(parameters):
             rows[key] = row
         else:

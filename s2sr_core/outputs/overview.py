@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from s2sr_core.composites.composite import COUNT_NODATA
 from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.outputs.quicklook import TRUE_COLOUR, read_thinned, stretched, write_png
 from s2sr_core.pixels.rules import COMPOSITE_NODATA
+from s2sr_core.pixels.statistics import COUNT
 
 #: Longest side of a picture, pixels.
 _SIDE = 640
@@ -47,7 +47,7 @@ def valid_counts(rasters: Sequence[Path]) -> tuple[bytes, int] | None:
     if not rasters:
         return None
     counts = _read_mosaic(rasters)
-    inside = counts != COUNT_NODATA
+    inside = counts != COUNT.nodata
     most = int(counts[inside].max(initial=0))
     shares = np.where(inside, counts, 0) / max(most, 1)
     places = np.linspace(0.0, 1.0, len(_RAMP))

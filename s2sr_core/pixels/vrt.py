@@ -1,7 +1,7 @@
 """The VRT graph: one function for each box of the picture.
 
 ``masked`` (band + SCL, on the scene's own grid) → ``warped`` (EPSG:4326, on the lattice) → ``stack`` (all scenes of a
-cell) → ``derived`` (median or count of the stack). Each writes one VRT file and returns its path.
+cell) → ``reduced`` (the median, or another statistic, of the stack). Each writes one VRT file and returns its path.
 """
 
 from __future__ import annotations
@@ -11,9 +11,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
 
+import numpy as np
+from osgeo import gdal_array
+
 from s2sr_core.geo.gdal_runtime import PIXEL_FUNCTION_MODULE, gdal
 from s2sr_core.geo.lattice import Geotransform, Lattice, Window
-from s2sr_core.pixels.rules import COMPOSITE_NODATA, SCENE_NODATA, Dilation, format_dilation
+from s2sr_core.pixels.rules import SCENE_NODATA, Dilation, format_dilation
+from s2sr_core.pixels.statistics import Statistic
 
 _WGS84 = '<SRS dataAxisToSRSAxisMapping="2,1">EPSG:4326</SRS>'
 
@@ -89,28 +93,25 @@ def stack(target: Path, *, sources: Sequence[tuple[Path, Window]], lattice: Latt
     return _write(target, window.shape, _WGS84, lattice.geotransform(window), "".join(bands))
 
 
-def derived(target: Path, *, stack: Path, count: int, lattice: Lattice, window: Window, function: str) -> Path:
-    """The median (Float32, nodata −9999) or the count (UInt16) of the ``count`` bands of a stack VRT."""
+def reduced(target: Path, *, stack: Path, count: int, lattice: Lattice, window: Window, statistic: Statistic) -> Path:
+    """A statistic of the ``count`` bands of a stack VRT, of the statistic's type."""
     sources = "".join(_source(stack, band + 1, (0, 0), (0, 0), window.shape) for band in range(count))
-    data_type, nodata = {"median": ("Float32", COMPOSITE_NODATA), "count": ("UInt16", None)}[function]
-    band = _derived_band(function, data_type, "UInt16", nodata, sources, {})
+    arguments = {"statistic": statistic.name}
+    band = _derived_band("statistic", _type_of(statistic), "UInt16", _nodata_of(statistic), sources, arguments)
     return _write(target, window.shape, _WGS84, lattice.geotransform(window), band)
 
 
-def computed(target: Path, *, layers: Path, lattice: Lattice, window: Window, with_counts: bool) -> Path:
-    """The median (Float32, nodata −9999) and, if wanted, the count (UInt16) of the fast engine's layers.
+def composite(target: Path, *, layers: Path, lattice: Lattice, window: Window, statistics: Sequence[Statistic]) -> Path:
+    """The statistics of the fast engine's layers, a band for each, of the statistic's type.
 
-    The bands have no sources: the pixel function gets them from what the file ``layers`` describes.
+    The bands have no sources: the pixel function gets their pixels from what the file ``layers`` describes.
     """
-    bands = _derived_band(
-        "composite", "Float32", "Float32", COMPOSITE_NODATA, "", {"layers": layers, "value": "median"}
-    )
-    if with_counts:
-        second = _derived_band(
-            "composite", "UInt16", "UInt16", None, "", {"layers": layers, "value": "count"}, number=2
-        )
-        bands += second
-    return _write(target, window.shape, _WGS84, lattice.geotransform(window), bands)
+    bands = []
+    for number, statistic in enumerate(statistics, start=1):
+        data_type, nodata = _type_of(statistic), _nodata_of(statistic)
+        arguments = {"layers": layers, "statistic": statistic.name}
+        bands.append(_derived_band("composite", data_type, data_type, nodata, "", arguments, number=number))
+    return _write(target, window.shape, _WGS84, lattice.geotransform(window), "".join(bands))
 
 
 def mosaic(
@@ -134,6 +135,16 @@ def mosaic(
         f'<VRTRasterBand dataType="{data_type}" band="1"><NoDataValue>{nodata:g}</NoDataValue>{placed}</VRTRasterBand>'
     )
     return _write(target, window.shape, _WGS84, lattice.geotransform(window), band)
+
+
+def _type_of(statistic: Statistic) -> str:
+    name: str = gdal.GetDataTypeName(gdal_array.NumericTypeCodeToGDALTypeCode(np.dtype(statistic.dtype)))
+    return name
+
+
+def _nodata_of(statistic: Statistic) -> float | None:
+    """Of a VRT, which knows no polygon: only what says that no scene has a value."""
+    return statistic.nodata if statistic.empty == statistic.nodata else None
 
 
 def _derived_band(

@@ -25,9 +25,9 @@ from s2sr_core.parameters import RunParameters
 from s2sr_core.pixels import vrt
 from s2sr_core.pixels.rules import Dilation, scl_masked
 from s2sr_core.products.safe import SCL, BandFile, Product, band_files
+from s2sr_core.run_context import RunContext
 from s2sr_core.scenes.occupancy import Near, Occupancy, kernel_reach, pixels_near
 from s2sr_core.scenes.scene import Preparation, Scene, SceneBand, SceneGrid, WarpedPiece
-from s2sr_core.workspace import Workspace
 
 #: Pixels added around a scene's outline on the lattice: the outline is drawn with straight lines between points.
 _MARGIN = 8
@@ -39,17 +39,15 @@ _TILE = (640, 640)
 _Target = tuple[str, Lattice, Window]
 
 
-def classify_product(
-    product: Product, cells: Sequence[Gridcell], parameters: RunParameters, workspace: Workspace, rank: int
-) -> Preparation:
+def classify_product(context: RunContext, product: Product, cells: Sequence[Gridcell]) -> Preparation:
     """Look at SCL alone: the scene without its bands, or the complete scene if its bands are not needed.
 
     What is wrong with the product ends up in the result.
     """
     try:
-        scene = _classified(product, cells, parameters, workspace)
+        scene = _classified(context, product, cells)
         if scene.is_not_needed:
-            return _not_needed(scene, cells, parameters, workspace.vrts(rank))
+            return _not_needed(context, scene, cells)
     except ProductError as error:
         return Preparation(str(product.name), None, (error,))
     except RuntimeError as error:  # what GDAL raises
@@ -58,12 +56,7 @@ def classify_product(
 
 
 def prepare_product(
-    product: Product,
-    cells: Sequence[Gridcell],
-    parameters: RunParameters,
-    workspace: Workspace,
-    rank: int,
-    scene: Scene | None = None,
+    context: RunContext, product: Product, cells: Sequence[Gridcell], scene: Scene | None = None
 ) -> Preparation:
     """Open the images of ``product``, write its VRTs and say which of ``cells`` it touches.
 
@@ -71,11 +64,12 @@ def prepare_product(
     error each; a band that fails leaves the others usable.
     """
     if scene is None:
-        classified = classify_product(product, cells, parameters, workspace, rank)
+        classified = classify_product(context, product, cells)
         if classified.scene is None or classified.scene.is_not_needed:
             return classified
         scene = classified.scene
-    name, grid, scl, folder = str(product.name), scene.grid, scene.scl, workspace.vrts(rank)
+    parameters, folder = context.parameters, context.workspace.vrts(context.rank)
+    name, grid, scl = str(product.name), scene.grid, scene.scl
     try:
         targets = _targets(scene, cells, parameters)
         dilation = _dilation_in_pixels(grid, parameters.scl_dilation)
@@ -119,9 +113,9 @@ def prepare_product(
     return Preparation(name, replace(scene, bands=tuple(bands)) if bands else None, tuple(errors))
 
 
-def _classified(product: Product, cells: Sequence[Gridcell], parameters: RunParameters, workspace: Workspace) -> Scene:
+def _classified(context: RunContext, product: Product, cells: Sequence[Gridcell]) -> Scene:
     """The scene by SCL alone: grid, outline, cells, which pixels count, whether its bands are needed."""
-    name = str(product.name)
+    parameters, workspace, name = context.parameters, context.workspace, str(product.name)
     scl = _found(band_files(product, (SCL,))[SCL])
     grid = _open_grid(name, scl)
     outline = geometry.of_raster(grid.crs, grid.geotransform, grid.shape)
@@ -172,8 +166,9 @@ def _counts(
     return clear, share
 
 
-def _not_needed(scene: Scene, cells: Sequence[Gridcell], parameters: RunParameters, folder: Path) -> Preparation:
+def _not_needed(context: RunContext, scene: Scene, cells: Sequence[Gridcell]) -> Preparation:
     """A scene that is not needed; its bands, as the manifest lists them, are inputs that add no value."""
+    parameters, folder = context.parameters, context.workspace.vrts(context.rank)
     files = band_files(scene.product, tuple(parameters.bands), there=False)
     targets = _targets(scene, cells, parameters)
     found = [file for file in files.values() if isinstance(file, BandFile)]

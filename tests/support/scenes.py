@@ -16,12 +16,12 @@ from s2sr_core.composites.composite import Outcome, composite_cell
 from s2sr_core.parameters import RunParameters
 from s2sr_core.planning.plan import choose_gridcells
 from s2sr_core.products.names import ProductName
+from s2sr_core.run_context import RunContext
 from s2sr_core.scenes.prepare import prepare_product
 from s2sr_core.scenes.scene import Preparation
 from s2sr_core.selection.candidates import selected_products
 from s2sr_core.selection.judge import find_products
 from s2sr_core.sources import source_of
-from s2sr_core.workspace import Workspace
 from s2sr_sandbox.grid import Grid
 from s2sr_sandbox.products import write_product
 
@@ -87,24 +87,24 @@ def parameters_for(tmp_path: Path, source: Path, cells: Sequence[Gridcell], **ch
     return RunParameters(**(defaults | changes))
 
 
-def prepare(parameters: RunParameters) -> list[Preparation]:
+def prepare(parameters: RunParameters, context: RunContext | None = None) -> list[Preparation]:
     """Phase 1 of every selected product."""
+    context = context or RunContext(parameters, rank=1)
     cells = choose_gridcells(parameters)
-    workspace = Workspace(parameters.work_dir)
     products = selected_products(find_products(source_of(parameters), parameters, cells))
-    return [prepare_product(product, cells, parameters, workspace, 1) for product in products]
+    return [prepare_product(context, product, cells) for product in products]
 
 
-def run(parameters: RunParameters) -> dict[tuple[str, str], Outcome]:
-    """Both phases, in this process; outcomes by cell and band."""
-    preparations = prepare(parameters)
+def run(parameters: RunParameters, context: RunContext | None = None) -> dict[tuple[str, str], Outcome]:
+    """Both phases, in this process; outcomes by cell and band. ``context`` is for rules that no parameter names."""
+    context = context or RunContext(parameters, rank=1)
+    preparations = prepare(parameters, context)
     errors = [error for preparation in preparations for error in preparation.errors]
     assert not errors, errors
     scenes = [preparation.scene for preparation in preparations if preparation.scene]
-    workspace = Workspace(parameters.work_dir)
     outcomes: dict[tuple[str, str], Outcome] = {}
     for cell in choose_gridcells(parameters):
-        for outcome in composite_cell(cell, parameters.bands, scenes, parameters, workspace, rank=1):
+        for outcome in composite_cell(context, cell, parameters.bands, scenes):
             outcomes[outcome.cell_id, outcome.band] = outcome
     return outcomes
 

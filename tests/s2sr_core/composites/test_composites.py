@@ -18,6 +18,7 @@ from s2sr_core.engines import reference
 from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.geo.lattice import Lattice
 from s2sr_core.planning.plan import choose_gridcells
+from s2sr_core.run_context import RunContext
 from s2sr_core.workspace import Workspace
 from s2sr_sandbox.grid import Grid
 from s2sr_sandbox.landscape import Landscape
@@ -161,9 +162,9 @@ def test_sloping_cells_that_share_an_edge_own_each_pixel_once(tmp_path: Path, no
 def test_the_order_of_scenes_does_not_matter(tmp_path: Path, noise: Path) -> None:
     parameters = parameters_for(tmp_path, noise, [Gridcell("c", shapely.box(*BOX))], overwrite=True)
     scenes = [preparation.scene for preparation in prepare(parameters)]
-    cell, workspace, found = choose_gridcells(parameters)[0], Workspace(parameters.work_dir), []
+    cell, found = choose_gridcells(parameters)[0], []
     for order in itertools.permutations(scenes):
-        (outcome,) = composite_cell(cell, ["B04"], order, parameters, workspace, rank=1)
+        (outcome,) = composite_cell(RunContext(parameters, 1), cell, ["B04"], order)
         assert outcome.path is not None
         found.append(outcome.path.read_bytes())
     assert len(set(found)) == 1

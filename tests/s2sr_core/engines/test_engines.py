@@ -13,6 +13,7 @@ from support.scenes import noisy_dn, parameters_for, patchy_scl, pixels, prepare
 from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.composites.composite import composite_cell
 from s2sr_core.engines import fast
+from s2sr_core.run_context import RunContext
 from s2sr_core.workspace import Workspace
 from s2sr_sandbox.grid import Grid
 from s2sr_sandbox.products import write_product
@@ -168,15 +169,16 @@ def test_scenes_decoded_ahead_need_their_images_no_more(tmp_path: Path) -> None:
     parameters = parameters_for(
         tmp_path, tmp_path / "archive", cells, bands=bands, count=True, work_dir=tmp_path / "ahead"
     )
-    workspace = Workspace(parameters.work_dir)
+    context = RunContext(parameters, rank=1)
+    workspace = context.workspace
     scenes = [preparation.scene for preparation in prepare(parameters) if preparation.scene]
     for scene in scenes:
-        fast.decode_ahead(scene, parameters.resampling, workspace)
+        fast.decode_ahead(context, scene)
     assert len(list(workspace.decoded.glob("*.u16"))) == 6
     for image in (tmp_path / "archive").rglob("*_B*_20m.jp2"):
         image.unlink()
     for cell in cells:
-        composite_cell(cell, bands, scenes, parameters, workspace, rank=1)
+        composite_cell(context, cell, bands, scenes)
     found = {path.name: pixels(path) for path in workspace.composites.rglob("*.tif")}
     assert found.keys() == expected.keys()
     for name, raster in expected.items():
@@ -189,7 +191,7 @@ def test_nothing_is_decoded_ahead_that_the_reference_computes(tmp_path: Path, ch
     parameters = parameters_for(tmp_path, tmp_path / "archive", cells, **changes)
     (preparation,) = prepare(parameters)
     assert preparation.scene is not None
-    fast.decode_ahead(preparation.scene, parameters.resampling, Workspace(parameters.work_dir))
+    fast.decode_ahead(RunContext(parameters), preparation.scene)
     assert not list(Workspace(parameters.work_dir).decoded.glob("*.u16"))
 
 

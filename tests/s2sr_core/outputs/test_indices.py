@@ -152,6 +152,18 @@ def test_a_killed_run_of_another_lattice_leaves_no_false_row(tmp_path: Path, arc
     assert publish(tmp_path, archive, CELLS[:1]) == ({"a"}, {"b"})
 
 
+def test_a_record_of_an_older_version_still_tells_its_lattice(tmp_path: Path, archive: Path) -> None:
+    """It calls inputs ``made_of``."""
+    publish(tmp_path, archive, CELLS)
+    path = Workspace(tmp_path / "run").record("b", "B04")
+    record = json.loads(path.read_text())
+    made_of = record.pop("inputs")
+    record["made_of"] = {**made_of, "inputs": made_of.pop("scenes")}
+    path.write_text(json.dumps(record))
+    assert publish(tmp_path, archive, CELLS[:1], tr=(0.0003, 0.0003)) == ({"a"}, {"b"})
+    assert publish(tmp_path, archive, CELLS[:1]) == ({"a", "b"}, set())
+
+
 def test_a_row_goes_with_its_composite(tmp_path: Path, archive: Path) -> None:
     publish(tmp_path, archive, CELLS)
     shutil.rmtree(Workspace(tmp_path / "run").cell_folder("b"))

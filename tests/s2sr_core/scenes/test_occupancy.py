@@ -22,6 +22,7 @@ from s2sr_core.geo.lattice import Window
 from s2sr_core.parameters import RunParameters
 from s2sr_core.products.names import ProductName
 from s2sr_core.products.safe import read_product
+from s2sr_core.run_context import RunContext
 from s2sr_core.scenes.occupancy import Near, Occupancy, kernel_reach, pixels_near
 from s2sr_core.scenes.prepare import prepare_product
 from s2sr_core.scenes.scene import Preparation, Scene
@@ -246,8 +247,8 @@ def test_a_cell_that_does_not_see_a_scene_has_no_pixel_of_it(tmp_path: Path, res
 
 def prepared(parameters: RunParameters, archive: Path, cells: Sequence[Gridcell]) -> list[Preparation]:
     """Phase 1 as of a run that downloaded ``archive``."""
-    workspace = Workspace(parameters.work_dir)
-    return [prepare_product(read_product(path), cells, parameters, workspace, 1) for path in sorted(archive.iterdir())]
+    context = RunContext(parameters, rank=1)
+    return [prepare_product(context, read_product(path), cells) for path in sorted(archive.iterdir())]
 
 
 def composited(parameters: RunParameters, archive: Path, cell: Gridcell) -> tuple[Mapping[str, object], list[Path]]:
@@ -257,7 +258,7 @@ def composited(parameters: RunParameters, archive: Path, cell: Gridcell) -> tupl
         assert not preparation.errors
         assert preparation.scene is not None
         scenes.append(preparation.scene)
-    (outcome,) = composite_cell(cell, ["B04"], scenes, parameters, workspace, rank=1)
+    (outcome,) = composite_cell(RunContext(parameters, 1), cell, ["B04"], scenes)
     assert outcome.status == "written", outcome.reason
     assert outcome.scenes == len(scenes)
     record = read_record(workspace.record(cell.cell_id, "B04"))

@@ -1,0 +1,67 @@
+"""Writing one raster of a composite: window by window into a plain GeoTIFF, then as a Cloud Optimized GeoTIFF."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from osgeo import gdal_array
+
+from s2sr_core.geo.gdal_runtime import gdal
+from s2sr_core.geo.lattice import Lattice, Window
+from s2sr_core.pixels.statistics import Statistic
+
+#: Level 6, the default, takes twice the time for 3 % fewer bytes.
+_CREATION = {"COMPRESS": "DEFLATE", "LEVEL": "1", "PREDICTOR": "YES", "BLOCKSIZE": "512", "BIGTIFF": "IF_SAFER"}
+#: Rows that are compared at once when a file is read back.
+_CHECKED_ROWS = 512
+
+
+class ScratchRaster:
+    """The pixels of one statistic, ``window`` of ``lattice``, on their way into a COG.
+
+    ``scratch`` is a file that may be written and is removed in the end.
+    """
+
+    def __init__(self, scratch: Path, lattice: Lattice, window: Window, statistic: Statistic, band: str) -> None:
+        self._scratch, self._window = scratch, window
+        self._overviews = statistic.overviews
+        rows, columns = window.shape
+        data_type = gdal_array.NumericTypeCodeToGDALTypeCode(np.dtype(statistic.dtype))
+        options = ["TILED=YES", "BIGTIFF=IF_SAFER"]
+        self._dataset = gdal.GetDriverByName("GTiff").Create(str(scratch), columns, rows, 1, data_type, options=options)
+        self._dataset.SetProjection("EPSG:4326")
+        self._dataset.SetGeoTransform(lattice.geotransform(window))
+        self._band = self._dataset.GetRasterBand(1)
+        self._band.SetNoDataValue(statistic.nodata)
+        self._band.SetDescription(statistic.describe(band))
+
+    def write(self, window: Window, pixels: npt.NDArray[Any]) -> None:
+        """Write the pixels of ``window`` (rows × columns)."""
+        self._band.WriteArray(pixels, *window.offset_in(self._window))
+
+    def finish(self, target: Path) -> None:
+        """Write the COG to ``target`` and remove the scratch file.
+
+        Raises
+        ------
+        OSError
+            If what was written does not read back the same, as on a full disk.
+        """
+        self._dataset.FlushCache()
+        options = [*(f"{key}={value}" for key, value in _CREATION.items()), f"OVERVIEW_RESAMPLING={self._overviews}"]
+        gdal.GetDriverByName("COG").CreateCopy(str(target), self._dataset, options=options).Close()
+        # None of these calls fails on a full disk: blocks that could not be written are just missing.
+        with target.open("rb") as file:
+            os.fsync(file.fileno())
+        with gdal.Open(str(target)) as written:
+            for part in Window(0, 0, self._window.width, self._window.height).tiles(_CHECKED_ROWS):
+                area = (0, part.y0, part.width, part.height)
+                if not np.array_equal(written.ReadAsArray(*area), self._dataset.ReadAsArray(*area)):
+                    raise OSError(errno.EIO, "what was written does not read back the same")
+        self._dataset.Close()
+        self._scratch.unlink()

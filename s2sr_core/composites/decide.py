@@ -1,0 +1,81 @@
+"""What to do about one composite: a pure function of what it would be made of, what is there, and what failed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from s2sr_core.composites.records import inputs_in, key_of
+
+Action = Literal["keep", "compute", "keep earlier", "no scene"]
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """What an earlier run left of a composite.
+
+    Attributes
+    ----------
+    record: None if there is none that can be read.
+    sizes: bytes of each raster that the run asks for, by file name, the composite first; None for one that is missing.
+    """
+
+    record: Mapping[str, Any] | None
+    sizes: Mapping[str, int | None]
+
+    @property
+    def has_composite(self) -> bool:
+        return next(iter(self.sizes.values())) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to do, and for what is not computed, why.
+
+    ``keep``: what is there is what would be computed. ``keep earlier``: a scene that the earlier composite was made of
+    cannot be used now, and one of fewer scenes must not replace it. ``no scene``: nothing to compute it from.
+    """
+
+    action: Action
+    reason: str = ""
+
+
+def decide(inputs: Mapping[str, Any], earlier: Earlier, failed: Collection[str], *, overwrite: bool) -> Decision:
+    """Decide about a composite that would be made of ``inputs``.
+
+    Parameters
+    ----------
+    inputs: as :func:`s2sr_core.composites.records.inputs_of` lists them.
+    failed: names of products that could not be used in this run, wholly or in a band.
+    overwrite: whether to compute also what is up to date.
+    """
+    if not overwrite and inputs["scenes"] and _is_up_to_date(inputs, earlier):
+        return Decision("keep")
+    if not overwrite and (lost := _lost_scenes(inputs, earlier, failed)):
+        more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
+        reason = f"{lost[0]}{more} cannot be used now; the composite of an earlier run, made with it, is kept"
+        return Decision("keep earlier", reason)
+    if not inputs["scenes"]:
+        reason = "no scene that can be used covers the cell" if failed else "no scene covers the cell"
+        reason += "; the composite of an earlier run was removed" if earlier.has_composite else ""
+        return Decision("no scene", reason)
+    return Decision("compute")
+
+
+def _is_up_to_date(inputs: Mapping[str, Any], earlier: Earlier) -> bool:
+    """Whether every raster is there, as long as its record says, and made of these inputs."""
+    if earlier.record is None or earlier.record.get("key") != key_of(inputs):
+        return False
+    sizes = earlier.record.get("bytes", {})
+    return all(size is not None and size == sizes.get(name) for name, size in earlier.sizes.items())
+
+
+def _lost_scenes(inputs: Mapping[str, Any], earlier: Earlier, failed: Collection[str]) -> list[str]:
+    """Products of the earlier composite that failed in this run, if nothing but the scenes changed."""
+    before = inputs_in(earlier.record or {})
+    if before is None or not earlier.has_composite or {**before, "scenes": []} != {**inputs, "scenes": []}:
+        return []
+    now = {scene["product"] for scene in inputs["scenes"]}
+    products = [scene["product"] for scene in before["scenes"]]
+    return sorted(product for product in products if product in failed and product not in now)
