@@ -25,13 +25,14 @@ from benchmarks.cases import WORK
 from benchmarks.meter import metered, peak, report
 from s2sr_core.cells.gridcells import Gridcell, make_gridcells, select_gridcells, write_gridcells
 from s2sr_core.geo import geometry
+from s2sr_core.geo.raster_grid import RasterGrid
 from s2sr_core.parameters import RunParameters
 from s2sr_core.planning.plan import choose_gridcells
 from s2sr_core.planning.schedule import Schedule
 from s2sr_core.planning.units import DOWNLOADS, cell_groups, download_units
 from s2sr_core.products.names import ProductName
 from s2sr_core.products.safe import BandFile, Product
-from s2sr_core.scenes.scene import Scene, SceneGrid
+from s2sr_core.scenes.scene import Scene
 from s2sr_core.selection.candidates import selected_products
 from s2sr_core.selection.judge import find_products
 from s2sr_core.selection.query_manifest import read_query_manifest, write_query_manifest
@@ -184,7 +185,7 @@ def _scene(product: Product, schedule: Schedule[RemoteProduct]) -> Scene:
     """A scene as phase 1 would hand it over: here from the footprint, not from the raster's outline."""
     outline = product.footprint or geometry.box((-180.0, -90.0, 180.0, 90.0))
     cells = tuple(cell.cell_id for cell in select_gridcells(schedule.cells_near(str(product.name)), outline))
-    grid = SceneGrid("EPSG:4326", (0.0, 1.0, 0.0, 0.0, 0.0, -1.0), (1, 1))
+    grid = RasterGrid("EPSG:4326", (0.0, 1.0, 0.0, 0.0, 0.0, -1.0), (1, 1))
     return Scene(product, grid, outline, (1.0, 1.0), None, BandFile("SCL", product.path, 0, ""), 1.0, cells, ())
 
 

@@ -15,7 +15,7 @@ from deployments.server import limits
 from flows.task_groups import TaskGroups
 from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.composites.composite import Outcome
-from s2sr_core.engines.decoded import CopiesInUse
+from s2sr_core.engines.decoded import DecodedBandsInUse
 from s2sr_core.errors import ProductError, Step
 from s2sr_core.outputs.summary import Summary
 from s2sr_core.planning.schedule import Schedule
@@ -78,7 +78,7 @@ class Dataflow:
         self._failed = {candidate.title for candidate in self._on_disk.values() if candidate.status == "failed"}
         self._downloads: list[Download] = []
         self._preparations: list[Preparation] = []
-        self._copies = CopiesInUse(context.workspace)
+        self._copies = DecodedBandsInUse(context.workspace)
         self._classified: dict[str, Scene] = {}
 
     def run(self) -> Summary:

@@ -13,7 +13,9 @@ import numpy as np
 
 from s2sr_core.geo import geometry
 from s2sr_core.geo.gdal_runtime import IMAGE_DRIVERS, gdal, overridden_python_setting
+from s2sr_core.geo.raster_grid import RasterGrid
 from s2sr_core.pixels import openjpeg, vrt
+from s2sr_core.pixels.masks import SclMask
 from s2sr_core.pixels.rules import SCENE_NODATA
 
 _PACKAGES = (
@@ -100,12 +102,9 @@ def _pixel_function() -> str:
             here / "masked.vrt",
             band=here / "band.tif",
             scl=here / "scl.tif",
-            shape=(1, 4),
-            crs=geometry.spatial_reference("EPSG:32606").ExportToWkt(),
-            geotransform=(0.0, 20.0, 0.0, 0.0, 0.0, -20.0),
+            grid=RasterGrid("EPSG:32606", (0.0, 20.0, 0.0, 0.0, 0.0, -20.0), (1, 4)),
             offset=-1000,
-            classes=(9,),
-            dilation={},
+            mask=SclMask((9,)),
         )
         found = gdal.Open(str(path)).ReadAsArray().tolist()
     if found != [[SCENE_NODATA, SCENE_NODATA, 0, 500]]:

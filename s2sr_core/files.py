@@ -1,8 +1,9 @@
-"""Files of the user, looked for before any work; files of a run, never seen half-written."""
+"""Files of the user, looked for before any work; files of a run, never seen half-written; locks on files."""
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import socket
@@ -10,7 +11,7 @@ import stat
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from s2sr_core.errors import InputError
 
@@ -58,6 +59,24 @@ def written_beside(final: Path) -> Iterator[Path]:
         temporary.replace(final)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked(path: Path, *, wait: bool) -> Iterator[IO[str] | None]:
+    """Hold a lock among processes on ``path``, which is created; it ends with the block, or with the process.
+
+    Gives the file, open for reading and appending; without ``wait``, None if somebody else holds the lock. On a
+    filesystem without locks everybody gets it: nothing can be promised there.
+    """
+    with path.open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield None
+            return
+        except OSError:
+            pass
+        yield file
 
 
 def write_text(final: Path, text: str) -> None:

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from s2sr_core.geo.lattice import Window
-from s2sr_core.pixels.rules import harmonised, parse_classes, parse_dilation, scl_masked
+from s2sr_core.pixels import masks
+from s2sr_core.pixels.rules import harmonised
 from s2sr_core.pixels.statistics import statistic_of
 
 Arguments = bytes | str
@@ -35,14 +36,14 @@ def masked(
 ) -> None:
     """Pixel function of the masked VRT: a band and SCL are its sources.
 
-    Its arguments are ``offset``, ``classes`` (``0 1 3``) and ``dilation`` (``9:5:5 3:2:2``: class, columns, rows).
+    Its arguments are ``offset`` (DN to add), ``mask`` (the name of a mask) and that mask's own.
     """
     dn, scl = in_ar
     top, left = yoff - buf_radius, xoff - buf_radius
     row, column = np.arange(top, top + scl.shape[0]), np.arange(left, left + scl.shape[1])
     inside = ((row >= 0) & (row < raster_ysize))[:, None] & ((column >= 0) & (column < raster_xsize))
-    mask = scl_masked(scl, parse_classes(_text(kwargs["classes"])), parse_dilation(_text(kwargs["dilation"])), inside)
-    out_ar[:] = harmonised(dn, mask, int(_text(kwargs["offset"])))
+    arguments = {key: _text(value) for key, value in kwargs.items()}
+    out_ar[:] = harmonised(dn, masks.from_arguments(arguments).masked(scl, inside), int(arguments["offset"]))
 
 
 def statistic(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from s2sr_core.parameters import RunParameters
+from s2sr_core.pixels.masks import MaskRule, SclRule
 from s2sr_core.pixels.statistics import COUNT, MEDIAN, Statistic
 from s2sr_core.workspace import Workspace
 
@@ -26,6 +27,11 @@ class RunContext:
     def workspace(self) -> Workspace:
         """The folder of the run."""
         return Workspace(self.parameters.work_dir)
+
+    @property
+    def mask(self) -> MaskRule:
+        """Which pixels of a scene do not count."""
+        return SclRule(tuple(self.parameters.scl_mask), self.parameters.scl_dilation)
 
     @property
     def statistics(self) -> tuple[Statistic, ...]:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import shutil
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from s2sr_core.errors import InputError
+from s2sr_core.files import locked
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +75,10 @@ class Workspace:
         """Which flow run uses the folder, or used it last, and its parameters."""
         return self.indices / "flow_run.json"
 
+    @property
+    def _lock(self) -> Path:
+        return self.work_dir / ".lock"
+
     def log(self, rank: int) -> Path:
         return self.logs / f"pipeline_rank{rank}.log"
 
@@ -84,7 +87,7 @@ class Workspace:
 
     @property
     def decoded(self) -> Path:
-        """Decoded copies, which all workers share."""
+        """Decoded bands, which all workers share."""
         return self.tmp / "decoded"
 
     def vrts(self, rank: int) -> Path:
@@ -97,7 +100,7 @@ class Workspace:
         """Which pixels of a scene are valid and lie in a selected cell."""
         return self.decoded / f"{product}_occupancy.npz"
 
-    def decoded_copy(self, product: str, band: str) -> Path:
+    def decoded_band(self, product: str, band: str) -> Path:
         return self.decoded / f"{product}_{band}.u16"
 
     def cell_folder(self, cell_id: str) -> Path:
@@ -152,14 +155,20 @@ class Workspace:
         InputError
             If ``work_dir`` cannot be written, or another run uses it.
         """
-        try:
-            for folder in (self.indices, self.logs, self.tmp, self.composites):
-                folder.mkdir(parents=True, exist_ok=True)
-            lock = (self.work_dir / ".lock").open("a+")
-        except OSError as error:
-            raise self._not_writable(error) from error
-        with lock:
-            self._hold(lock)
+        with contextlib.ExitStack() as held:
+            try:
+                for folder in (self.indices, self.logs, self.tmp, self.composites):
+                    folder.mkdir(parents=True, exist_ok=True)
+                lock = held.enter_context(locked(self._lock, wait=False))
+            except OSError as error:
+                raise self._not_writable(error) from error
+            if lock is None:
+                holder = self._lock.read_text(encoding="utf-8").strip() or "unknown"
+                problem = f"is in use by another run ({holder})"
+                raise InputError("work_dir", self.work_dir, problem, "wait until it ends, or give another folder")
+            lock.truncate(0)
+            lock.write(f"process {os.getpid()} on {socket.gethostname()}")
+            lock.flush()
             for folder in (*self.tmp.glob("rank_*/wgs84_vrt"), self.decoded):
                 shutil.rmtree(folder, ignore_errors=True)
             yield
@@ -168,21 +177,3 @@ class Workspace:
         return InputError(
             "work_dir", self.work_dir, f"cannot be written ({error.strerror})", "give a folder that you can write to"
         )
-
-    def _hold(self, lock: IO[str]) -> None:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            lock.seek(0)
-            holder = lock.read().strip() or "unknown"
-            raise InputError(
-                "work_dir",
-                self.work_dir,
-                f"is in use by another run ({holder})",
-                "wait until it ends, or give another folder",
-            ) from error
-        except OSError:
-            return  # a filesystem without locks: nothing can be promised, and stopping would gain nothing
-        lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {socket.gethostname()}")
-        lock.flush()

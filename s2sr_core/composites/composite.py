@@ -15,7 +15,7 @@ from s2sr_core.composites.decide import Earlier, decide
 from s2sr_core.composites.records import inputs_of, key_of
 from s2sr_core.composites.render import Rendering, render
 from s2sr_core.engines import ENGINES
-from s2sr_core.engines.decoded import copy_of
+from s2sr_core.engines.decoded import decoded_band
 from s2sr_core.engines.stack import CellStack, Layer
 from s2sr_core.files import read_record, write_record, written_beside
 from s2sr_core.geo.gdal_runtime import gdal
@@ -159,7 +159,7 @@ class _Composite:
     def _layers(self) -> Iterator[Layer]:
         for scene, band in self._scenes:
             if not scene.is_not_needed and (piece := band.piece_for(self._lattice, self._window)):
-                yield Layer(piece, scene.grid, scene.scale, copy_of(scene, band, self._workspace))
+                yield Layer(piece, scene.grid, scene.scale, decoded_band(scene, band, self._workspace))
 
     def _write(self, rendering: Rendering) -> None:
         """Replace what is there, once all of it is written."""

@@ -52,8 +52,7 @@ def inputs_of(
         "statistic": context.statistics[0].name,
         "lattice": lattice_record(parameters.lattice_of(cell.bounds), parameters.tap),
         "resampling": parameters.resampling,
-        "scl_mask": list(parameters.scl_mask),
-        "scl_dilation": {str(value): metres for value, metres in sorted(parameters.scl_dilation.items())},
+        "mask": context.mask.record(),
         "scenes": [
             {
                 "product": str(scene.product.name),

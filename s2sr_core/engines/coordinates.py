@@ -17,7 +17,7 @@ from osgeo import gdal_array
 from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.geo.geometry import spatial_reference
 from s2sr_core.geo.lattice import Geotransform, Lattice, Window
-from s2sr_core.scenes.scene import SceneGrid
+from s2sr_core.geo.raster_grid import RasterGrid
 
 FloatArray = npt.NDArray[np.float64]
 #: Bytes of coordinates kept for the next band of a cell: 16 a pixel, 31 MB a cell of 0.25° and tile.
@@ -28,7 +28,7 @@ _KEPT = 256 * 1024**2
 class Warp:
     """From a lattice to a scene's grid: what a warped VRT of ``piece`` holds."""
 
-    grid: SceneGrid
+    grid: RasterGrid
     lattice: Lattice
     piece: Window
 

@@ -1,23 +1,21 @@
-"""Decoded copies: the pixels of a scene's band that count, harmonised and masked, decoded once for all cells.
+"""Decoded bands: the pixels of a scene's band that count, harmonised and masked, decoded once for all cells.
 
-A copy is a file of UInt16 with nodata 65535, part after part of the scene's occupancy, each row by row. It is made by
-the first process that needs it, whole or not at all, and gone when the last cell that needs it is finished.
+A decoded band is a file of UInt16 with nodata 65535, part after part of the scene's occupancy, each row by row. The
+first process that needs it writes it, whole or not at all; it is removed when the last cell that needs it is finished.
 """
 
 from __future__ import annotations
 
-import fcntl
 import functools
 import logging
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from s2sr_core.files import written_beside
+from s2sr_core.files import locked, written_beside
 from s2sr_core.geo.gdal_runtime import IMAGE_DRIVERS, gdal
 from s2sr_core.geo.lattice import Window
 from s2sr_core.pixels import openjpeg
@@ -33,8 +31,8 @@ _ALL_DN = np.arange(65536, dtype=np.uint16)
 
 
 @dataclass(frozen=True, slots=True)
-class Copy:
-    """A decoded copy, made or not.
+class DecodedBand:
+    """A decoded band of a scene, there or not.
 
     Attributes
     ----------
@@ -50,44 +48,44 @@ class Copy:
     occupancy: Path
 
 
-def copy_of(scene: Scene, band: SceneBand, workspace: Workspace) -> Copy | None:
-    """The decoded copy of a band of ``scene``; None where phase 1 did not look for what counts."""
+def decoded_band(scene: Scene, band: SceneBand, workspace: Workspace) -> DecodedBand | None:
+    """Of a band of ``scene``; None if phase 1 did not find out which pixels count."""
     if scene.occupancy is None:
         return None
-    path = workspace.decoded_copy(str(scene.product.name), band.file.band)
-    return Copy(path, band.file.path, band.offset, scene.occupancy)
+    path = workspace.decoded_band(str(scene.product.name), band.file.band)
+    return DecodedBand(path, band.file.path, band.offset, scene.occupancy)
 
 
-def make_all(copies: Sequence[Copy]) -> None:
-    """Make those of ``copies`` that are not there; while other processes make some of them, this one makes others.
+def decode_all(bands: Sequence[DecodedBand]) -> None:
+    """Decode those of ``bands`` that are missing; while other processes decode some of them, this one does others.
 
     Raises
     ------
     RuntimeError
-        Where an image cannot be decoded.
+        If an image cannot be decoded.
     """
-    waiting = [copy for copy in copies if not copy.path.exists()]
-    while waiting:
-        busy = [copy for copy in waiting if not _made(copy, wait=False)]
-        if len(busy) == len(waiting):
-            _made(busy.pop(0), wait=True)
-        waiting = busy
+    missing = [band for band in bands if not band.path.exists()]
+    while missing:
+        busy = [band for band in missing if not _is_there(band, wait=False)]
+        if len(busy) == len(missing):
+            _is_there(busy.pop(0), wait=True)
+        missing = busy
 
 
-def _made(copy: Copy, *, wait: bool) -> bool:
-    """Whether the copy is there now; without ``wait``, False where another process is at it."""
-    copy.path.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(copy.path.with_suffix(".lock"), wait) as mine:
-        if mine and not copy.path.exists():
-            _make(copy)
-        return mine
+def _is_there(band: DecodedBand, *, wait: bool) -> bool:
+    """Whether the band is decoded now; without ``wait``, False if another process is at it."""
+    band.path.parent.mkdir(parents=True, exist_ok=True)
+    with locked(band.path.with_suffix(".lock"), wait=wait) as lock:
+        if lock is not None and not band.path.exists():
+            _decode(band)
+        return lock is not None
 
 
-def _make(copy: Copy) -> None:
-    occupancy = Occupancy.read(copy.occupancy)
-    rule = harmonised(_ALL_DN, np.zeros(_ALL_DN.shape, bool), copy.offset)
-    read = _reader(copy.image)
-    with written_beside(copy.path) as temporary, temporary.open("wb") as file:
+def _decode(band: DecodedBand) -> None:
+    occupancy = Occupancy.read(band.occupancy)
+    rule = harmonised(_ALL_DN, np.zeros(_ALL_DN.shape, bool), band.offset)
+    read = _reader(band.image)
+    with written_beside(band.path) as temporary, temporary.open("wb") as file:
         for part in occupancy.parts:
             x, y = part.offset_in(occupancy.window)
             counts = occupancy.counts[y : y + part.height, x : x + part.width]
@@ -95,7 +93,7 @@ def _make(copy: Copy) -> None:
 
 
 def _reader(image: Path) -> Callable[[Window], UInt16Array]:
-    """How windows of an image are read: by OpenJPEG where GDAL would take that too, else by GDAL and whole tiles."""
+    """How windows of an image are read: by OpenJPEG if GDAL would use it too, else by GDAL and whole tiles."""
     dataset = gdal.OpenEx(str(image), gdal.OF_RASTER | gdal.OF_READONLY, allowed_drivers=list(IMAGE_DRIVERS))
     if dataset.GetDriver().ShortName == "JP2OpenJPEG":
         if openjpeg.is_available():
@@ -111,25 +109,11 @@ def _reader(image: Path) -> Callable[[Window], UInt16Array]:
 
 @functools.cache
 def _say_whole_tiles() -> None:
-    logger.info("no OpenJPEG library can be called beside GDAL: whole JPEG 2000 tiles are decoded, which is slower")
+    logger.info("GDAL's OpenJPEG library cannot be called directly: whole JPEG 2000 tiles are decoded, which is slower")
 
 
-@contextmanager
-def _locked(path: Path, wait: bool) -> Iterator[bool]:
-    """Hold a lock among processes; gives whether it was had."""
-    with path.open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            yield False
-            return
-        except OSError:
-            pass  # a filesystem without locks: at worst two make the same copy
-        yield True
-
-
-class CopyReader:
-    """Windows of a copy."""
+class DecodedReader:
+    """Windows of a decoded band, whose file holds ``parts``."""
 
     def __init__(self, path: Path, parts: Sequence[Window]) -> None:
         self._path = path
@@ -138,7 +122,7 @@ class CopyReader:
         self._starts = np.concatenate([[0], np.cumsum(areas)])
 
     def read(self, window: Window) -> UInt16Array | None:
-        """The pixels of ``window``, nodata where no part is; None where there is none at all."""
+        """The pixels of ``window``, nodata where no part is; None if no part meets it."""
         x0, y0, x1, y1 = self._corners.T
         meets = (x0 < window.x1) & (window.x0 < x1) & (y0 < window.y1) & (window.y0 < y1)
         if not meets.any():
@@ -159,8 +143,8 @@ class CopyReader:
         return pixels
 
 
-class CopiesInUse:
-    """Which cells still need the copies of which scenes; copies that none needs are removed."""
+class DecodedBandsInUse:
+    """Which cells still need the decoded bands of which scenes; those that none needs are removed."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
@@ -168,7 +152,7 @@ class CopiesInUse:
         self._needed: dict[tuple[str, str], set[str]] = {}
 
     def add(self, scene: Scene) -> None:
-        """Its cells need the copies of its bands, before one of them is composited."""
+        """Its cells need its decoded bands; to be called before one of the cells is composited."""
         product = str(scene.product.name)
         for band in scene.bands:
             self._needed[product, band.file.band] = set(scene.cells)
@@ -181,6 +165,6 @@ class CopiesInUse:
             cells = self._needed[product, band]
             cells.discard(cell_id)
             if not cells:
-                copy = self._workspace.decoded_copy(product, band)
-                for path in (copy, copy.with_suffix(".lock")):
+                decoded = self._workspace.decoded_band(product, band)
+                for path in (decoded, decoded.with_suffix(".lock")):
                     path.unlink(missing_ok=True)

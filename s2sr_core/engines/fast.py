@@ -1,4 +1,4 @@
-"""The fast engine: the pixels of the reference engine, from decoded copies, in one compiled step.
+"""The fast engine: the pixels of the reference engine, from decoded bands, in one compiled step.
 
 A cell and band is one VRT without sources, whose pixel function (``composite``) warps the decoded bands of all scenes
 and takes their median for the window that is asked. Median and count are compiled; another statistic gets the stack of
@@ -20,17 +20,18 @@ import numpy.typing as npt
 
 from s2sr_core.engines import kernels, reference
 from s2sr_core.engines.coordinates import FloatArray, Warp, extent, source_coordinates
-from s2sr_core.engines.decoded import CopyReader, UInt16Array, copy_of, make_all
+from s2sr_core.engines.decoded import DecodedReader, UInt16Array, decode_all, decoded_band
 from s2sr_core.engines.stack import CellStack, Layer, PixelWindow
 from s2sr_core.files import write_text
 from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.geo.lattice import Lattice, Window
+from s2sr_core.geo.raster_grid import RasterGrid
 from s2sr_core.pixels import vrt
 from s2sr_core.pixels.rules import SCENE_NODATA
 from s2sr_core.pixels.statistics import COUNT, MEDIAN, Statistic, statistic_of
 from s2sr_core.run_context import RunContext
 from s2sr_core.scenes.occupancy import Occupancy
-from s2sr_core.scenes.scene import Scene, SceneGrid
+from s2sr_core.scenes.scene import Scene
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +52,7 @@ def read_windows(stack: CellStack, statistics: Sequence[Statistic]) -> Iterator[
         yield from reference.read_windows(stack, statistics)
         return
     layers = [layer for layer in stack.layers if _holds_something(layer, stack)]
-    make_all([layer.copy for layer in layers if layer.copy])
+    decode_all([layer.decoded for layer in layers if layer.decoded])
     description = stack.folder / f"{stack.name}_layers.json"
     write_text(description, json.dumps(_description(stack, layers, statistics)))
     path = vrt.composite(
@@ -70,22 +71,22 @@ def read_windows(stack: CellStack, statistics: Sequence[Statistic]) -> Iterator[
 
 
 def decode_ahead(context: RunContext, scene: Scene) -> None:
-    """Make the copies of ``scene`` before a cell asks for them, for scenes that some cell will surely need.
+    """Decode the bands of ``scene`` before a cell asks for them, for scenes that some cell will surely need.
 
     An image that cannot be decoded is left to the cells, which say so.
     """
-    copies = [copy for band in scene.bands if (copy := copy_of(scene, band, context.workspace)) is not None]
+    bands = [found for band in scene.bands if (found := decoded_band(scene, band, context.workspace)) is not None]
     if scene.is_not_needed or not _four_samples_do(context.parameters.resampling, scene.scale):
         return
-    for copy in copies:
+    for band in bands:
         try:
-            make_all([copy])
+            decode_all([band])
         except RuntimeError as error:
             logger.warning("%s", error)
 
 
 def _is_supported(layer: Layer, resampling: str) -> bool:
-    return layer.copy is not None and _four_samples_do(resampling, layer.scale)
+    return layer.decoded is not None and _four_samples_do(resampling, layer.scale)
 
 
 def _four_samples_do(resampling: str, scale: tuple[float, float]) -> bool:
@@ -99,23 +100,23 @@ def _say_reference(resampling: str) -> None:
 
 def _holds_something(layer: Layer, stack: CellStack) -> bool:
     """Whether a part of the scene is near the stack's window."""
-    if layer.copy is None:
+    if layer.decoded is None:
         return False
     around = extent(_warp(layer, stack), layer.piece.window & stack.window, _MARGIN)
-    return any(part & around for part in _parts(layer.copy.occupancy))
+    return any(part & around for part in _parts(layer.decoded.occupancy))
 
 
 def _description(stack: CellStack, layers: Sequence[Layer], statistics: Sequence[Statistic]) -> dict[str, Any]:
     """All that the pixel function must know, as plain JSON."""
-    copies: dict[Warp, list[tuple[str, str]]] = {}
+    bands: dict[Warp, list[tuple[str, str]]] = {}
     for layer in layers:
-        if layer.copy is not None:
-            copies.setdefault(_warp(layer, stack), []).append((str(layer.copy.path), str(layer.copy.occupancy)))
+        if (decoded := layer.decoded) is not None:
+            bands.setdefault(_warp(layer, stack), []).append((str(decoded.path), str(decoded.occupancy)))
     return {
         "resampling": stack.resampling,
         "statistics": [statistic.name for statistic in statistics],
         "window": asdict(stack.window),
-        "warps": [{**asdict(warp), "copies": of_warp} for warp, of_warp in copies.items()],
+        "warps": [{**asdict(warp), "bands": of_warp} for warp, of_warp in bands.items()],
     }
 
 
@@ -165,7 +166,7 @@ class _Layers:
         self._warps = [
             (
                 _warp_from(entry),
-                [CopyReader(Path(copy), _parts(Path(occupancy))) for copy, occupancy in entry["copies"]],
+                [DecodedReader(Path(band), _parts(Path(occupancy))) for band, occupancy in entry["bands"]],
             )
             for entry in description["warps"]
         ]
@@ -218,7 +219,7 @@ class _Layers:
 def _warp_from(entry: dict[str, Any]) -> Warp:
     grid = entry["grid"]
     return Warp(
-        SceneGrid(grid["crs"], tuple(grid["geotransform"]), tuple(grid["shape"])),
+        RasterGrid(grid["crs"], tuple(grid["geotransform"]), tuple(grid["shape"])),
         Lattice(**entry["lattice"]),
         Window(**entry["piece"]),
     )

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy.typing as npt
 
-from s2sr_core.engines.decoded import Copy
+from s2sr_core.engines.decoded import DecodedBand
 from s2sr_core.fields import Resampling
 from s2sr_core.geo.lattice import Lattice, Window
-from s2sr_core.scenes.scene import SceneGrid, WarpedPiece
+from s2sr_core.geo.raster_grid import RasterGrid
+from s2sr_core.scenes.scene import WarpedPiece
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +23,13 @@ class Layer:
     ----------
     piece: the warped VRT, and the window it holds.
     grid, scale: of the scene.
-    copy: the decoded copy of its band, for engines that want one; None where phase 1 made none possible.
+    decoded: its decoded band, for engines that want one; None if phase 1 did not find out which pixels count.
     """
 
     piece: WarpedPiece
-    grid: SceneGrid
+    grid: RasterGrid
     scale: tuple[float, float]
-    copy: Copy | None
+    decoded: DecodedBand | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,8 @@ from s2sr_core.geo.lattice import Bounds, Geotransform
 #: the same data by some tens of metres (geometric refinement) and draws it with other vertices.
 COVER_TOLERANCE_M = 500.0
 
-_METRES_A_DEGREE = 111_320.0
+#: Of latitude, and of longitude at the equator.
+METRES_PER_DEGREE = 111_320.0
 _WORLD = shapely.box(-180.0, -90.0, 180.0, 90.0)
 _POINTS_A_SIDE = 65
 
@@ -119,7 +120,7 @@ def covers(cover: Polygon | MultiPolygon, footprint: Polygon | MultiPolygon) -> 
         cover, footprint = _joined(cover), _joined(footprint)
     latitude = footprint.centroid.y
     flat = [
-        scale(part, xfact=_METRES_A_DEGREE * np.cos(np.radians(latitude)), yfact=_METRES_A_DEGREE, origin=(0, 0))
+        scale(part, xfact=METRES_PER_DEGREE * np.cos(np.radians(latitude)), yfact=METRES_PER_DEGREE, origin=(0, 0))
         for part in (cover, footprint)
     ]
     return bool(flat[0].buffer(COVER_TOLERANCE_M).covers(flat[1]))

@@ -6,7 +6,6 @@ cell) → ``reduced`` (the median, or another statistic, of the stack). Each wri
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
@@ -16,33 +15,23 @@ from osgeo import gdal_array
 
 from s2sr_core.geo.gdal_runtime import PIXEL_FUNCTION_MODULE, gdal
 from s2sr_core.geo.lattice import Geotransform, Lattice, Window
-from s2sr_core.pixels.rules import SCENE_NODATA, Dilation, format_dilation
+from s2sr_core.geo.raster_grid import RasterGrid
+from s2sr_core.pixels.masks import Mask, to_arguments
+from s2sr_core.pixels.rules import SCENE_NODATA
 from s2sr_core.pixels.statistics import Statistic
 
 _WGS84 = '<SRS dataAxisToSRSAxisMapping="2,1">EPSG:4326</SRS>'
 
 
-def masked(
-    target: Path,
-    *,
-    band: Path,
-    scl: Path,
-    shape: tuple[int, int],
-    crs: str,
-    geotransform: Geotransform,
-    offset: int,
-    classes: Sequence[int],
-    dilation: Dilation,
-) -> Path:
-    """A band with its offset taken off and nodata where DN or SCL say so: UInt16, nodata 65535, the scene's own grid.
+def masked(target: Path, *, band: Path, scl: Path, grid: RasterGrid, offset: int, mask: Mask) -> Path:
+    """A band harmonised by ``offset`` (DN to add), nodata where DN or ``mask`` say so: UInt16, nodata 65535.
 
-    ``shape`` is rows, columns; ``dilation`` is in pixels of that grid.
+    ``grid`` is the scene's own, which the VRT has as well, and which ``mask`` is on.
     """
-    radius = math.ceil(max((axis for axes in dilation.values() for axis in axes), default=0.0))
-    arguments = {"offset": offset, "classes": " ".join(map(str, classes)), "dilation": format_dilation(dilation)}
-    sources = "".join(_source(path, 1, (0, 0), (0, 0), shape) for path in (band, scl))
-    derived = _derived_band("masked", "UInt16", "UInt16", SCENE_NODATA, sources, arguments, radius)
-    return _write(target, shape, f"<SRS>{escape(crs)}</SRS>", geotransform, derived)
+    arguments = {"offset": offset, **to_arguments(mask)}
+    sources = "".join(_source(path, 1, (0, 0), (0, 0), grid.shape) for path in (band, scl))
+    derived = _derived_band("masked", "UInt16", "UInt16", SCENE_NODATA, sources, arguments, mask.reach)
+    return _write(target, grid.shape, f"<SRS>{escape(grid.crs)}</SRS>", grid.geotransform, derived)
 
 
 def warped(

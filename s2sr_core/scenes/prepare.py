@@ -6,7 +6,6 @@ other: GDAL tells a format by its content, and a "JP2" that is really a VRT woul
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,19 +18,19 @@ from shapely.geometry.base import BaseGeometry
 from s2sr_core.cells.gridcells import Gridcell, select_gridcells
 from s2sr_core.errors import ProductError, Step
 from s2sr_core.geo import geometry
-from s2sr_core.geo.gdal_runtime import IMAGE_DRIVERS, gdal, osr
+from s2sr_core.geo.gdal_runtime import IMAGE_DRIVERS, gdal
 from s2sr_core.geo.lattice import Lattice, Window
+from s2sr_core.geo.raster_grid import RasterGrid
 from s2sr_core.parameters import RunParameters
 from s2sr_core.pixels import vrt
-from s2sr_core.pixels.rules import Dilation, scl_masked
+from s2sr_core.pixels.masks import Mask
 from s2sr_core.products.safe import SCL, BandFile, Product, band_files
 from s2sr_core.run_context import RunContext
-from s2sr_core.scenes.occupancy import Near, Occupancy, kernel_reach, pixels_near
-from s2sr_core.scenes.scene import Preparation, Scene, SceneBand, SceneGrid, WarpedPiece
+from s2sr_core.scenes.occupancy import NearbyPixels, Occupancy, kernel_reach, nearby_pixels
+from s2sr_core.scenes.scene import Preparation, Scene, SceneBand, WarpedPiece
 
 #: Pixels added around a scene's outline on the lattice: the outline is drawn with straight lines between points.
 _MARGIN = 8
-_METRES_A_DEGREE = 111_320.0
 #: Rows and columns of the tiles of 20 m bands.
 _TILE = (640, 640)
 
@@ -72,7 +71,7 @@ def prepare_product(
     name, grid, scl = str(product.name), scene.grid, scene.scl
     try:
         targets = _targets(scene, cells, parameters)
-        dilation = _dilation_in_pixels(grid, parameters.scl_dilation)
+        mask = context.mask.on_grid(grid.pixel_metres())
     except RuntimeError as error:
         return Preparation(name, None, (_open_error(product, SCL, error),))
     files = band_files(product, tuple(parameters.bands))
@@ -89,12 +88,9 @@ def prepare_product(
                 planned.masked,
                 band=file.path,
                 scl=scl.path,
-                shape=grid.shape,
-                crs=grid.crs,
-                geotransform=grid.geotransform,
+                grid=grid,
                 offset=planned.offset,
-                classes=parameters.scl_mask,
-                dilation=dilation,
+                mask=mask,
             )
             for piece in planned.pieces:
                 vrt.warped(
@@ -121,15 +117,14 @@ def _classified(context: RunContext, product: Product, cells: Sequence[Gridcell]
     outline = geometry.of_raster(grid.crs, grid.geotransform, grid.shape)
     touched = select_gridcells(cells, outline)
     scale = scene_scale(grid, parameters.lattice)
-    near = pixels_near(tuple(touched), outline, grid.crs, grid.geotransform, grid.shape, kernel_reach(scale))
-    dilation = _dilation_in_pixels(grid, parameters.scl_dilation)
-    counts, valid_share = _counts(name, scl, near, parameters.scl_mask, dilation)
+    nearby = nearby_pixels(tuple(touched), outline, grid, kernel_reach(scale))
+    counts, valid_share = _counts(name, scl, nearby, context.mask.on_grid(grid.pixel_metres()))
     occupancy = None
     if parameters.engine == "fast" and parameters.stage != "download":
         occupancy = workspace.occupancy(name)
         for outdated in workspace.decoded.glob(f"{name}_B*.u16"):  # of other cells or another mask
             outdated.unlink()
-        Occupancy.of(counts, near.window, _TILE).write(occupancy)
+        Occupancy.of(counts, nearby.window, _TILE).write(occupancy)
     return Scene(
         product,
         grid,
@@ -140,30 +135,28 @@ def _classified(context: RunContext, product: Product, cells: Sequence[Gridcell]
         valid_share,
         cells=tuple(cell.cell_id for cell in touched),
         bands=(),
-        is_not_needed=parameters.may_lack_bands and valid_share == 0,
+        is_not_needed=parameters.may_lack_bands and valid_share == 0 and not counts.any(),
     )
 
 
-def _counts(
-    name: str, scl: BandFile, near: Near, masked: Sequence[int], dilation: Dilation
-) -> tuple[npt.NDArray[np.bool_], float]:
-    """Which pixels of ``near.window`` are near the cells and not masked; and the share of those near, not dilated."""
-    window = near.window
+def _counts(name: str, scl: BandFile, nearby: NearbyPixels, mask: Mask) -> tuple[npt.NDArray[np.bool_], float]:
+    """Which pixels of ``nearby.window`` are nearby and not masked; and the share of those nearby that are clear.
+
+    The share counts by class alone, so that it says something of the scene.
+    """
+    window, reach = nearby.window, mask.reach
     if not window:
-        return near.pixels, 0.0
+        return nearby.pixels, 0.0
     with _open(name, scl) as dataset:
-        reach = math.ceil(max((axis for axes in dilation.values() for axis in axes), default=0.0))
         buffered = Window(0, 0, dataset.RasterXSize, dataset.RasterYSize) & Window(
             window.x0 - reach, window.y0 - reach, window.x1 + reach, window.y1 + reach
         )
         classes = dataset.ReadAsArray(buffered.x0, buffered.y0, buffered.width, buffered.height)
     x, y = window.offset_in(buffered)
     inner = (slice(y, y + window.height), slice(x, x + window.width))
-    clear = near.pixels & ~scl_masked(classes[inner], masked)
-    share = float(np.count_nonzero(clear) / np.count_nonzero(near.pixels))
-    if dilation:
-        clear &= ~scl_masked(classes, masked, dilation)[inner]
-    return clear, share
+    clear = nearby.pixels & ~mask.masked_by_class(classes[inner])
+    share = float(np.count_nonzero(clear) / np.count_nonzero(nearby.pixels))
+    return (nearby.pixels & ~mask.masked(classes)[inner] if reach else clear), share
 
 
 def _not_needed(context: RunContext, scene: Scene, cells: Sequence[Gridcell]) -> Preparation:
@@ -184,7 +177,7 @@ def _planned(scene: Scene, file: BandFile, targets: Sequence[_Target], folder: P
     return SceneBand(file, scene.product.offset(file.band).dn, folder / f"{name}_masked.vrt", pieces)
 
 
-def scene_scale(grid: SceneGrid, lattice: Lattice) -> tuple[float, float]:
+def scene_scale(grid: RasterGrid, lattice: Lattice) -> tuple[float, float]:
     """Lattice pixels a scene pixel, along x and along y, at the scene's centre.
 
     Below 1 the lattice is coarser and GDAL's kernels widen by it (warp options XSCALE and YSCALE).
@@ -268,26 +261,11 @@ def _open(name: str, file: BandFile) -> gdal.Dataset:
     return dataset
 
 
-def _open_grid(name: str, file: BandFile) -> SceneGrid:
+def _open_grid(name: str, file: BandFile) -> RasterGrid:
     with _open(name, file) as dataset:
-        return SceneGrid(
+        return RasterGrid(
             dataset.GetSpatialRef().ExportToWkt(), dataset.GetGeoTransform(), (dataset.RasterYSize, dataset.RasterXSize)
         )
-
-
-def _dilation_in_pixels(grid: SceneGrid, metres: dict[int, float]) -> Dilation:
-    """Widths in metres as columns and rows of the scene's grid."""
-    if not metres:
-        return {}
-    reference: osr.SpatialReference = geometry.spatial_reference(grid.crs)
-    _, dx, rx, top, ry, dy = grid.geotransform
-    width, height = np.hypot(dx, ry), np.hypot(rx, dy)
-    if reference.IsGeographic():
-        latitude = top + dy * grid.shape[0] / 2
-        width, height = width * _METRES_A_DEGREE * np.cos(np.radians(latitude)), height * _METRES_A_DEGREE
-    else:
-        width, height = width * reference.GetLinearUnits(), height * reference.GetLinearUnits()
-    return {value: (float(radius / width), float(radius / height)) for value, radius in metres.items()}
 
 
 def _open_error(product: Product, band: str, error: RuntimeError) -> ProductError:

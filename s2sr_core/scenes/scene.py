@@ -8,7 +8,8 @@ from pathlib import Path
 from shapely import MultiPolygon, Polygon
 
 from s2sr_core.errors import ProductError
-from s2sr_core.geo.lattice import Geotransform, Lattice, Window
+from s2sr_core.geo.lattice import Lattice, Window
+from s2sr_core.geo.raster_grid import RasterGrid
 from s2sr_core.products.safe import BandFile, Product
 
 
@@ -44,15 +45,6 @@ class SceneBand:
 
 
 @dataclass(frozen=True, slots=True)
-class SceneGrid:
-    """The pixel grid of a scene's images: CRS as WKT, geotransform, shape as rows, columns."""
-
-    crs: str
-    geotransform: Geotransform
-    shape: tuple[int, int]
-
-
-@dataclass(frozen=True, slots=True)
 class Scene:
     """A product that phase 1 prepared.
 
@@ -72,7 +64,7 @@ class Scene:
     """
 
     product: Product
-    grid: SceneGrid
+    grid: RasterGrid
     outline: Polygon | MultiPolygon
     scale: tuple[float, float]
     occupancy: Path | None

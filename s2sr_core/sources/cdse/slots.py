@@ -6,7 +6,6 @@ A slot is a lock on a file in the user's cache folder; it goes with the process,
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 import random
@@ -14,6 +13,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from s2sr_core.files import locked
 
 _PAUSE = 0.05
 
@@ -41,11 +42,8 @@ class Slots:
         self.folder.mkdir(parents=True, exist_ok=True)
         while True:
             for number in range(self.count):
-                with (self.folder / f"slot-{number}").open("a") as file:
-                    try:
-                        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    except BlockingIOError:
-                        continue
-                    yield
-                    return
+                with locked(self.folder / f"slot-{number}", wait=False) as slot:
+                    if slot is not None:
+                        yield
+                        return
             time.sleep(_PAUSE * (1 + random.random()))  # noqa: S311

@@ -14,7 +14,8 @@ from support.scenes import parameters_for, pixels, run
 from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.geo.lattice import Lattice
-from s2sr_core.pixels.rules import count_of_valid, harmonised, median_of_valid, scl_masked
+from s2sr_core.pixels.masks import SclMask
+from s2sr_core.pixels.rules import count_of_valid, harmonised, median_of_valid
 from s2sr_core.products.names import ProductName
 from s2sr_sandbox.grid import Grid
 from s2sr_sandbox.products import write_product
@@ -44,10 +45,10 @@ def test_the_unwarped_check_of_three_august_dates_is_reproduced(chips) -> None:
     august = [bands for name, (_, bands) in chips.items() if "2024-08" in name]
     sums = {"B02": 86_137_954.0, "B03": 107_819_663.0, "B04": 102_125_851.5, "B08": 342_269_652.0}
     for band, expected in sums.items():
-        stack = np.stack([harmonised(c[band], scl_masked(c["SCL"], MASK), -1000) for c in august])
+        stack = np.stack([harmonised(c[band], SclMask(MASK).masked(c["SCL"]), -1000) for c in august])
         median = median_of_valid(stack)
         assert median[median != -9999].sum(dtype=float) == expected
-    stack = np.stack([harmonised(c["B02"], scl_masked(c["SCL"], MASK), -1000) for c in august])
+    stack = np.stack([harmonised(c["B02"], SclMask(MASK).masked(c["SCL"]), -1000) for c in august])
     assert np.bincount(count_of_valid(stack).ravel()).tolist() == [2952, 54309, 43169, 18160]
 
 

@@ -1,4 +1,4 @@
-"""Decoding windows of JPEG 2000 images, and the copies made of them."""
+"""Decoding windows of JPEG 2000 images, and the decoded bands made of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from support.scenes import noisy_dn
 
-from s2sr_core.engines.decoded import Copy, CopyReader, make_all
+from s2sr_core.engines.decoded import DecodedBand, DecodedReader, decode_all
 from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.geo.lattice import Window
 from s2sr_core.pixels import openjpeg
@@ -67,9 +67,9 @@ def test_damaged_images_are_one_error_that_names_the_file(image: Path, tmp_path:
         openjpeg.read_window(image, Window(2000, 2000, 2010, 2010))
 
 
-def copy_of(image: Path, folder: Path, counts: np.ndarray, name: str = "a", offset: int = -1000) -> Copy:
+def band_of(image: Path, folder: Path, counts: np.ndarray, name: str = "a", offset: int = -1000) -> DecodedBand:
     Occupancy.of(counts, Window(0, 0, counts.shape[1], counts.shape[0]), (640, 640)).write(folder / "o.npz")
-    return Copy(folder / "decoded" / f"{name}.u16", image, offset, folder / "o.npz")
+    return DecodedBand(folder / "decoded" / f"{name}.u16", image, offset, folder / "o.npz")
 
 
 def some_counts() -> np.ndarray:
@@ -78,17 +78,17 @@ def some_counts() -> np.ndarray:
 
 
 @pytest.mark.parametrize("library", ["OpenJPEG", "GDAL"])
-def test_a_copy_holds_harmonised_values_where_they_count(
+def test_a_decoded_band_holds_harmonised_values_where_they_count(
     image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str
 ) -> None:
     if library == "GDAL":
         monkeypatch.setattr(openjpeg, "is_available", lambda: False)
     counts = some_counts()
-    copy = copy_of(image, tmp_path, counts)
-    make_all([copy])
+    band = band_of(image, tmp_path, counts)
+    decode_all([band])
     dn = gdal.Open(str(image)).ReadAsArray().astype(int)
     expected = np.where(counts & (dn > 0), np.maximum(dn - 1000, 0), 65535)
-    reader = CopyReader(copy.path, Occupancy.read_parts(copy.occupancy))
+    reader = DecodedReader(band.path, Occupancy.read_parts(band.occupancy))
     for window in (
         Window(0, 0, 1400, 900),
         Window(633, 601, 700, 720),
@@ -102,12 +102,12 @@ def test_a_copy_holds_harmonised_values_where_they_count(
         assert np.array_equal(np.full(window.shape, 65535) if found is None else found, part)
 
 
-def test_a_copy_is_made_once(image: Path, tmp_path: Path) -> None:
-    copy = copy_of(image, tmp_path, some_counts())
-    make_all([copy, copy])
-    before = copy.path.stat().st_mtime_ns
-    make_all([copy])
-    assert copy.path.stat().st_mtime_ns == before
+def test_a_band_is_decoded_once(image: Path, tmp_path: Path) -> None:
+    band = band_of(image, tmp_path, some_counts())
+    decode_all([band, band])
+    before = band.path.stat().st_mtime_ns
+    decode_all([band])
+    assert band.path.stat().st_mtime_ns == before
 
 
 def test_nothing_is_decoded_where_nothing_counts(image: Path, tmp_path: Path) -> None:
@@ -116,25 +116,25 @@ def test_nothing_is_decoded_where_nothing_counts(image: Path, tmp_path: Path) ->
     content = image.read_bytes()
     first_tile = content.index(b"\xff\x90")  # the marker SOT
     broken.write_bytes(content[: first_tile + 12] + bytes(len(content) - first_tile - 12))
-    nothing = copy_of(broken, tmp_path, np.zeros(GRID.shape, bool))
-    make_all([nothing])
+    nothing = band_of(broken, tmp_path, np.zeros(GRID.shape, bool))
+    decode_all([nothing])
     assert nothing.path.stat().st_size == 0
-    something = copy_of(broken, tmp_path, some_counts(), "b")
+    something = band_of(broken, tmp_path, some_counts(), "b")
     with pytest.raises(RuntimeError):
-        make_all([something])
+        decode_all([something])
     assert not something.path.exists()
     assert [path.name for path in nothing.path.parent.glob(".*.part")] == []
 
 
-def test_while_another_process_makes_one_copy_this_one_makes_the_others(image: Path, tmp_path: Path) -> None:
-    copies = [copy_of(image, tmp_path, some_counts(), name) for name in "abc"]
-    copies[0].path.parent.mkdir()
-    with copies[0].path.with_suffix(".lock").open("w") as lock:
+def test_while_another_process_decodes_one_band_this_one_decodes_the_others(image: Path, tmp_path: Path) -> None:
+    bands = [band_of(image, tmp_path, some_counts(), name) for name in "abc"]
+    bands[0].path.parent.mkdir()
+    with bands[0].path.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        thread = threading.Thread(target=make_all, args=(copies,))
+        thread = threading.Thread(target=decode_all, args=(bands,))
         thread.start()
-        while not (copies[1].path.exists() and copies[2].path.exists()):
+        while not (bands[1].path.exists() and bands[2].path.exists()):
             assert thread.is_alive()
-        assert not copies[0].path.exists()
+        assert not bands[0].path.exists()
     thread.join()
-    assert copies[0].path.exists()
+    assert bands[0].path.exists()

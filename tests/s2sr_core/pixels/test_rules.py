@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from s2sr_core.pixels import rules
+from s2sr_core.pixels.masks import SclMask
 
 DEFAULT_MASK = (0, 1, 2, 3, 7, 8, 9, 10, 11)
 NODATA = 65535
@@ -38,7 +39,7 @@ NODATA = 65535
     ],
 )
 def test_mask_and_harmonise_by_hand(dn: int, scl: int, offset: int, expected: int) -> None:
-    mask = rules.scl_masked(np.array([[scl]], np.uint8), DEFAULT_MASK)
+    mask = SclMask(DEFAULT_MASK).masked(np.array([[scl]], np.uint8))
     assert rules.harmonised(np.array([[dn]], np.uint16), mask, offset).tolist() == [[expected]]
 
 
@@ -81,35 +82,3 @@ def test_an_even_number_of_values_gives_the_mean_of_the_middle_two() -> None:
 
 def test_a_median_without_any_value_is_nodata_and_warns_of_nothing() -> None:
     assert (rules.median_of_valid(np.full((3, 2, 2), NODATA, np.uint16)) == -9999).all()
-
-
-@pytest.mark.parametrize(
-    ("columns", "rows"), [(1.0, 1.0), (2.5, 2.5), (5.0, 5.0), (3.0, 1.5), (0.4, 0.4), (20.0, 20.0)]
-)
-def test_dilation_masks_all_within_reach_of_the_class(columns: float, rows: float) -> None:
-    """Against the definition: some pixel of the class within the ellipse around the pixel's centre."""
-    rng = np.random.default_rng(5)
-    scl = np.where(rng.random((17, 23)) < 0.03, 9, 4).astype(np.uint8)
-    found = rules.scl_masked(scl, DEFAULT_MASK, {9: (columns, rows)})
-    seeds = np.argwhere(scl == 9)
-    for row, column in np.ndindex(scl.shape):
-        away = ((seeds[:, 1] - column) / columns) ** 2 + ((seeds[:, 0] - row) / rows) ** 2
-        assert found[row, column] == bool((away <= 1 + 1e-9).any())
-
-
-def test_dilation_widens_its_class_only_and_also_one_that_is_not_masked() -> None:
-    scl = np.array([[4, 4, 9, 4, 4, 4, 5, 4, 4]], np.uint8)
-    assert rules.scl_masked(scl, DEFAULT_MASK, {9: (1.0, 1.0)}).tolist() == [[0, 1, 1, 1, 0, 0, 0, 0, 0]]
-    assert rules.scl_masked(scl, DEFAULT_MASK, {5: (1.0, 1.0)}).tolist() == [[0, 0, 1, 0, 0, 1, 1, 1, 0]]
-
-
-def test_what_lies_beyond_the_granule_is_not_widened_into_it() -> None:
-    """GDAL fills the buffer beyond the raster's edge with 0, which is a class (no data) but no pixel."""
-    scl = np.array([[0, 0, 4, 4, 4]], np.uint8)
-    inside = np.array([[False, False, True, True, True]])
-    assert not rules.scl_masked(scl, DEFAULT_MASK, {0: (2.0, 2.0)}, inside)[0, 2:].any()
-
-
-@given(st.dictionaries(st.integers(0, 11), st.tuples(st.floats(0.01, 300), st.floats(0.01, 300))))
-def test_dilation_survives_its_way_through_a_vrt(dilation: dict[int, tuple[float, float]]) -> None:
-    assert rules.parse_dilation(rules.format_dilation(dilation)) == dilation

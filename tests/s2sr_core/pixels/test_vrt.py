@@ -12,13 +12,14 @@ from support.scenes import noisy_dn, patchy_scl
 from s2sr_core.geo import geometry
 from s2sr_core.geo.gdal_runtime import PIXEL_FUNCTION_MODULE, gdal
 from s2sr_core.geo.lattice import Lattice, Window
+from s2sr_core.geo.raster_grid import RasterGrid
 from s2sr_core.pixels import vrt
-from s2sr_core.pixels.rules import harmonised, scl_masked
+from s2sr_core.pixels.masks import SclMask
+from s2sr_core.pixels.rules import harmonised
 
 SHAPE = (150, 190)
 GEOTRANSFORM = (600_000.0, 20.0, 0.0, 7_620_000.0, 0.0, -20.0)
-CLASSES = (0, 1, 2, 3, 7, 8, 9, 10, 11)
-DILATION = {9: (3.0, 3.0), 3: (1.5, 2.5)}
+MASK = SclMask((0, 1, 2, 3, 7, 8, 9, 10, 11), {9: (3.0, 3.0), 3: (1.5, 2.5)})
 
 
 @pytest.fixture
@@ -38,12 +39,9 @@ def masked(tmp_path: Path, **changes: object) -> Path:
     arguments = {
         "band": tmp_path / "dn.tif",
         "scl": tmp_path / "scl.tif",
-        "shape": SHAPE,
-        "crs": geometry.spatial_reference("EPSG:32605").ExportToWkt(),
-        "geotransform": GEOTRANSFORM,
+        "grid": RasterGrid(geometry.spatial_reference("EPSG:32605").ExportToWkt(), GEOTRANSFORM, SHAPE),
         "offset": -1000,
-        "classes": CLASSES,
-        "dilation": DILATION,
+        "mask": MASK,
     }
     return vrt.masked(tmp_path / "masked.vrt", **(arguments | changes))
 
@@ -60,7 +58,7 @@ def read_in_windows(path: Path, height: int, width: int) -> np.ndarray:
 
 def test_the_masked_vrt_is_the_rule_applied_to_the_images(tmp_path: Path, images) -> None:
     dn, scl = images
-    expected = harmonised(dn, scl_masked(scl, CLASSES, DILATION), -1000)
+    expected = harmonised(dn, MASK.masked(scl), -1000)
     dataset = gdal.Open(str(masked(tmp_path)))
     assert np.array_equal(dataset.ReadAsArray(), expected)
     assert dataset.GetRasterBand(1).GetNoDataValue() == 65535

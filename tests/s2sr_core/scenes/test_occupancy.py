@@ -19,11 +19,12 @@ from s2sr_core.composites.composite import composite_cell
 from s2sr_core.files import read_record
 from s2sr_core.geo import geometry
 from s2sr_core.geo.lattice import Window
+from s2sr_core.geo.raster_grid import RasterGrid
 from s2sr_core.parameters import RunParameters
 from s2sr_core.products.names import ProductName
 from s2sr_core.products.safe import read_product
 from s2sr_core.run_context import RunContext
-from s2sr_core.scenes.occupancy import Near, Occupancy, kernel_reach, pixels_near
+from s2sr_core.scenes.occupancy import NearbyPixels, Occupancy, kernel_reach, nearby_pixels
 from s2sr_core.scenes.prepare import prepare_product
 from s2sr_core.scenes.scene import Preparation, Scene
 from s2sr_core.workspace import Workspace
@@ -88,16 +89,16 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert np.array_equal(found.counts, written.counts)
 
 
-def near_of(grid: Grid, *polygons: shapely.Polygon, reach: int = 4) -> Near:
+def near_of(grid: Grid, *polygons: shapely.Polygon, reach: int = 4) -> NearbyPixels:
     cells = tuple(Gridcell(str(number), polygon) for number, polygon in enumerate(polygons))
     outline = geometry.of_raster(grid.crs, grid.geotransform, grid.shape)
-    return pixels_near(cells, outline, grid.crs, grid.geotransform, grid.shape, reach)
+    return nearby_pixels(cells, outline, RasterGrid(grid.crs, grid.geotransform, grid.shape), reach)
 
 
 @pytest.mark.parametrize(
     ("lon", "lat", "zone"), [(-149.6, 68.6, 5), (179.99, 69.0, 60), (-179.99, 69.0, 1), (20, 83, 34)]
 )
-def test_pixels_near_are_those_in_the_cells_and_a_few_around(lon: float, lat: float, zone: int) -> None:
+def test_nearby_pixels_are_those_in_the_cells_and_a_few_around(lon: float, lat: float, zone: int) -> None:
     """Which pixel centres lie in the polygon is told by PROJ and shapely, pixel by pixel."""
     grid = Grid.utm(lon, lat, (300, 280), zone=zone)
     half = 0.03 / np.cos(np.radians(lat))

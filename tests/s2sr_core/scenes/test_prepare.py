@@ -11,9 +11,10 @@ from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.geo import geometry
 from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.geo.lattice import Lattice
-from s2sr_core.scenes.occupancy import kernel_reach, pixels_near
+from s2sr_core.geo.raster_grid import RasterGrid
+from s2sr_core.scenes.occupancy import kernel_reach, nearby_pixels
 from s2sr_core.scenes.prepare import scene_scale
-from s2sr_core.scenes.scene import Preparation, SceneGrid
+from s2sr_core.scenes.scene import Preparation
 from s2sr_sandbox.grid import Grid
 
 GRID = Grid.utm(-149.6, 68.63, 100, zone=5)
@@ -58,7 +59,7 @@ def test_a_scene_knows_its_grid_its_cells_and_its_valid_share(tmp_path: Path, ar
     assert scene.cells == ("c",)
     scl = pixels(image(archive, "SCL"))
     grid = scene.grid
-    near = pixels_near((CELL,), scene.outline, grid.crs, grid.geotransform, grid.shape, kernel_reach(scene.scale))
+    near = nearby_pixels((CELL,), scene.outline, grid, kernel_reach(scene.scale))
     window = near.window
     clear = np.isin(scl, (4, 5, 6))[window.y0 : window.y1, window.x0 : window.x1]
     assert scene.valid_share == clear[near.pixels].mean()
@@ -159,7 +160,7 @@ def test_the_scale_of_a_scene_is_lattice_pixels_a_scene_pixel() -> None:
     lattice = Lattice(0.001, 0.001)
     grid = Grid.utm(-147.0, 60.0, 100, zone=6)
     x, y = scene_scale(
-        SceneGrid(geometry.spatial_reference(grid.crs).ExportToWkt(), grid.geotransform, grid.shape), lattice
+        RasterGrid(geometry.spatial_reference(grid.crs).ExportToWkt(), grid.geotransform, grid.shape), lattice
     )
     assert x == pytest.approx(20 / 55.80, rel=2e-3)
     assert y == pytest.approx(20 / 111.41, rel=2e-3)

@@ -1,0 +1,205 @@
+"""The mask of SCL classes and its dilation; and one more rule, from this module alone, which both engines apply."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pytest
+import shapely
+from hypothesis import given
+from hypothesis import strategies as st
+from support.independent import RawScene, composite
+from support.scenes import noisy_dn, parameters_for, pixels, product_name, run
+
+from s2sr_core.cells.gridcells import Gridcell
+from s2sr_core.geo.lattice import Lattice
+from s2sr_core.geo.raster_grid import RasterGrid
+from s2sr_core.parameters import EngineName
+from s2sr_core.pixels import masks
+from s2sr_core.pixels.masks import MaskRule, SclMask, SclRule
+from s2sr_core.run_context import RunContext
+from s2sr_sandbox.grid import Grid
+from s2sr_sandbox.products import write_product
+
+CLASSES = (0, 1, 2, 3, 7, 8, 9, 10, 11)
+
+
+@pytest.mark.parametrize(
+    ("columns", "rows"), [(1.0, 1.0), (2.5, 2.5), (5.0, 5.0), (3.0, 1.5), (0.4, 0.4), (20.0, 20.0)]
+)
+def test_dilation_masks_all_within_reach_of_the_class(columns: float, rows: float) -> None:
+    """Against the definition: some pixel of the class within the ellipse around the pixel's centre."""
+    rng = np.random.default_rng(5)
+    scl = np.where(rng.random((17, 23)) < 0.03, 9, 4).astype(np.uint8)
+    found = SclMask(CLASSES, {9: (columns, rows)}).masked(scl)
+    seeds = np.argwhere(scl == 9)
+    for row, column in np.ndindex(scl.shape):
+        away = ((seeds[:, 1] - column) / columns) ** 2 + ((seeds[:, 0] - row) / rows) ** 2
+        assert found[row, column] == bool((away <= 1 + 1e-9).any())
+
+
+def test_dilation_widens_its_class_only_and_also_one_that_is_not_masked() -> None:
+    scl = np.array([[4, 4, 9, 4, 4, 4, 5, 4, 4]], np.uint8)
+    assert SclMask(CLASSES, {9: (1.0, 1.0)}).masked(scl).tolist() == [[0, 1, 1, 1, 0, 0, 0, 0, 0]]
+    assert SclMask(CLASSES, {5: (1.0, 1.0)}).masked(scl).tolist() == [[0, 0, 1, 0, 0, 1, 1, 1, 0]]
+    assert SclMask(CLASSES, {9: (1.0, 1.0)}).masked_by_class(scl).tolist() == [[0, 0, 1, 0, 0, 0, 0, 0, 0]]
+
+
+def test_what_lies_beyond_the_granule_is_not_widened_into_it() -> None:
+    """GDAL fills the buffer beyond the raster's edge with 0, which is a class (no data) but not a pixel."""
+    scl = np.array([[0, 0, 4, 4, 4]], np.uint8)
+    inside = np.array([[False, False, True, True, True]])
+    assert not SclMask(CLASSES, {0: (2.0, 2.0)}).masked(scl, inside)[0, 2:].any()
+
+
+@given(
+    st.lists(st.integers(0, 11), unique=True),
+    st.dictionaries(st.integers(0, 11), st.tuples(st.floats(0.01, 300), st.floats(0.01, 300))),
+)
+def test_a_mask_survives_its_way_through_a_vrt(classes: list[int], dilation: dict[int, tuple[float, float]]) -> None:
+    mask = SclMask(tuple(classes), dilation)
+    assert masks.from_arguments({"offset": "-1000", **masks.to_arguments(mask)}) == mask
+
+
+def test_metres_become_pixels() -> None:
+    rule = SclRule(CLASSES, {9: 100.0, 3: 30.0})
+    grid = RasterGrid("EPSG:32605", (600_000.0, 20.0, 0.0, 7_620_000.0, 0.0, -10.0), (50, 40))
+    assert grid.pixel_metres() == (20.0, 10.0)
+    assert rule.on_grid((20.0, 10.0)) == SclMask(CLASSES, {9: (5.0, 10.0), 3: (1.5, 3.0)})
+    assert rule.on_grid((20.0, 10.0)).reach == 10
+    assert SclRule(CLASSES).on_grid((20.0, 10.0)).reach == 0
+
+
+def test_degrees_and_feet_become_metres() -> None:
+    degrees = RasterGrid("EPSG:4326", (10.0, 0.001, 0.0, 60.05, 0.0, -0.001), (100, 100))
+    assert degrees.pixel_metres() == pytest.approx((111.32 / 2, 111.32))  # the cosine of 60° is a half
+    feet = RasterGrid("EPSG:2263", (0.0, 100.0, 0.0, 0.0, 0.0, -100.0), (9, 9))  # US survey feet
+    assert feet.pixel_metres() == pytest.approx((30.48, 30.48), rel=1e-5)
+
+
+# ------------------------------------------------------------------------------------------- one more rule of masks
+
+
+@dataclass(frozen=True)
+class Specks:
+    """SCL classes, but for specks: a masked pixel with few masked ones within a square around it counts as clear."""
+
+    classes: tuple[int, ...]
+    half_side: int
+    fewest: int
+
+    name = "specks"
+
+    @property
+    def reach(self) -> int:
+        return self.half_side
+
+    def masked(self, scl: np.ndarray, inside: np.ndarray | None = None) -> np.ndarray:
+        masked = self.masked_by_class(scl)
+        seen = masked if inside is None else masked & inside
+        padded = np.pad(seen, self.half_side).astype(int)
+        side = 2 * self.half_side + 1
+        windows = np.lib.stride_tricks.sliding_window_view(padded, (side, side))
+        return masked & (windows.sum(axis=(2, 3)) >= self.fewest)
+
+    def masked_by_class(self, scl: np.ndarray) -> np.ndarray:
+        return np.isin(scl, self.classes)
+
+    def arguments(self) -> dict[str, str]:
+        return {"classes": ",".join(map(str, self.classes)), "square": f"{self.half_side}/{self.fewest}"}
+
+    @classmethod
+    def from_arguments(cls, arguments: Mapping[str, str]) -> Self:
+        half_side, fewest = map(int, arguments["square"].split("/"))
+        return cls(tuple(map(int, arguments["classes"].split(","))), half_side, fewest)
+
+
+@dataclass(frozen=True)
+class SpecksRule:
+    metres: float
+    fewest: int
+
+    def on_grid(self, pixel_metres: tuple[float, float]) -> Specks:
+        return Specks((0, 8, 9), int(self.metres / max(pixel_metres)), self.fewest)
+
+    def record(self) -> dict[str, Any]:
+        return {"rule": "specks", "metres": self.metres, "fewest": self.fewest}
+
+
+class WithoutSpecks(RunContext):
+    """A run that keeps what specks of clouds would mask: 3 × 3 pixels of 20 m, at least 4 of them masked."""
+
+    @property
+    def mask(self) -> MaskRule:
+        return SpecksRule(25.0, 4)
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(masks, "_MASKS", dict(masks._MASKS))
+    masks.register("specks", Specks)
+
+
+def masked_pixel_by_pixel(scl: np.ndarray) -> np.ndarray:
+    masked = np.isin(scl, (0, 8, 9))
+    found = np.zeros(scl.shape, bool)
+    for row, column in np.argwhere(masked):
+        around = masked[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2]
+        found[row, column] = around.sum() >= 4
+    return found
+
+
+@pytest.mark.parametrize("engine", ["fast", "reference"])
+def test_a_rule_from_this_module_alone_masks_composites(tmp_path: Path, engine: EngineName) -> None:
+    """Against numpy and PROJ, which are given the same mask as an SCL of two classes."""
+    rng, raw = np.random.default_rng(4), []
+    grid = Grid.utm(-149.6, 68.63, 140, zone=5)
+    for number in range(3):
+        scl = rng.choice([4, 5, 8, 9], grid.shape, p=[0.4, 0.3, 0.2, 0.1]).astype(np.uint8)
+        scl[50:90, 30:80] = 9
+        dn = noisy_dn(rng, grid.shape)
+        write_product(tmp_path / "archive", product_name(number), grid, {"B04": dn}, scl)
+        told = np.where(masked_pixel_by_pixel(scl), 9, 4)
+        assert 0.1 < ((told == 4) & np.isin(scl, (8, 9))).mean() < 0.5  # specks
+        raw.append(RawScene(dn, told, grid.crs, grid.geotransform, 0))
+    cell = Gridcell("c", shapely.box(-149.65, 68.617, -149.58, 68.643))  # beyond the scenes in the west
+    parameters = parameters_for(tmp_path, tmp_path / "archive", [cell], engine=engine, count=True)
+    context = WithoutSpecks(parameters, rank=1)
+    outcome = run(parameters, context)["c", "B04"]
+    tr = parameters.tr
+    window = Lattice(*tr).owned(cell.bounds)
+    expected, count = composite(cell.polygon, raw, (window.x0, window.y0, window.x1, window.y1), tr)
+    found = pixels(outcome.path)
+    valid = expected != -9999
+    assert 0.2 < valid.mean() < 0.9
+    assert np.array_equal(found != -9999, valid)
+    assert np.array_equal(pixels(context.workspace.count("c", "B04")), count)
+    assert np.abs(found[valid] - expected[valid]).max() <= 1
+    assert (found[valid] == expected[valid]).mean() > 0.999  # a half rounds either way by the last bit of a weight
+
+
+def test_it_is_part_of_vrts_and_of_the_record(tmp_path: Path) -> None:
+    grid = Grid.utm(-149.6, 68.63, 60, zone=5)
+    scl = np.full(grid.shape, 4, np.uint8)
+    write_product(tmp_path / "archive", product_name(0), grid, {"B04": np.full(grid.shape, 500, np.uint16)}, scl)
+    cell = Gridcell("c", shapely.box(-149.605, 68.625, -149.595, 68.635))
+    parameters = parameters_for(tmp_path, tmp_path / "archive", [cell])
+    context = WithoutSpecks(parameters, rank=1)
+    assert run(parameters, context)["c", "B04"].status == "written"
+    assert run(parameters, context)["c", "B04"].status == "kept"
+    record = json.loads(context.workspace.record("c", "B04").read_text())
+    assert record["inputs"]["mask"] == {"rule": "specks", "metres": 25.0, "fewest": 4}
+    (vrt,) = context.workspace.vrts(1).glob("*_masked.vrt")
+    assert 'mask="specks" classes="0,8,9" square="1/4"' in vrt.read_text()
+    assert "<BufferRadius>1<" in vrt.read_text()
+    assert run(parameters)["c", "B04"].status == "written"  # the rule of the parameters is another
+
+
+def test_two_masks_cannot_share_a_name() -> None:
+    with pytest.raises(ValueError, match="already is a mask 'scl'"):
+        masks.register("scl", Specks)
