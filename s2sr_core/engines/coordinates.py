@@ -7,9 +7,10 @@ error threshold of 0, to the last bit; and they are the same for all bands and d
 from __future__ import annotations
 
 import functools
-from collections import OrderedDict
+import threading
 from dataclasses import dataclass
 
+import cachetools
 import numpy as np
 import numpy.typing as npt
 from osgeo import gdal_array
@@ -33,29 +34,22 @@ class Warp:
     piece: Window
 
 
-class _Coordinates:
-    """Coordinates by warp and window, the last used ones kept."""
-
-    def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[Warp, Window], tuple[FloatArray, FloatArray]] = OrderedDict()
-        self._bytes = 0
-
-    def __call__(self, warp: Warp, window: Window) -> tuple[FloatArray, FloatArray]:
-        key = (warp, window)
-        found = self._kept.pop(key, None)
-        if found is None:
-            found = _computed(warp, window)
-            self._bytes += 2 * found[0].nbytes
-            while self._bytes > _KEPT and self._kept:
-                _, (x, _) = self._kept.popitem(last=False)
-                self._bytes -= 2 * x.nbytes
-        self._kept[key] = found
-        return found
+def _bytes(coordinates: tuple[FloatArray, FloatArray]) -> int:
+    return sum(array.nbytes for array in coordinates)
 
 
-source_coordinates = _Coordinates()
-"""Columns and rows (float64, of the window's shape, in pixels from the upper left corner) on a warp's grid of the
-centres of a window's pixels; not finite where there is none."""
+@cachetools.cached(cachetools.LRUCache(_KEPT, getsizeof=_bytes), lock=threading.Lock())
+def source_coordinates(warp: Warp, window: Window) -> tuple[FloatArray, FloatArray]:
+    """Where on a warp's grid the centres of a window's pixels are; the last results are kept.
+
+    Columns and rows (float64, of the window's shape, in pixels from the grid's upper left corner); not finite where
+    there is none.
+    """
+    left, top = window.offset_in(warp.piece)
+    # As GDAL's warper names centres: the pixel's number, plus a half, plus the chunk's offset.
+    x = np.broadcast_to(np.arange(window.width) + 0.5 + left, window.shape)
+    y = np.broadcast_to((np.arange(window.height) + 0.5 + top)[:, None], window.shape)
+    return _transformed(warp, x, y)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -78,14 +72,6 @@ def extent(warp: Warp, window: Window, margin: int) -> Window:
     low_x, high_x, low_y, high_y = (np.clip(value, -1e6, 1e6) for value in (x.min(), x.max(), y.min(), y.max()))
     around = Window(int(low_x) - margin, int(low_y) - margin, int(high_x) + margin + 1, int(high_y) + margin + 1)
     return around & Window(-margin, -margin, columns + margin, rows + margin)
-
-
-def _computed(warp: Warp, window: Window) -> tuple[FloatArray, FloatArray]:
-    left, top = window.offset_in(warp.piece)
-    # As GDAL's warper names centres: the pixel's number, plus a half, plus the chunk's offset.
-    x = np.broadcast_to(np.arange(window.width) + 0.5 + left, window.shape)
-    y = np.broadcast_to((np.arange(window.height) + 0.5 + top)[:, None], window.shape)
-    return _transformed(warp, x, y)
 
 
 def _transformed(warp: Warp, x: FloatArray, y: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -16,7 +16,8 @@ from typing import Any, Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
-from s2sr_core.pixels.rules import SCL_CLASSES, BoolArray
+from s2sr_core.pixels.rules import BoolArray
+from s2sr_core.pixels.scl import SCL_CLASSES
 
 SclArray = npt.NDArray[np.integer[Any]]
 """Classes, rows × columns."""

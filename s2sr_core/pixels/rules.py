@@ -10,8 +10,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from s2sr_core.pixels.scl import SCL_CLASSES
-
 UInt16Array = npt.NDArray[np.uint16]
 BoolArray = npt.NDArray[np.bool_]
 
