@@ -44,7 +44,8 @@ ORCHESTRATION = {"prefect", "prefect_dask", "dask", "distributed", "dask_jobqueu
 #: imports ``pixel_functions``.
 ORDER = (
     ("errors", "import_path", "installation", "progress"),
-    ("files", "workspace"),
+    ("files",),
+    ("workspace",),
     ("geo",),
     ("logs", "pixels"),
     ("products",),
