@@ -39,6 +39,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ABOVE = [ROOT / name for name in ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md")]
 PAGES = sorted([*ABOVE, *(ROOT / "docs").rglob("*.md")])
 BANDS = ("B04", "B11")
+_PARTS = ("benchmarks", "deployments", "docs", "flows", "s2sr_core", "s2sr_sandbox", "tasks", "tests")
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z_-]*")
 _HEADING = re.compile(r"^(#+) +(.+?) *$", re.MULTILINE)
 _FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
@@ -132,6 +133,14 @@ def test_every_relative_link_resolves(path: Path) -> None:
         assert target.is_relative_to(ROOT), link
         if anchor:
             assert anchor in anchors(target.read_text(encoding="utf-8")), link
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_path_of_the_repository_exists(path: Path) -> None:
+    """Prose names modules and tests by their paths, such as ``s2sr_core/geo``."""
+    named = re.findall(rf"`((?:{'|'.join(_PARTS)})/[\w./-]*)`", _FENCE.sub("", path.read_text(encoding="utf-8")))
+    missing = [name for name in named if not (ROOT / name).exists() and not name.startswith("benchmarks/work/")]
+    assert missing == []
 
 
 def test_every_page_can_be_reached_from_the_readme() -> None:
