@@ -19,7 +19,7 @@ from benchmarks.cases import SIZES, WORK, Size
 def main() -> int:
     """Measure; the last line of the output is one JSON object of ratios and figures, in which smaller is better."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure everything in one run.")
-    parser.add_argument("size", nargs="?", choices=SIZES, default="quick")
+    parser.add_argument("size", nargs="?", choices=SIZES, default="quick", help="default: %(default)s")
     parser.add_argument(
         "--one-at-a-time", action="store_true", help="measure one program at a time, even in the quick size"
     )

@@ -41,8 +41,13 @@ _DEFAULT_THRESHOLD = 0.125
 def main() -> int:
     """Run one engine once."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--size", choices=SIZES, default="quick")
-    parser.add_argument("--case", choices=("a", "b", "c"), required=True)
+    parser.add_argument("--size", choices=SIZES, default="quick", help="size of the workload; default: %(default)s")
+    parser.add_argument(
+        "--case",
+        choices=("a", "b", "c"),
+        required=True,
+        help="a: one cell; b: adjacent cells; c: many scenes on one cell",
+    )
     parser.add_argument("--engine", choices=ENGINES, help="engine; by default that of a run")
     parser.add_argument("--cells", nargs="+", help="only these cells; a sample")
     parser.add_argument("--bands", nargs="+", help="only these bands; a sample")

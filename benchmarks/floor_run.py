@@ -56,8 +56,13 @@ def work_of(case: Case) -> list[tuple[Path, list[Rectangle]]]:
 def main() -> int:
     """Read the floor of one case once."""
     parser = argparse.ArgumentParser(description="The least that any reader through GDAL must decode.")
-    parser.add_argument("--size", choices=SIZES, default="quick")
-    parser.add_argument("--case", choices=("a", "b", "c"), required=True)
+    parser.add_argument("--size", choices=SIZES, default="quick", help="size of the workload; default: %(default)s")
+    parser.add_argument(
+        "--case",
+        choices=("a", "b", "c"),
+        required=True,
+        help="a: one cell; b: adjacent cells; c: many scenes on one cell",
+    )
     given = parser.parse_args()
     work = work_of(SIZES[given.size].case(given.case))
     with metered() as used:

@@ -119,9 +119,9 @@ def entries(count: int, north: float) -> tuple[dict[str, Any], ...]:
 
 def main() -> int:
     """Plan once."""
-    parser = argparse.ArgumentParser(description="The plan alone.")
-    parser.add_argument("--cells", type=int, default=50_000)
-    parser.add_argument("--footprints", type=int, default=100_000)
+    parser = argparse.ArgumentParser(description="What planning a large run costs.")
+    parser.add_argument("--cells", type=int, default=50_000, help="number of gridcells; default: %(default)s")
+    parser.add_argument("--footprints", type=int, default=100_000, help="number of products; default: %(default)s")
     given = parser.parse_args()
     WORK.mkdir(exist_ok=True)
     folder = Path(mkdtemp(prefix="plan-", dir=WORK))
