@@ -40,7 +40,9 @@ _DEFAULT_THRESHOLD = 0.125
 
 def main() -> int:
     """Run one engine once."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.engine_run", description="One engine on one case, metered."
+    )
     parser.add_argument("--size", choices=SIZES, default="quick", help="size of the workload; default: %(default)s")
     parser.add_argument(
         "--case",

@@ -55,7 +55,9 @@ def work_of(case: Case) -> list[tuple[Path, list[Rectangle]]]:
 
 def main() -> int:
     """Read the floor of one case once."""
-    parser = argparse.ArgumentParser(description="The least that any reader through GDAL must decode.")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.floor_run", description="The least that any reader through GDAL must decode."
+    )
     parser.add_argument("--size", choices=SIZES, default="quick", help="size of the workload; default: %(default)s")
     parser.add_argument(
         "--case",
