@@ -24,6 +24,7 @@ import s2sr_core
 import s2sr_pipeline
 from s2sr_core.cells.gridcells import Gridcell, write_gridcells
 from s2sr_core.composites import composite
+from s2sr_core.errors import Step
 from s2sr_core.fields import Group, group_of
 from s2sr_core.outputs import indices
 from s2sr_core.outputs.summary import Summary
@@ -234,6 +235,19 @@ def test_the_keys_of_the_records_are_those_written(workspace: Workspace) -> None
 def test_what_can_become_of_products_and_composites_is_told(title: str, status: object, elsewhere: set[str]) -> None:
     (row,) = (line for line in section(page("outputs.md"), title).splitlines() if line.startswith("| `status`"))
     assert set(re.findall(r"`([^`]+)`", row)) - {"status"} == set(get_args(status)) - elsewhere
+
+
+def test_every_step_that_can_fail_is_documented() -> None:
+    rows = re.findall(r"^\| `step` \| (.+) \|$", page("outputs.md"), re.MULTILINE)
+    assert sorted(name for row in rows for name in re.findall(r"`([^`]+)`", row)) == sorted(Step)
+
+
+def test_the_progress_of_every_kind_of_unit_is_documented() -> None:
+    """Titles of groups of task runs become keys of artifacts."""
+    titles = re.findall(r"""\.group\(\s*"([^"]+)\"""", (ROOT / "flows" / "dataflow.py").read_text(encoding="utf-8"))
+    (row,) = (line for line in page("service.md").splitlines() if line.startswith("| `scl`,"))
+    documented = re.findall(r"`([^`]+)`", row.split("|")[1])
+    assert documented == [title.lower().replace(" ", "-") for title in titles]
 
 
 # ------------------------------------------------------------------------------------------------------------ the site

@@ -117,7 +117,7 @@ class Summary:
             of = f"{counted(self.cells, 'cell')} from {counted(self.scenes, 'scene')}"
             text = f"{counted(self.composites, 'composite')} of {of}: {', '.join(parts)}"
             if self.nothing_to_do:
-                text = f"nothing was to do: {text}"
+                text = f"nothing to do: {text}"
         if self.owned:
             text += f"; {100 * self.valid_share:.1f} % of their pixels are valid"
         if self.downloaded:

@@ -218,7 +218,7 @@ class CampaignSummary:
         text = f"{counted(self.done + self.failed, 'block')} of {counted(self.cells, 'cell')}: {self.done} done"
         if self.failed:
             text += f", {self.failed} failed"
-        return text if self.started or self.failed else f"nothing was to do: {text}"
+        return text if self.started or self.failed else f"nothing to do: {text}"
 
 
 #: Colours of the map: red, green, blue.

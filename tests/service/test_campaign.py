@@ -74,7 +74,7 @@ def test_every_cell_is_in_one_block_and_failures_are_tried_again(service: Servic
     assert again["message"] == "3 blocks of 6 cells: 3 done"
     assert len(runs(folder)) == 4
     last = service.ended(service.trigger("campaign/campaign", **stub, work_dir=str(folder)))
-    assert last["message"] == "nothing was to do: 3 blocks of 6 cells: 3 done"
+    assert last["message"] == "nothing to do: 3 blocks of 6 cells: 3 done"
     assert len(runs(folder)) == 4
 
 
@@ -115,7 +115,7 @@ def test_four_blocks_of_the_sandbox_become_one_mosaic(service: Service) -> None:
     """Against one run on the whole region: the same pixels."""
     whole = service.trigger("s2sr-pipeline/local")
     state = service.ended(service.trigger("campaign/campaign"))
-    assert state["message"] in ("4 blocks of 4 cells: 4 done", "nothing was to do: 4 blocks of 4 cells: 4 done")
+    assert state["message"] in ("4 blocks of 4 cells: 4 done", "nothing to do: 4 blocks of 4 cells: 4 done")
     service.ended(whole)
     campaign, single = (Workspace(service.folder / "service" / "runs" / name) for name in ("campaign", "local"))
     assert len(list((campaign.work_dir / "blocks").iterdir())) == 4

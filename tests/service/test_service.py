@@ -91,7 +91,7 @@ def test_the_command_line_starts_the_same_and_nothing_is_to_do(service: Service,
     done = service.prefect("deployment", "run", "s2sr-pipeline/local", "-p", "workers=1")
     flow_run_id = re.search(r"UUID: (\S+)", done.stdout)[1]
     state = service.ended(flow_run_id)
-    assert state["message"].startswith("nothing was to do: 12 composites of 4 cells")
+    assert state["message"].startswith("nothing to do: 12 composites of 4 cells")
     assert service.flow_run(flow_run_id)["parameters"]["workers"] == 1
     assert before == {path: path.stat().st_mtime_ns for path in workspace(service).composites.rglob("*.tif")}
 
@@ -198,7 +198,7 @@ def test_the_season_is_brought_up_to_date_and_then_is(service: Service) -> None:
     assert begun <= datetime.now(UTC) < begun + timedelta(days=366)
 
     again = service.ended(service.trigger("season-update/season-update"))
-    assert again["message"].startswith("nothing was to do: 12 composites")
+    assert again["message"].startswith("nothing to do: 12 composites")
 
 
 def test_the_nightly_update_has_runs_at_the_same_local_time_on_both_sides_of_a_clock_change(service: Service) -> None:

@@ -132,4 +132,4 @@ def test_the_summary_says_what_became_of_the_blocks(tmp_path: Path) -> None:
     ended = [campaign.note(entry, "failed" if number == 2 else "done") for number, entry in enumerate(entries)]
     assert CampaignSummary.of(campaign, ended, 4).sentence() == "3 blocks of 6 cells: 2 done, 1 failed"
     done = [campaign.note(entry, "done") for entry in entries]
-    assert CampaignSummary.of(campaign, done, 0).sentence() == "nothing was to do: 3 blocks of 6 cells: 3 done"
+    assert CampaignSummary.of(campaign, done, 0).sentence() == "nothing to do: 3 blocks of 6 cells: 3 done"
