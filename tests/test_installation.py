@@ -32,7 +32,7 @@ pytestmark = pytest.mark.slow
 
 
 class Environment:
-    """A virtual environment; its programs run with no variable that leads here, and with a Prefect home of their own."""
+    """A virtual environment; its programs have a Prefect home of their own, and no variable that leads here."""
 
     def __init__(self, folder: Path, home: Path) -> None:
         self.folder = folder
