@@ -21,6 +21,12 @@ _CREATION = {"COMPRESS": "DEFLATE", "LEVEL": "1", "PREDICTOR": "YES", "BLOCKSIZE
 _CHECKED_ROWS = 512
 
 
+def remove_raster(path: Path) -> None:
+    """Remove a raster, if it is there, and what a GIS wrote down about it next to it, as QGIS does with statistics."""
+    path.unlink(missing_ok=True)
+    path.with_name(f"{path.name}.aux.xml").unlink(missing_ok=True)
+
+
 class ScratchRaster:
     """The pixels of one statistic, ``window`` of ``lattice``, on their way into a COG.
 
@@ -29,7 +35,7 @@ class ScratchRaster:
 
     def __init__(self, scratch: Path, lattice: Lattice, window: Window, statistic: Statistic, band: str) -> None:
         self._scratch, self._window = scratch, window
-        self._overviews = statistic.overviews
+        self._statistic, self._has_values = statistic, False
         rows, columns = window.shape
         data_type = gdal_array.NumericTypeCodeToGDALTypeCode(np.dtype(statistic.dtype))
         options = ["TILED=YES", "BIGTIFF=IF_SAFER"]
@@ -43,6 +49,7 @@ class ScratchRaster:
     def write(self, window: Window, pixels: npt.NDArray[Any]) -> None:
         """Write the pixels of ``window`` (rows × columns)."""
         self._band.WriteArray(pixels, *window.offset_in(self._window))
+        self._has_values = self._has_values or bool((pixels != self._statistic.outside).any())
 
     def finish(self, target: Path) -> None:
         """Write the COG to ``target`` and remove the scratch file.
@@ -53,7 +60,13 @@ class ScratchRaster:
             If what was written does not read back the same, as on a full disk.
         """
         self._dataset.FlushCache()
-        options = [*(f"{key}={value}" for key, value in _CREATION.items()), f"OVERVIEW_RESAMPLING={self._overviews}"]
+        creation = {
+            **_CREATION,
+            "OVERVIEW_RESAMPLING": self._statistic.overviews,
+            # GDAL's, of all pixels, inside the file; it fails on a raster without a value.
+            "STATISTICS": "YES" if self._has_values else "NO",
+        }
+        options = [f"{key}={value}" for key, value in creation.items()]
         gdal.GetDriverByName("COG").CreateCopy(str(target), self._dataset, options=options).Close()
         # None of these calls fails on a full disk: blocks that could not be written are just missing.
         with target.open("rb") as file:

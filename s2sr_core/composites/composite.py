@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from s2sr_core.cells.gridcells import Gridcell
+from s2sr_core.composites.cog import remove_raster
 from s2sr_core.composites.decide import Earlier, decide
 from s2sr_core.composites.records import inputs_of, key_of
 from s2sr_core.composites.render import Rendering, render
@@ -173,5 +174,5 @@ class _Composite:
         self._record.unlink(missing_ok=True)
         count = self._workspace.composite(self._cell.cell_id, self._band, COUNT.name)
         for path in {*self._paths, count}:
-            path.unlink(missing_ok=True)
+            remove_raster(path)
         self._workspace.quicklook(self._cell.cell_id).unlink(missing_ok=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from s2sr_core.composites.cog import remove_raster
 from s2sr_core.files import written_beside
 from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.geo.lattice import Lattice, Window
@@ -37,7 +38,7 @@ def mosaic_cells(workspace: Workspace, parameters: RunParameters) -> list[Path]:
         counts = [path for cell_id in cells if (path := workspace.count(cell_id, band)).exists()]
         for kind, rasters in (("median", medians), ("count", counts)):
             target = mosaic_path(workspace, band, kind)
-            target.unlink(missing_ok=True)
+            remove_raster(target)
             if rasters:
                 made.append(mosaic(target, rasters, parameters.lattice))
     return made
@@ -51,7 +52,7 @@ def mosaic_folders(target: Workspace, folders: Sequence[Workspace], parameters: 
     for band in parameters.bands:
         for kind in ("median", "count"):
             rasters = [path for folder in folders if (path := mosaic_path(folder, band, kind)).exists()]
-            mosaic_path(target, band, kind).unlink(missing_ok=True)
+            remove_raster(mosaic_path(target, band, kind))
             if rasters:
                 made.append(mosaic(mosaic_path(target, band, kind), rasters, parameters.lattice))
     return made
