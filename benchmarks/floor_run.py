@@ -17,7 +17,8 @@ from benchmarks.cases import GRID, SIZES, Case
 from benchmarks.meter import metered, report
 from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.parameters import RunParameters
-from s2sr_core.products.safe import SCL, BandFile, band_files, read_product
+from s2sr_core.products.bands import SCL
+from s2sr_core.products.safe import band_files, read_product
 
 type Rectangle = tuple[int, int, int, int]
 
@@ -46,7 +47,7 @@ def work_of(case: Case) -> list[tuple[Path, list[Rectangle]]]:
     work = []
     for path in sorted(case.source.glob("*.SAFE")):
         files = band_files(read_product(path), (SCL, *case.bands))
-        paths = {key: file.path for key, file in files.items() if isinstance(file, BandFile)}
+        paths = {key: file.path for key, file in files.found.items()}
         valid = ~np.isin(gdal.Open(str(paths[SCL])).ReadAsArray(), masked)
         needed = tiles_with_valid_pixels(valid, inside)
         work += [(paths[SCL], whole), *((paths[band], needed) for band in case.bands)]

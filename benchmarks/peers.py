@@ -19,7 +19,8 @@ from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.geo.lattice import Window
 from s2sr_core.parameters import RunParameters
 from s2sr_core.pixels.rules import COMPOSITE_NODATA
-from s2sr_core.products.safe import SCL, BandFile, band_files, read_product
+from s2sr_core.products.bands import SCL
+from s2sr_core.products.safe import band_files, read_product
 from s2sr_core.workspace import Workspace
 
 REQUIREMENTS = Path(__file__).with_name("peers-requirements.txt")
@@ -61,7 +62,7 @@ def write_task(case: Case, bands: Sequence[str], target: Path) -> Path:
     items = []
     for product in products:
         files = band_files(product, (*bands, SCL))
-        paths = {key: file.path for key, file in files.items() if isinstance(file, BandFile)}
+        paths = {key: file.path for key, file in files.found.items()}
         with gdal.Open(str(paths[SCL])) as dataset:
             grid = (dataset.GetGeoTransform(), (dataset.RasterYSize, dataset.RasterXSize), dataset.GetSpatialRef())
         items.append(_item(str(product.name), product.name.sensing_time.isoformat(), paths, *grid))

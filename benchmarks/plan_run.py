@@ -23,7 +23,8 @@ from shapely import Polygon
 
 from benchmarks.cases import WORK
 from benchmarks.meter import metered, peak, report
-from s2sr_core.cells.gridcells import Gridcell, make_gridcells, select_gridcells, write_gridcells
+from s2sr_core.cells.gridcell_csv import write_gridcells
+from s2sr_core.cells.gridcells import Gridcell, make_gridcells, select_gridcells
 from s2sr_core.geo import geometry
 from s2sr_core.geo.raster_grid import RasterGrid
 from s2sr_core.parameters import RunParameters

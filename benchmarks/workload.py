@@ -23,11 +23,13 @@ from numpy.typing import NDArray
 
 from benchmarks import clouds, tiles
 from benchmarks.cases import GRID, REPEATED, SCENES, SIZES, Size
-from s2sr_core.cells.gridcells import write_gridcells
+from s2sr_core.cells.gridcell_csv import write_gridcells
 from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.parameters import RunParameters
+from s2sr_core.products.bands import SCL
+from s2sr_core.products.baselines import implied_offset
 from s2sr_core.products.names import ProductName
-from s2sr_core.products.safe import SCL, BandFile, band_files, read_product
+from s2sr_core.products.safe import band_files, read_product
 from s2sr_sandbox.archive import acquisitions, summer_dates
 from s2sr_sandbox.grid import mgrs_tile
 from s2sr_sandbox.jp2 import MAX_DN
@@ -82,7 +84,6 @@ def block_statistics(size: Size) -> list[dict[str, float]]:
     statistics = []
     for path in sorted(size.granules.glob("*.SAFE")):
         file = band_files(read_product(path), (SCL,))[SCL]
-        assert isinstance(file, BandFile)  # written above
         valid = ~np.isin(gdal.Open(str(file.path)).ReadAsArray(), masked)
         empty = {f"empty_{block}": float(clouds.blocks_without(valid, block).mean()) for block in (tiles.TILE, 64)}
         statistics.append({"masked": float(1 - valid.mean()), **empty})
@@ -130,7 +131,7 @@ def _scene(size: Size, number: int) -> str:
     written = np.kron(tiles.touched(GRID, size.case("b").cells), np.ones((tiles.TILE, tiles.TILE), bool))
     written = written[: GRID.shape[0], : GRID.shape[1]]
     random = np.random.default_rng(number)
-    offset = 1000 if name.has_offset else 0
+    offset = -(implied_offset(name.baseline) or 0)
     arrays: dict[str, NDArray[np.uint16]] = {}
     for band in size.bands:
         ground = np.load(size.folder / f"{band}.npy")[written]

@@ -23,7 +23,8 @@ import pandas as pd
 
 from s2sr_core.import_path import environment_of_child
 from s2sr_core.outputs.quicklook import draw_beside
-from s2sr_core.products.safe import SCL, band_files, read_product
+from s2sr_core.products.bands import SCL
+from s2sr_core.products.safe import band_files, read_product
 from s2sr_core.workspace import Workspace
 from s2sr_sandbox.archive import make_archive
 from s2sr_sandbox.grid import Grid
@@ -71,10 +72,9 @@ def _picture(workspace: Workspace, target: Path) -> Path:
     scenes = pd.read_csv(workspace.scene_index)
     cloudiest = scenes[scenes["status"] == "selected"].sort_values("cloud_cover").iloc[-1]
     files = band_files(read_product(Path(cloudiest["path"])), (SCL, *_BANDS))
-    images = {band: files[band] for band in _BANDS}
     composites = pd.read_csv(workspace.composite_index).sort_values("valid_share")
     cell_id = str(composites["cell_id"].iloc[-1])
-    draw_beside(workspace, cell_id, {band: file.path for band, file in images.items() if hasattr(file, "path")}, target)
+    draw_beside(workspace, cell_id, {band: files[band].path for band in _BANDS if band in files.found}, target)
     return target
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 from xml.etree.ElementTree import Element
 
+from s2sr_core.products.baselines import implied_offset
 from s2sr_core.products.names import ProductName
 from s2sr_sandbox.elements import add, document, instant
 from s2sr_sandbox.granule import Granule
@@ -62,13 +63,14 @@ class Metadata:
         """
         if self.offset is not None:
             return self.offset
-        if name.has_offset is None:
+        implied = implied_offset(name.baseline)
+        if implied is None:
             raise ValueError(f"{name}: this baseline does not imply an offset; give Metadata(offset=…)")
-        return -1000 if name.has_offset else 0
+        return implied
 
     def checksum_of(self, name: ProductName) -> Checksum:
         """The algorithm of the checksums in the product's manifest."""
-        return self.checksum or ("SHA3-256" if name.has_offset else "MD5")
+        return self.checksum or ("SHA3-256" if implied_offset(name.baseline) else "MD5")
 
 
 def product_xml(granule: Granule, metadata: Metadata) -> bytes:

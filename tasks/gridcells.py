@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from prefect import task
 
-from s2sr_core.cells.gridcells import Gridcell, write_gridcells
+from s2sr_core.cells.gridcell_csv import write_gridcells
+from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.files import written_beside
 from s2sr_core.planning.plan import choose_gridcells
 from s2sr_core.run_context import RunContext

@@ -22,7 +22,8 @@ from support.scenes import parameters_for, prepare, product_name, run, write_sce
 import make_grid
 import s2sr_core
 import s2sr_pipeline
-from s2sr_core.cells.gridcells import Gridcell, write_gridcells
+from s2sr_core.cells.gridcell_csv import write_gridcells
+from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.composites import composite
 from s2sr_core.errors import Step
 from s2sr_core.fields import Group, group_of

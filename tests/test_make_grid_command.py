@@ -115,7 +115,7 @@ def test_help_tells_every_parameter_and_the_exit_codes(command) -> None:
         ),
         (
             {"cell-size": "0.7"},
-            "cell_size = '0.7': does not divide 180° into whole cells; take one like 0.1, 0.25 or 0.5.",
+            "cell_size = '0.7': does not divide 180° into whole cells; use one like 0.1, 0.25 or 0.5.",
         ),
         (
             {"cell-size": "0"},
@@ -131,8 +131,8 @@ def test_help_tells_every_parameter_and_the_exit_codes(command) -> None:
         ),
         (
             {"bbox": "-180 -90 180 90", "cell-size": "0.01"},
-            "cell_size = '0.01': makes 648000000 cells of this bbox, more than 10000000; "
-            "take larger cells, or cover the area in several files.",
+            "cell_size = '0.01': gives 648000000 cells in this bbox, more than 10000000; "
+            "use larger cells, or several files for parts of the area.",
         ),
         ({"bbox": None}, "bbox = '': is required; add --bbox."),
         ({"out": None}, "out = '': is required; add --out."),

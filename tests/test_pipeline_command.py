@@ -12,7 +12,8 @@ from support.trees import OLD, write_tree
 
 import s2sr_pipeline
 from s2sr_core import __version__
-from s2sr_core.cells.gridcells import Gridcell, make_gridcells, write_gridcells
+from s2sr_core.cells.gridcell_csv import write_gridcells
+from s2sr_core.cells.gridcells import Gridcell, make_gridcells
 from s2sr_core.parameters import RunParameters
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -168,7 +169,7 @@ def test_a_bad_grid_is_named_by_its_row(command, job: dict[str, str], tmp_path: 
     (tmp_path / "cells.csv").write_text('cell_id,geometry\na,"POLYGON ((0 0, 1 0, 1 1, 0 0))"\n..,x\n')
     code, _, stderr = command(*words_of(job), *(["--plan"] if plan else []))
     assert code == 2
-    assert stderr.endswith(": row 3: geometry is no valid WKT; mend or remove these rows (the header is row 1).\n")
+    assert stderr.endswith(": row 3: geometry is not valid WKT; fix or remove these rows (the header is row 1).\n")
     assert stderr.count("\n") == 1
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import shapely
 from shapely import MultiPolygon, Polygon
 
-from s2sr_core.cells.gridcells import make_gridcells, write_gridcells
+from s2sr_core.cells.gridcell_csv import write_gridcells
+from s2sr_core.cells.gridcells import make_gridcells
 from s2sr_core.errors import InputError
 from s2sr_core.files import written_beside
 from s2sr_core.geo import geometry
@@ -22,12 +23,12 @@ def make_grid(parameters: GridParameters) -> int:
     Raises
     ------
     InputError
-        Where the vector file cannot be used, no cell is left, or the CSV cannot be written.
+        If the vector file cannot be used, no cell is left, or the CSV cannot be written.
     """
     within = None if parameters.within is None else read_polygons(parameters.within)
     cells = make_gridcells(parameters.bbox, parameters.cell_size, within)
     if not cells:
-        raise InputError("within", parameters.within, "shares area with no cell of bbox", "check both")
+        raise InputError("within", parameters.within, "shares no area with a cell of the bbox", "check both")
     try:
         with written_beside(parameters.out) as path:
             write_gridcells(cells, path)
@@ -42,7 +43,7 @@ def read_polygons(path: Path) -> Polygon | MultiPolygon:
     Raises
     ------
     InputError
-        Where GDAL cannot read the file, or it holds no polygon on the globe.
+        If GDAL cannot read the file, or it has no polygons on the globe.
     """
     try:
         # No VRT among the drivers: it could name other files to read.
@@ -54,11 +55,11 @@ def read_polygons(path: Path) -> Polygon | MultiPolygon:
     except RuntimeError as error:
         reason = " ".join(str(error).split()) or "it does not say why"
         raise InputError(
-            "within", path, f"is no vector file that GDAL can read ({reason})", "give a vector file of polygons"
+            "within", path, f"is not a vector file that GDAL can read ({reason})", "give a vector file of polygons"
         ) from error
     union = geometry.union(polygons)
     if union.is_empty:
-        raise InputError("within", path, "holds no polygon", "give a vector file of polygons")
+        raise InputError("within", path, "has no polygons", "give a vector file of polygons")
     xmin, ymin, xmax, ymax = union.bounds
     if xmin < -360 or ymin < -90 or xmax > 360 or ymax > 90:
         raise InputError(
@@ -68,9 +69,9 @@ def read_polygons(path: Path) -> Polygon | MultiPolygon:
 
 
 def _polygons(layer: ogr.Layer) -> Iterator[Polygon | MultiPolygon]:
-    """The polygons of each feature of ``layer`` in EPSG:4326, cut at ±180 where they cross it."""
+    """The polygons of each feature of ``layer`` in EPSG:4326, cut at ±180 if they cross it."""
     reference = layer.GetSpatialRef()
-    # Knows of ±180 and of the poles; Geometry.Transform moves vertices only.
+    # It cuts at ±180 and at the poles; Geometry.Transform only moves vertices.
     to_wgs84 = None if reference is None else ogr.GeomTransformer(geometry.to_wgs84(reference.ExportToWkt()))
     for feature in layer:
         shape = feature.GetGeometryRef()

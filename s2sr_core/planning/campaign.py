@@ -16,7 +16,8 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import BaseModel, ConfigDict, Field
 
 from s2sr_core import __version__
-from s2sr_core.cells.gridcells import Gridcell, write_gridcells
+from s2sr_core.cells.gridcell_csv import write_gridcells
+from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.errors import InputError
 from s2sr_core.files import read_record, write_record, written_beside
 from s2sr_core.outputs.summary import counted

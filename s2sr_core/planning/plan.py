@@ -8,12 +8,14 @@ from collections.abc import Sequence
 import numpy as np
 import shapely
 
-from s2sr_core.cells.gridcells import Gridcell, read_gridcells, select_gridcells
+from s2sr_core.cells.gridcell_csv import read_gridcells
+from s2sr_core.cells.gridcells import Gridcell, select_gridcells
 from s2sr_core.errors import InputError
 from s2sr_core.geo import geometry
 from s2sr_core.parameters import RunParameters
 from s2sr_core.planning.units import DOWNLOADS, composite_units, download_units, scene_units
-from s2sr_core.products.safe import SCL, BandFile, Product, band_files
+from s2sr_core.products.bands import SCL
+from s2sr_core.products.safe import Product, band_files
 from s2sr_core.selection.candidates import selected_products
 from s2sr_core.selection.judge import find_products
 from s2sr_core.selection.near_cells import CellsNear
@@ -85,8 +87,8 @@ def _to_download(products: int, parameters: RunParameters) -> str:
 
 def bytes_to_read(products: Sequence[Product], bands: Sequence[str]) -> int:
     """Size of the images of ``bands`` and SCL that are there."""
-    files = (file for product in products for file in band_files(product, (SCL, *bands), hashed=False).values())
-    return sum(file.size for file in files if isinstance(file, BandFile))
+    files = (band_files(product, (SCL, *bands), hashed=False) for product in products)
+    return sum(file.size for each in files for file in each.found.values())
 
 
 def bytes_of_copies(products: Sequence[ProductDescription], cells: Sequence[Gridcell], bands: Sequence[str]) -> float:

@@ -21,9 +21,6 @@ _PATTERN = re.compile(
 _FIELDS = ((0, 4), (4, 6), (6, 8), (9, 11), (11, 13), (13, 15))
 _TILE = re.compile(r"(0[1-9]|[1-5]\d|60)[C-HJ-NP-X][A-HJ-NP-Z][A-HJ-NP-V]", re.ASCII)
 
-#: Baselines of products made by a user's own Sen2Cor: the name says nothing of the processing.
-USER_MADE_BASELINES = frozenset({"00.01", "99.99"})
-
 
 def is_tile(text: str) -> bool:
     """Whether ``text`` is an MGRS tile as Sentinel-2 writes it without the T (``05WPM``)."""
@@ -67,7 +64,7 @@ class ProductName:
         Raises
         ------
         ProductError
-            Where the name is not that of a Level-2A product.
+            If the name is not that of a Level-2A product.
         """
         match = _PATTERN.fullmatch(name.removesuffix(".SAFE"))
         if match is None:
@@ -92,16 +89,6 @@ class ProductName:
     def folder(self) -> str:
         """The name of the product's folder, ``….SAFE``."""
         return f"{self}.SAFE"
-
-    @property
-    def is_user_made(self) -> bool:
-        """Whether a user's own Sen2Cor made it, so that the baseline tells nothing."""
-        return self.baseline in USER_MADE_BASELINES
-
-    @property
-    def has_offset(self) -> bool | None:
-        """Whether the baseline's DN carry +1000 (from 04.00 on); None where the name cannot tell."""
-        return None if self.is_user_made else self.baseline >= "04.00"
 
 
 # By hand: a plan parses and writes the names of a hundred thousand products, and strptime takes most of that time.

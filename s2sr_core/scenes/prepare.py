@@ -24,7 +24,8 @@ from s2sr_core.geo.raster_grid import RasterGrid
 from s2sr_core.parameters import RunParameters
 from s2sr_core.pixels import vrt
 from s2sr_core.pixels.masks import Mask
-from s2sr_core.products.safe import SCL, BandFile, Product, band_files
+from s2sr_core.products.bands import SCL
+from s2sr_core.products.safe import BandFile, Product, band_files
 from s2sr_core.run_context import RunContext
 from s2sr_core.scenes.occupancy import NearbyPixels, Occupancy, kernel_reach, nearby_pixels
 from s2sr_core.scenes.scene import Preparation, Scene, SceneBand, WarpedPiece
@@ -78,7 +79,7 @@ def prepare_product(
     bands, errors = [], []
     for band in parameters.bands:
         try:
-            file = _found(files[band])
+            file = files[band]
             if _open_grid(name, file) != grid:
                 raise ProductError(
                     name, "its grid (CRS, geotransform, size) is not that of SCL", step=Step.OPEN, band=band
@@ -112,7 +113,7 @@ def prepare_product(
 def _classified(context: RunContext, product: Product, cells: Sequence[Gridcell]) -> Scene:
     """The scene by SCL alone: grid, outline, cells, which pixels count, whether its bands are needed."""
     parameters, workspace, name = context.parameters, context.workspace, str(product.name)
-    scl = _found(band_files(product, (SCL,))[SCL])
+    scl = band_files(product, (SCL,))[SCL]
     grid = _open_grid(name, scl)
     outline = geometry.of_raster(grid.crs, grid.geotransform, grid.shape)
     touched = select_gridcells(cells, outline)
@@ -164,9 +165,8 @@ def _not_needed(context: RunContext, scene: Scene, cells: Sequence[Gridcell]) ->
     parameters, folder = context.parameters, context.workspace.vrts(context.rank)
     files = band_files(scene.product, tuple(parameters.bands), there=False)
     targets = _targets(scene, cells, parameters)
-    found = [file for file in files.values() if isinstance(file, BandFile)]
-    errors = tuple(error for error in files.values() if isinstance(error, ProductError))
-    bands = tuple(_planned(scene, file, targets, folder) for file in found)
+    errors = tuple(files.errors.values())
+    bands = tuple(_planned(scene, file, targets, folder) for file in files.found.values())
     return Preparation(str(scene.product.name), replace(scene, bands=bands) if bands else None, errors)
 
 
@@ -236,12 +236,6 @@ def _sides(outline: BaseGeometry) -> Iterator[BaseGeometry]:
 def _with_margin(window: Window, lattice: Lattice) -> Window:
     world = lattice.covering((-180.0, -90.0, 180.0, 90.0))
     return world & Window(window.x0 - _MARGIN, window.y0 - _MARGIN, window.x1 + _MARGIN, window.y1 + _MARGIN)
-
-
-def _found(file: BandFile | ProductError) -> BandFile:
-    if isinstance(file, ProductError):
-        raise file
-    return file
 
 
 def _open(name: str, file: BandFile) -> gdal.Dataset:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.errors import ProductError, Step
 from s2sr_core.parameters import RunParameters
+from s2sr_core.products.baselines import is_operational
 from s2sr_core.products.names import ProductName
 from s2sr_core.selection.candidates import Candidate, Status
 from s2sr_core.selection.near_cells import CellsNear
@@ -83,8 +84,9 @@ def ruled_out_by_name(name: ProductName, parameters: RunParameters) -> str:
         return f"month {name.sensing_time.month} not asked for"
     if parameters.tiles is not None and name.tile not in parameters.tiles:
         return f"tile {name.tile} not asked for"
-    if parameters.min_baseline is not None and not name.is_user_made and name.baseline < parameters.min_baseline:
-        return f"baseline {name.baseline} < {parameters.min_baseline}"
+    least = parameters.min_baseline
+    if least is not None and is_operational(name.baseline) and name.baseline < least:
+        return f"baseline {name.baseline} < {least}"
     return ""
 
 

@@ -9,6 +9,7 @@ from itertools import groupby
 from shapely import MultiPolygon, Polygon
 
 from s2sr_core.geo import geometry
+from s2sr_core.products.baselines import is_operational
 from s2sr_core.products.names import ProductName
 from s2sr_core.selection.candidates import Candidate
 from s2sr_core.sources.source import ProductDescription
@@ -19,7 +20,7 @@ def preference(name: ProductName) -> tuple[bool, str, float]:
 
     User-made baselines come first, then operational baselines by number, then discriminators by time.
     """
-    return not name.is_user_made, name.baseline, name.discriminator.timestamp()
+    return is_operational(name.baseline), name.baseline, name.discriminator.timestamp()
 
 
 def without_repetitions[P: ProductDescription](candidates: Iterable[Candidate[P]]) -> list[Candidate[P]]:

@@ -23,7 +23,8 @@ from prefect.concurrency.sync import concurrency
 from support.scenes import pixels, run
 
 from flows.pipeline import pipeline
-from s2sr_core.cells.gridcells import Gridcell, write_gridcells
+from s2sr_core.cells.gridcell_csv import write_gridcells
+from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.files import read_record
 from s2sr_core.outputs.summary import Summary
 from s2sr_core.parameters import RunParameters

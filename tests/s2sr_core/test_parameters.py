@@ -19,7 +19,7 @@ from s2sr_core.errors import InputError
 from s2sr_core.fields import Group, group_of
 from s2sr_core.geo.lattice import Lattice
 from s2sr_core.parameters import DEFAULT_TR, GridParameters, RunParameters
-from s2sr_core.products.safe import BANDS
+from s2sr_core.products.bands import BANDS
 from s2sr_core.validation import input_error
 
 HERE = Path(__file__).parent

@@ -12,7 +12,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
 from flows.signature import takes_fields_of
-from s2sr_core.cells.gridcells import read_gridcells
+from s2sr_core.cells.gridcell_csv import read_gridcells
 from s2sr_core.parameters import RunParameters
 
 

@@ -11,7 +11,8 @@ import numpy as np
 from osgeo import gdal
 from support.independent import RawScene
 
-from s2sr_core.cells.gridcells import Gridcell, write_gridcells
+from s2sr_core.cells.gridcell_csv import write_gridcells
+from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.composites.composite import Outcome, composite_cell
 from s2sr_core.parameters import RunParameters
 from s2sr_core.planning.plan import choose_gridcells

@@ -16,7 +16,8 @@ import requests
 
 from s2sr_core.errors import ProductError, Step
 from s2sr_core.files import written_beside
-from s2sr_core.products.safe import METADATA, SCL, ListedFile, read_manifest
+from s2sr_core.products.bands import SCL
+from s2sr_core.products.manifest import MANIFEST, METADATA, ListedFile, read_safe_manifest
 from s2sr_core.sources.cdse.auth import TokenSource
 from s2sr_core.sources.cdse.catalogue import is_uuid
 from s2sr_core.sources.cdse.http import CdseError, Http, TransientError
@@ -73,15 +74,15 @@ class Downloader:
             raise ProductError(name, f"cannot be written: {error}", step=Step.DOWNLOAD) from error
 
     def _complete(self, product: RemoteProduct, target: Path, bands: Sequence[str]) -> int:
-        manifest_path = target / "manifest.safe"
+        manifest_path = target / MANIFEST
         total = 0
         for leftover in target.rglob(".*.part"):
             leftover.unlink()  # of a process that was killed while it received
         try:
             _check_manifest(product, manifest_path)
         except TransientError:
-            total += self._fetch(product, "manifest.safe", None, manifest_path)
-        for file in _wanted(read_manifest(product.name, manifest_path), bands):
+            total += self._fetch(product, MANIFEST, None, manifest_path)
+        for file in _wanted(read_safe_manifest(product.name, manifest_path), bands):
             path = target / file.href
             if not _is_whole(path, file):
                 total += self._fetch(product, file.href, file, path)
@@ -138,7 +139,7 @@ class Downloader:
 def _check_manifest(product: RemoteProduct, path: Path) -> None:
     """Nothing tells a manifest's size or checksum, and error pages come with status 200: it must list what all have."""
     try:
-        roles = {file.role for file in read_manifest(product.name, path)}
+        roles = {file.role for file in read_safe_manifest(product.name, path)}
     except ProductError as error:
         raise TransientError(f"what came as manifest.safe is none: {error.reason}") from error
     if not {METADATA, SCL} <= roles:

@@ -196,12 +196,12 @@ def test_a_file_that_gdal_cannot_read_is_refused(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("hello")
     (tmp_path / "cut.geojson").write_text('{"type": "FeatureCollection", "features": [{"type": "Feat')
     for name in ("none.gpkg", "text.txt", "cut.geojson"):
-        assert refusal(tmp_path / name).startswith("is no vector file that GDAL can read (")
+        assert refusal(tmp_path / name).startswith("is not a vector file that GDAL can read (")
 
 
 def test_a_file_without_polygons_is_refused(tmp_path: Path) -> None:
     path = vector_file(tmp_path / "points.gpkg", ["POINT (1 1)", "LINESTRING (0 0, 1 1)"])
-    assert refusal(path) == "holds no polygon; give a vector file of polygons"
+    assert refusal(path) == "has no polygons; give a vector file of polygons"
 
 
 def test_metres_without_a_stated_system_are_refused(tmp_path: Path) -> None:
@@ -228,6 +228,6 @@ def test_a_vrt_cannot_name_another_file(tmp_path: Path) -> None:
 
 def test_land_outside_the_box_is_refused(tmp_path: Path) -> None:
     path = vector_file(tmp_path / "land.gpkg", [shapely.box(50, 0, 51, 1)])
-    with pytest.raises(InputError, match=r"^within = '.*': shares area with no cell of bbox; check both\.$"):
+    with pytest.raises(InputError, match=r"^within = '.*': shares no area with a cell of the bbox; check both\.$"):
         make_grid(GridParameters(bbox=(0, 0, 1, 1), out=tmp_path / "cells.csv", within=path))
     assert not (tmp_path / "cells.csv").exists()

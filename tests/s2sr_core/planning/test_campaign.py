@@ -9,7 +9,8 @@ import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s2sr_core.cells.gridcells import Gridcell, make_gridcells, read_gridcells, write_gridcells
+from s2sr_core.cells.gridcell_csv import read_gridcells, write_gridcells
+from s2sr_core.cells.gridcells import Gridcell, make_gridcells
 from s2sr_core.errors import InputError
 from s2sr_core.parameters import RunParameters
 from s2sr_core.planning.campaign import Campaign, CampaignSummary, check, cut

@@ -119,26 +119,9 @@ def test_what_is_no_tile(text: str) -> None:
     assert not is_tile(text)
 
 
-@pytest.mark.parametrize(
-    ("baseline", "has_offset"),
-    [
-        ("0206", False),
-        ("0214", False),
-        ("0301", False),
-        ("0399", False),
-        ("0400", True),
-        ("0509", True),
-        ("0511", True),
-        ("1000", True),
-        ("0001", None),
-        ("9999", None),
-    ],
-)
-def test_offsets_begin_at_baseline_4_and_user_made_names_do_not_tell(baseline: str, has_offset: bool | None) -> None:
-    name = ProductName.parse(NAME.replace("N0400", f"N{baseline}"))
-    assert name.has_offset is has_offset
-    assert name.is_user_made is (has_offset is None)
-    assert name.baseline == f"{baseline[:2]}.{baseline[2:]}"
+@pytest.mark.parametrize("baseline", ["0206", "0399", "0511", "9999"])
+def test_a_baseline_is_written_with_a_point(baseline: str) -> None:
+    assert ProductName.parse(NAME.replace("N0400", f"N{baseline}")).baseline == f"{baseline[:2]}.{baseline[2:]}"
 
 
 def test_names_sort_by_mission_then_sensing_time() -> None:

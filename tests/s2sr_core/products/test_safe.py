@@ -25,8 +25,10 @@ from support.trees import (
 )
 
 from s2sr_core.errors import ProductError
+from s2sr_core.products.bands import SCL
+from s2sr_core.products.manifest import inside
 from s2sr_core.products.names import ProductName
-from s2sr_core.products.safe import SCL, BandFile, Product, band_files, inside, read_product, safe_folders
+from s2sr_core.products.safe import BandFile, Product, band_files, read_product, safe_folders
 from s2sr_sandbox.grid import Grid
 from s2sr_sandbox.products import write_product
 
@@ -48,7 +50,11 @@ def refusal(path: Path) -> str:
 
 
 def files_of(path: Path, *bands: str) -> dict[str, BandFile | ProductError]:
-    return band_files(read_product(path), bands or ALL)
+    """The images of a product, each found or with what is wrong."""
+    files = band_files(read_product(path), bands or ALL)
+    assert set(files.found) | set(files.errors) == set(bands or ALL)
+    assert not set(files.found) & set(files.errors)
+    return {**files.found, **files.errors}
 
 
 def file_of(path: Path, band: str) -> BandFile:
@@ -167,7 +173,7 @@ def test_a_tree_by_hand_is_read(tmp_path: Path, name: str) -> None:
     assert product.footprint.equals(BOX)
     assert product.notes == ()
     assert offsets_of(product) == dict.fromkeys(BANDS, (0, "name") if name == OLD else (-1000, "XML"))
-    for band, file in band_files(product, ALL).items():
+    for band, file in band_files(product, ALL).found.items():
         assert file == BandFile(
             band,
             path / image_path(name, band),
@@ -559,7 +565,6 @@ def test_without_a_checksum_in_the_manifest_files_are_hashed(tmp_path: Path) -> 
 def test_a_plan_hashes_nothing(tmp_path: Path) -> None:
     path = write_tree(tmp_path, manifest=None)
     found = band_files(read_product(path), ("B04",), hashed=False)["B04"]
-    assert isinstance(found, BandFile)
     assert (found.size, found.checksum) == (len(content_of("B04")), "")
 
 
