@@ -1,4 +1,4 @@
-"""A campaign: a large region as many runs of the pipeline, and the mosaic of what they made."""
+"""A campaign: a large region as many runs of the pipeline, and the mosaic of their composites."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from s2sr_core.planning.campaign import (
     CampaignParameters,
     CampaignSummary,
     Entry,
-    check,
+    check_for_mosaic,
 )
 from s2sr_core.validation import checked
 from s2sr_core.workspace import Workspace
@@ -52,13 +52,13 @@ def _run_name() -> str:
 def campaign(**fields: Any) -> State:
     """Cut a large region into blocks of gridcells, run the pipeline for each, and mosaic the composites.
 
-    What became of each block is noted in the work folder: started again, a campaign takes up the runs it started and
-    does what is not done.
+    The state of each block is recorded in the work folder: started again, a campaign continues with the runs it
+    started and does what is not done.
     """
     try:
         own = {name: fields.pop(name) for name in CampaignParameters.model_fields}
         parameters, plan = checked(RunParameters, fields), checked(CampaignParameters, own)
-        check(parameters)
+        check_for_mosaic(parameters)
         work = Campaign(parameters, plan.cells_per_block)
         with get_client(sync_client=True) as client, work.workspace.opened(), Bars().shown() as bars:
             _find_deployment(client, plan.deployment)
@@ -81,7 +81,7 @@ def _find_deployment(client: SyncPrefectClient, name: str) -> None:
 
 
 class _Blocks:
-    """The blocks of a campaign on their way: so many at once, until none is left."""
+    """Runs the blocks of a campaign, so many at once, until none is left."""
 
     def __init__(self, client: SyncPrefectClient, work: Campaign, plan: CampaignParameters, bar: Bar) -> None:
         self._client, self._work, self._plan, self._bar = client, work, plan, bar
@@ -91,7 +91,7 @@ class _Blocks:
         self._started = 0
 
     def run(self) -> CampaignSummary:
-        """Work off the ledger, then mosaic what is done."""
+        """Run what the ledger lists as not done, then mosaic what is done."""
         self._entries = self._work.ledger()
         blocks = {block.name: block for block in self._work.blocks}
         self._bar.expect(len(blocks))
@@ -116,28 +116,28 @@ class _Blocks:
         return [entry for entry in self._entries.values() if entry.state in states]
 
     def _attach(self, block: Block, entry: Entry) -> None:
-        """Take up a run that an earlier campaign run started, or was about to."""
+        """Continue with a run that an earlier campaign run started, or was about to."""
         if not entry.flow_run_id:
-            self._start(block, entry)  # under the same ticket: where there is one already, it is that one
+            self._start(block, entry)  # under the same key: if it was started after all, it is that run
             return
         self._entries[entry.block] = entry
-        get_run_logger().info("block %s: its run %s is taken up", entry.block, entry.flow_run_id)
+        get_run_logger().info("block %s: continuing with its run %s", entry.block, entry.flow_run_id)
 
     def _start(self, block: Block, entry: Entry) -> None:
         made = run_deployment(
             self._plan.deployment,
-            parameters=self._work.told(block),
+            parameters=self._work.block_parameters(block),
             timeout=0,
             flow_run_name=f"block {block.name}",
-            idempotency_key=self._work.ticket(entry),
+            idempotency_key=self._work.idempotency_key(entry),
         )
         if not isinstance(made, FlowRun):
             raise TypeError("started in an event loop")
-        self._entries[entry.block] = self._work.note(entry, "running", flow_run_id=str(made.id))
+        self._entries[entry.block] = self._work.record_state(entry, "running", flow_run_id=str(made.id))
         self._started += 1
 
     def _look(self) -> None:
-        """Note the end of runs that have ended."""
+        """Record the end of runs that have ended."""
         running = self._in_state("running")
         runs = self._read([UUID(entry.flow_run_id) for entry in running])
         for entry in running:
@@ -155,15 +155,15 @@ class _Blocks:
         return {str(run.id): run for run in found}
 
     def _end(self, entry: Entry, message: str, *, done: bool) -> None:
-        ended = self._work.note(entry, "done" if done else "failed", message=message)
-        if self._work.asks_for(ended):
+        ended = self._work.record_state(entry, "done" if done else "failed", message=message)
+        if self._work.is_current(ended):
             self._bar.step()
-        else:  # a run of an earlier campaign run, which asked for something else
-            ended = self._work.waiting(ended)
+        else:  # a run of an earlier campaign run, with other parameters
+            ended = self._work.as_waiting(ended)
         self._entries[entry.block] = ended
 
     def _show(self) -> None:
-        """The map, where something changed."""
+        """Show the map again if something changed."""
         states = [self._entries[block.name].state for block in self._work.blocks]
         if states == self._shown:
             return

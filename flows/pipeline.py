@@ -1,4 +1,4 @@
-"""The pipeline: from a box, a CSV of gridcells and a time window to one median composite a cell and band."""
+"""The pipeline: from a box, a CSV of gridcells and a time window to one median composite per cell and band."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from prefect.utilities.annotations import quote
 from deployments.clusters import cluster_of
 from deployments.server.cancellation import RunCancelledError, cancelled_by_api
 from flows.dataflow import Dataflow, threads
-from flows.recovery import noted
+from flows.recovery import recorded_flow_run
 from flows.signature import takes_fields_of
 from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.composites.composite import Outcome
@@ -58,7 +58,7 @@ def pipeline(**fields: Any) -> State:
         with (
             workspace.opened(),
             logged_to(workspace.log(context.rank)),
-            noted(context),
+            recorded_flow_run(context),
             cancelled_by_api(),
             Bars().shown() as bars,
         ):

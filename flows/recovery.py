@@ -1,4 +1,4 @@
-"""The note in a work folder of the flow run that works there, by which what it left is found if its process dies."""
+"""The record, in a work folder, of the flow run that works there: if its process dies, the next run cleans up."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from s2sr_core.run_context import RunContext
 
 
 @contextlib.contextmanager
-def noted(context: RunContext) -> Iterator[None]:
-    """Note the flow run in the work folder while the block runs; first end what an earlier one left.
+def recorded_flow_run(context: RunContext) -> Iterator[None]:
+    """Record the flow run in the work folder while the block runs; first clean up what an earlier one left.
 
     That is its batch jobs, and its records on the server.
 
-    Whoever comes here holds the folder's lock, so an earlier run without an end is dead. A run that is stopped from
-    outside (a signal is no ``Exception``) has no end either.
+    The caller holds the folder's lock, so an earlier run without an end is dead. A run that is stopped from outside
+    (by a signal, which is not an ``Exception``) has no end either.
     """
     workspace = context.workspace
     earlier = read_record(workspace.flow_run) or {}
     if earlier.get("flow_run_id") and not earlier.get("ended"):
         remove_jobs(workspace.work_dir)
         _end(UUID(earlier["flow_run_id"]))
-    note = {
+    record = {
         "flow_run_id": flow_run.id,
         "process": os.getpid(),
         "host": socket.gethostname(),
@@ -42,17 +42,17 @@ def noted(context: RunContext) -> Iterator[None]:
         "ended": None,
         "parameters": json.loads(context.parameters.model_dump_json()),
     }
-    write_record(workspace.flow_run, note)
+    write_record(workspace.flow_run, record)
     try:
         yield
     except Exception:
-        write_record(workspace.flow_run, note | {"ended": _now()})
+        write_record(workspace.flow_run, record | {"ended": _now()})
         raise
-    write_record(workspace.flow_run, note | {"ended": _now()})
+    write_record(workspace.flow_run, record | {"ended": _now()})
 
 
 def _end(earlier: UUID) -> None:
-    get_run_logger().warning("flow run %s left this folder without an end; what it left is ended", earlier)
+    get_run_logger().warning("flow run %s did not end properly; its jobs and task runs are ended now", earlier)
     with get_client(sync_client=True) as client:
         if str(earlier) == flow_run.id:  # the same run, started again: it is alive, its old task runs are not
             end_task_runs_of(earlier)

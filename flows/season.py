@@ -22,7 +22,7 @@ from s2sr_core.validation import checked
 @flow(name="season-update", flow_run_name="season from {season_start}", validate_parameters=False)
 @takes_fields_of(SeasonParameters, RunParameters, without=("start", "end"))
 def season_update(**fields: Any) -> State:
-    """Composite the season under way: only what is new is downloaded, only what changed is computed.
+    """Composite the season under way: only new products are downloaded, only what changed is computed.
 
     Each season has a folder of its own below ``work_dir``, named by its first day.
     """
@@ -34,5 +34,5 @@ def season_update(**fields: Any) -> State:
     except InputError as error:
         return Failed(message=str(error), data=error)
     ended: State = pipeline(**dict(parameters), return_state=True)
-    # A state of its own: of another run's Prefect would say no more than that all is completed.
+    # A state of its own: for the state of another flow run, Prefect would only say that all is completed.
     return State(type=ended.type, name=ended.name, message=ended.message)

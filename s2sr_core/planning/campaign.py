@@ -1,4 +1,4 @@
-"""A campaign: a large region cut into blocks of cells, each a run of its own, and a ledger of what became of each."""
+"""A campaign: a large region cut into blocks of cells, each with a run of its own, and a ledger of their states."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from s2sr_core.planning.plan import choose_gridcells
 from s2sr_core.workspace import Workspace
 
 BlockState = Literal["waiting", "running", "done", "failed"]
-#: What each block's run is told whatever the defaults of its deployment are, because the mosaic rests on it.
+#: Parameters that each block's run is given whatever the defaults of its deployment are: the mosaic depends on them.
 _ALWAYS = frozenset({"bbox", "start", "end", "bands", "tr", "tap"})
 
 
 class CampaignParameters(BaseModel):
-    """What a campaign asks besides the parameters of its runs."""
+    """Parameters of a campaign besides those of its runs."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     cells_per_block: Annotated[
-        int, Field(ge=1, le=10_000, description="Gridcells of one run of the pipeline, at most.")
+        int, Field(ge=1, le=10_000, description="The most gridcells of one run of the pipeline.")
     ] = 64
     blocks_at_once: Annotated[int, Field(ge=1, le=100, description="Runs of the pipeline at the same time.")] = 2
     deployment: Annotated[
@@ -44,23 +44,23 @@ class CampaignParameters(BaseModel):
         Field(
             pattern=r"^[^/]+/[^/]+$",
             description="Deployment that runs a block: flow/name. Parameters that the campaign leaves at their "
-            "defaults are as that deployment has them.",
+            "defaults take the values of that deployment.",
         ),
     ] = "s2sr-pipeline/local"
 
 
-def check(parameters: RunParameters) -> None:
-    """Refuse what no mosaic could be made of.
+def check_for_mosaic(parameters: RunParameters) -> None:
+    """Check that the composites of a campaign can be mosaicked.
 
     Raises
     ------
     InputError
-        Where the cells would share no lattice, or there would be no composites.
+        If the cells would not share a lattice, or there would be no composites.
     """
     if not parameters.tap:
-        raise InputError("tap", "false", "gives each cell a lattice of its own, and no mosaic", "switch it on")
+        raise InputError("tap", "false", "gives each cell its own lattice, so no mosaic is possible", "switch it on")
     if parameters.stage in ("query", "download"):
-        raise InputError("stage", parameters.stage, "makes no composites to mosaic", "take all or composite")
+        raise InputError("stage", parameters.stage, "makes no composites to mosaic", "use all or composite")
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Block:
         return campaign.work_dir / "blocks" / self.name
 
 
-def cut(cells: Sequence[Gridcell], cells_per_block: int) -> list[Block]:
+def cut_into_blocks(cells: Sequence[Gridcell], cells_per_block: int) -> list[Block]:
     """Blocks of neighbouring cells: rows of blocks from south to north, and blocks from west to east in each.
 
     Neighbours share scenes, so a compact block downloads and decodes less than a long one.
@@ -100,9 +100,11 @@ class Entry:
 
     Attributes
     ----------
-    key: digest of what its run is told; another key, another run.
-    attempt: how many runs it had, this one included.
+    key: digest of the parameters and cells of its run; another key is another run.
+    attempt: how many runs it has had, this one included.
     flow_run_id: its last run; empty before the first.
+    message: how its last run ended; empty until then.
+    changed: when the entry was written, UTC.
     """
 
     block: str
@@ -115,7 +117,7 @@ class Entry:
 
 
 class Campaign:
-    """The blocks of a region and their ledger, one record a block in ``indices/blocks/``."""
+    """The blocks of a region and their ledger: one record per block in ``indices/blocks/``."""
 
     def __init__(self, parameters: RunParameters, cells_per_block: int) -> None:
         self.parameters = parameters
@@ -124,21 +126,21 @@ class Campaign:
 
     @cached_property
     def blocks(self) -> list[Block]:
-        return cut(choose_gridcells(self.parameters), self._cells_per_block)
+        return cut_into_blocks(choose_gridcells(self.parameters), self._cells_per_block)
 
     def ledger(self) -> dict[str, Entry]:
-        """The ledger as it stands, by block: what is done or running stays; what failed or changed waits again.
+        """The ledger, by block: blocks that are done or running stay so; those that failed or changed wait again.
 
-        Each block's cells are written for its run to read.
+        The cells of each block are written for its run to read.
         """
         entries = {}
         for block in self.blocks:
             with written_beside(self._csv(block.name)) as path:
                 write_gridcells(block.cells, path)
             entry = self._read(block.name)
-            over_again = entry.state == "failed" or (entry.state == "done" and self.parameters.overwrite)
-            if entry.state != "running" and (over_again or not self.asks_for(entry)):
-                entry = self.waiting(entry)
+            repeat = entry.state == "failed" or (entry.state == "done" and self.parameters.overwrite)
+            if entry.state != "running" and (repeat or not self.is_current(entry)):
+                entry = self.as_waiting(entry)
             entries[block.name] = entry
         return entries
 
@@ -148,16 +150,16 @@ class Campaign:
             return Entry(**{field: record[field] for field in Entry.__slots__})
         return Entry(name, self._keys[name])
 
-    def asks_for(self, entry: Entry) -> bool:
-        """Whether what the entry tells of is what this campaign wants of the block."""
+    def is_current(self, entry: Entry) -> bool:
+        """Whether the entry's run has the parameters and cells that this campaign gives the block."""
         return entry.key == self._keys[entry.block]
 
-    def waiting(self, entry: Entry) -> Entry:
-        """The block's entry for a run yet to come."""
+    def as_waiting(self, entry: Entry) -> Entry:
+        """The block's entry for a run that has not started."""
         return replace(entry, key=self._keys[entry.block], state="waiting", message="")
 
-    def note(self, entry: Entry, state: BlockState, *, flow_run_id: str = "", message: str = "") -> Entry:
-        """Write what became of a block; returns its entry."""
+    def record_state(self, entry: Entry, state: BlockState, *, flow_run_id: str = "", message: str = "") -> Entry:
+        """Write the state of a block; returns its entry."""
         entry = replace(
             entry,
             state=state,
@@ -169,20 +171,20 @@ class Campaign:
         return entry
 
     def next_attempt(self, entry: Entry) -> Entry:
-        """Note that a block's run is about to be asked for."""
-        return self.note(replace(entry, attempt=entry.attempt + 1, flow_run_id=""), "running")
+        """Record that a run of the block is about to be started."""
+        return self.record_state(replace(entry, attempt=entry.attempt + 1, flow_run_id=""), "running")
 
-    def ticket(self, entry: Entry) -> str:
-        """A name of a block's run: asked for twice under it, there still is one run."""
+    def idempotency_key(self, entry: Entry) -> str:
+        """The key of this attempt: started twice under it, there is still one run."""
         place = hashlib.sha256(str(self.workspace.work_dir).encode()).hexdigest()[:12]
         return f"s2sr-campaign-{place}-{entry.block}-{entry.attempt}-{entry.key[:12]}"
 
-    def told(self, block: Block) -> dict[str, Any]:
+    def block_parameters(self, block: Block) -> dict[str, Any]:
         """The parameters of a block's run, as plain JSON."""
-        asked: dict[str, Any] = json.loads(self.parameters.model_dump_json(exclude_defaults=True))
+        given: dict[str, Any] = json.loads(self.parameters.model_dump_json(exclude_defaults=True))
         always: dict[str, Any] = json.loads(self.parameters.model_dump_json(include=set(_ALWAYS)))
         own = {"grid_csv": str(self._csv(block.name)), "work_dir": str(block.work_dir(self.workspace))}
-        return asked | always | own
+        return given | always | own
 
     @cached_property
     def _keys(self) -> dict[str, str]:
@@ -190,7 +192,9 @@ class Campaign:
 
     def _key(self, block: Block) -> str:
         cells = [(cell.cell_id, cell.wkt) for cell in block.cells]
-        told = {name: value for name, value in self.told(block).items() if name not in ("grid_csv", "work_dir")}
+        parameters = self.block_parameters(block)
+        told = {name: value for name, value in parameters.items() if name not in ("grid_csv", "work_dir")}
+        # "told" stays as earlier versions wrote it: blocks that are done keep their keys.
         text = json.dumps({"software": __version__, "cells": cells, "told": told}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -203,7 +207,7 @@ class Campaign:
 
 @dataclass(frozen=True, slots=True)
 class CampaignSummary:
-    """Blocks of a campaign by what became of them; ``started`` counts those that this campaign run started."""
+    """Blocks of a campaign by state; ``started`` counts the runs that this campaign run started."""
 
     cells: int
     done: int

@@ -13,16 +13,16 @@ _PATTERN = r"^(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])$"
 
 def _check_day(text: str) -> str:
     try:
-        datetime.strptime(f"{_LEAP}-{text}", "%Y-%m-%d")  # a day of the year, nowhere in time
+        datetime.strptime(f"{_LEAP}-{text}", "%Y-%m-%d")  # a day of any year
     except ValueError as error:
-        raise ValueError("is no day of the year; write month and day like 06-01") from error
+        raise ValueError("is not a day of the year; write month and day like 06-01") from error
     if len(text) != 5:
-        raise ValueError("is no day of the year; write month and day like 06-01")
+        raise ValueError("is not a day of the year; write month and day like 06-01")
     return text
 
 
 class SeasonParameters(BaseModel):
-    """What a nightly update asks besides the parameters of a run."""
+    """Parameters of a nightly update besides those of a run."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -32,7 +32,7 @@ class SeasonParameters(BaseModel):
     ]
 
     def window(self, now: datetime) -> tuple[datetime, datetime]:
-        """The last beginning of the season that is not after ``now``, and ``now``; both UTC.
+        """The start of the season under way, not after ``now``, and ``now``; both UTC.
 
         A season that begins on 29 February begins on 1 March in other years.
         """

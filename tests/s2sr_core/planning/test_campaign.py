@@ -13,7 +13,7 @@ from s2sr_core.cells.gridcell_csv import read_gridcells, write_gridcells
 from s2sr_core.cells.gridcells import Gridcell, make_gridcells
 from s2sr_core.errors import InputError
 from s2sr_core.parameters import RunParameters
-from s2sr_core.planning.campaign import Campaign, CampaignSummary, check, cut
+from s2sr_core.planning.campaign import Campaign, CampaignSummary, check_for_mosaic, cut_into_blocks
 
 
 def parameters(folder: Path, **changes: Any) -> RunParameters:
@@ -37,16 +37,16 @@ def parameters(folder: Path, **changes: Any) -> RunParameters:
 )
 def test_every_cell_is_in_one_block_and_no_block_is_too_large(corners: list[tuple[int, int]], most: int) -> None:
     cells = [Gridcell(f"c{x}_{y}", shapely.box(10 * x, 10 * y, 10 * x + 10, 10 * y + 10)) for x, y in corners]
-    blocks = cut(cells, most)
+    blocks = cut_into_blocks(cells, most)
     assert sorted(cell.cell_id for block in blocks for cell in block.cells) == sorted(cell.cell_id for cell in cells)
     assert all(1 <= len(block.cells) <= most for block in blocks)
     assert len({block.name for block in blocks}) == len(blocks)
-    assert blocks == cut(list(reversed(cells)), most)
+    assert blocks == cut_into_blocks(list(reversed(cells)), most)
 
 
 def test_blocks_are_compact() -> None:
     """A square of 16 cells in blocks of four: four squares, not four rows."""
-    blocks = cut(make_gridcells((0.0, 0.0, 4.0, 4.0), 1.0), 4)
+    blocks = cut_into_blocks(make_gridcells((0.0, 0.0, 4.0, 4.0), 1.0), 4)
     shapes = [shapely.union_all([cell.polygon for cell in block.cells]).bounds for block in blocks]
     assert shapes == [(0, 0, 2, 2), (2, 0, 4, 2), (0, 2, 2, 4), (2, 2, 4, 4)]
 
@@ -56,8 +56,8 @@ def test_the_ledger_outlives_the_process(tmp_path: Path) -> None:
     ledger = campaign.ledger()
     assert [entry.state for entry in ledger.values()] == ["waiting"] * 3
     first, second, third = ledger.values()
-    campaign.note(campaign.next_attempt(first), "done", flow_run_id="run-1", message="Completed")
-    campaign.note(campaign.next_attempt(second), "failed", flow_run_id="run-2", message="Failed: why")
+    campaign.record_state(campaign.next_attempt(first), "done", flow_run_id="run-1", message="Completed")
+    campaign.record_state(campaign.next_attempt(second), "failed", flow_run_id="run-2", message="Failed: why")
     began = campaign.next_attempt(third)
 
     again = Campaign(parameters(tmp_path), 2)
@@ -67,10 +67,10 @@ def test_the_ledger_outlives_the_process(tmp_path: Path) -> None:
         ("waiting", 1, "run-2"),  # what failed is tried again
         ("running", 1, ""),  # asked for, perhaps: the ticket tells
     ]
-    assert again.ticket(again.ledger()[third.block]) == campaign.ticket(began)
-    assert again.ticket(again.next_attempt(again.ledger()[second.block])) != campaign.ticket(second)
+    assert again.idempotency_key(again.ledger()[third.block]) == campaign.idempotency_key(began)
+    assert again.idempotency_key(again.next_attempt(again.ledger()[second.block])) != campaign.idempotency_key(second)
     for block in again.blocks:
-        csv = Path(again.told(block)["grid_csv"])
+        csv = Path(again.block_parameters(block)["grid_csv"])
         assert [cell.cell_id for cell in read_gridcells(csv)] == [cell.cell_id for cell in block.cells]
 
 
@@ -87,7 +87,7 @@ def test_the_ledger_outlives_the_process(tmp_path: Path) -> None:
 def test_a_block_of_which_something_else_is_asked_waits_again(tmp_path: Path, change: dict[str, Any]) -> None:
     campaign = Campaign(parameters(tmp_path), 6)
     (entry,) = campaign.ledger().values()
-    campaign.note(campaign.next_attempt(entry), "done")
+    campaign.record_state(campaign.next_attempt(entry), "done")
     assert [entry.state for entry in Campaign(parameters(tmp_path), 6).ledger().values()] == ["done"]
     assert [entry.state for entry in Campaign(parameters(tmp_path, **change), 6).ledger().values()] == ["waiting"]
 
@@ -95,12 +95,12 @@ def test_a_block_of_which_something_else_is_asked_waits_again(tmp_path: Path, ch
 def test_a_run_under_way_that_was_asked_for_something_else_is_told_apart(tmp_path: Path) -> None:
     campaign = Campaign(parameters(tmp_path), 6)
     (entry,) = campaign.ledger().values()
-    campaign.note(campaign.next_attempt(entry), "running", flow_run_id="run")
+    campaign.record_state(campaign.next_attempt(entry), "running", flow_run_id="run")
     changed = Campaign(parameters(tmp_path, end="2019-08-01"), 6)
     (entry,) = changed.ledger().values()
     assert entry.state == "running"
-    assert not changed.asks_for(entry)
-    assert changed.asks_for(changed.waiting(entry))
+    assert not changed.is_current(entry)
+    assert changed.is_current(changed.as_waiting(entry))
 
 
 def test_a_torn_record_counts_as_none(tmp_path: Path) -> None:
@@ -115,22 +115,22 @@ def test_a_torn_record_counts_as_none(tmp_path: Path) -> None:
 def test_a_block_is_told_what_the_mosaic_rests_on_and_what_is_no_default(tmp_path: Path) -> None:
     campaign = Campaign(parameters(tmp_path, count=True, max_cloud_cover=80), 6)
     (block,) = campaign.blocks
-    assert set(campaign.told(block)) == {
+    assert set(campaign.block_parameters(block)) == {
         "bbox", "grid_csv", "start", "end", "work_dir", "bands", "tr", "tap", "count", "max_cloud_cover"
     }  # fmt: skip
-    assert RunParameters(**campaign.told(block)).tap
+    assert RunParameters(**campaign.block_parameters(block)).tap
 
 
 @pytest.mark.parametrize(("change", "field"), [({"tap": False}, "tap"), ({"stage": "query"}, "stage")])
 def test_what_cannot_be_mosaicked_is_refused(tmp_path: Path, change: dict[str, Any], field: str) -> None:
     with pytest.raises(InputError, match=f"^{field} = "):
-        check(parameters(tmp_path, **change))
+        check_for_mosaic(parameters(tmp_path, **change))
 
 
 def test_the_summary_says_what_became_of_the_blocks(tmp_path: Path) -> None:
     campaign = Campaign(parameters(tmp_path), 2)
     entries = list(campaign.ledger().values())
-    ended = [campaign.note(entry, "failed" if number == 2 else "done") for number, entry in enumerate(entries)]
+    ended = [campaign.record_state(entry, "failed" if number == 2 else "done") for number, entry in enumerate(entries)]
     assert CampaignSummary.of(campaign, ended, 4).sentence() == "3 blocks of 6 cells: 2 done, 1 failed"
-    done = [campaign.note(entry, "done") for entry in entries]
+    done = [campaign.record_state(entry, "done") for entry in entries]
     assert CampaignSummary.of(campaign, done, 0).sentence() == "nothing to do: 3 blocks of 6 cells: 3 done"

@@ -43,5 +43,5 @@ def test_a_season_is_at_most_a_year_old(day: datetime, now: datetime, hours: int
 
 @pytest.mark.parametrize("day", ["02-30", "13-01", "6-1", "June", "06-01-2026", "", "0601"])
 def test_a_day_that_is_none_is_refused(day: str) -> None:
-    with pytest.raises(ValidationError, match="is no day of the year; write month and day like 06-01"):
+    with pytest.raises(ValidationError, match="is not a day of the year; write month and day like 06-01"):
         SeasonParameters(season_start=day)
