@@ -261,8 +261,8 @@ def test_rows_are_counted_as_a_spreadsheet_does(tmp_path: Path) -> None:
     """A quoted value may hold line breaks, and blank rows count."""
     broken = SQUARE.replace(", ", ",\n")
     assert refusal(tmp_path, f'id,wkt\na,"{broken}"\n\nb,"{broken}"\nc,x\n').startswith("row 5: geometry")
-    assert refusal(tmp_path, f'id,wkt\na,"{broken}"\nb,"{broken}"\nc,x,y\n').startswith("row 4 holds 3 values")
-    assert refusal(tmp_path, f'id,wkt\na,"{broken}"\nb,"{broken}"\nc,"x\n').startswith("row 4 opens a double quote")
+    assert refusal(tmp_path, f'id,wkt\na,"{broken}"\nb,"{broken}"\nc,x,y\n').startswith("row 4 has 3 values")
+    assert refusal(tmp_path, f'id,wkt\na,"{broken}"\nb,"{broken}"\nc,"x\n').startswith("row 4 has a double quote")
 
 
 @pytest.mark.parametrize(

@@ -157,7 +157,7 @@ def test_a_wrapped_box_that_nearly_goes_round_has_each_cell_once() -> None:
 
 @pytest.mark.parametrize("size", [0.7, 0.0011, 50.0, 0.2500001, 400.0])
 def test_a_size_that_leaves_a_rest_is_refused(size: float) -> None:
-    with pytest.raises(InputError, match=rf"^cell_size = '{size}': does not divide 180° into whole cells; take one"):
+    with pytest.raises(InputError, match=rf"^cell_size = '{size}': does not divide 180° into whole cells; use one"):
         make_gridcells((0, 0, 1, 1), size)
 
 

@@ -522,8 +522,8 @@ def test_what_is_no_file_is_named(tmp_path: Path) -> None:
     folder.mkdir()
     os.mkfifo(pipe)
     link.symlink_to("nowhere")
-    assert fault_of(path, "B02") == "T05WPM_20190701T214529_B02_20m.jp2 is no file"
-    assert fault_of(path, "B03") == "T05WPM_20190701T214529_B03_20m.jp2 is no file"
+    assert fault_of(path, "B02") == "T05WPM_20190701T214529_B02_20m.jp2 is not a file"
+    assert fault_of(path, "B03") == "T05WPM_20190701T214529_B03_20m.jp2 is not a file"
     assert fault_of(path, "B04") == "T05WPM_20190701T214529_B04_20m.jp2 is missing"
     with_href(path, "a/" * 4000 + "T05WPM_20190701T214529_B05_20m.jp2")
     assert fault_of(path, "B05") == "T05WPM_20190701T214529_B05_20m.jp2 cannot be read: File name too long"
