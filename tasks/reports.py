@@ -58,9 +58,9 @@ def write_manifests(context: RunContext, outcomes: Sequence[Outcome], summary: S
     """
     workspace = context.workspace
     indices.write_phase2_errors(workspace.phase2_errors, outcomes)
-    others = indices.update_composite_index(workspace, outcomes, context.parameters)
+    others = indices.update_composite_index(context, outcomes)
     summary = summary.with_other_lattice(len(others))
-    indices.write_run_record(workspace, context.parameters, summary.as_record(), others)
+    indices.write_run_record(context, summary.as_record(), others)
     return summary
 
 
@@ -74,7 +74,7 @@ def show_results(context: RunContext, summary: Summary, seconds: Mapping[str, fl
     """
     parameters, workspace = context.parameters, context.workspace
     with never_failing("the report"):
-        publish_markdown("report", report(parameters, summary, seconds), summary.sentence())
+        publish_markdown("report", report(context, summary, seconds), summary.sentence())
     with never_failing("the tables"):
         scenes = _scenes(context, queried)
         used, left_out = scenes[scenes["status"] == "selected"], scenes[scenes["status"] != "selected"]

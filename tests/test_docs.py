@@ -31,6 +31,7 @@ from s2sr_core.outputs import indices
 from s2sr_core.outputs.summary import Summary
 from s2sr_core.parameters import RunParameters
 from s2sr_core.planning.plan import choose_gridcells
+from s2sr_core.run_context import RunContext
 from s2sr_core.selection import candidates as selection
 from s2sr_core.selection.judge import find_products
 from s2sr_core.sources import source_of
@@ -184,8 +185,8 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     indices.write_scene_index(made.scene_index, candidates, by_name, parameters.bands)
     indices.write_phase1_errors(made.phase1_errors, candidates, preparations)
     indices.write_phase2_errors(made.phase2_errors, outcomes)
-    indices.update_composite_index(made, outcomes, parameters)
-    indices.write_run_record(made, parameters, summary.as_record(), [])
+    indices.update_composite_index(RunContext(parameters), outcomes)
+    indices.write_run_record(RunContext(parameters), summary.as_record(), [])
     return made
 
 

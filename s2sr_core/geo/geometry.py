@@ -17,10 +17,6 @@ from shapely.geometry.base import BaseGeometry
 from s2sr_core.geo.gdal_runtime import osr
 from s2sr_core.geo.lattice import Bounds, Geotransform
 
-#: How far a footprint may stick out of another that is said to cover it, metres. Reprocessing moves the outline of
-#: the same data by some tens of metres (geometric refinement) and draws it with other vertices.
-COVER_TOLERANCE_M = 500.0
-
 #: Of latitude, and of longitude at the equator.
 METRES_PER_DEGREE = 111_320.0
 _WORLD = shapely.box(-180.0, -90.0, 180.0, 90.0)
@@ -113,8 +109,8 @@ def box(bounds: Bounds) -> Polygon | MultiPolygon:
     return polygonal(MultiPolygon([shapely.box(west, ymin, east, ymax) for west, east in sides]))
 
 
-def covers(cover: Polygon | MultiPolygon, footprint: Polygon | MultiPolygon) -> bool:
-    """Whether ``cover`` holds all of ``footprint``, but for slivers narrower than :data:`COVER_TOLERANCE_M`."""
+def covers(cover: Polygon | MultiPolygon, footprint: Polygon | MultiPolygon, tolerance: float) -> bool:
+    """Whether ``cover`` holds all of ``footprint``, except where it sticks out by at most ``tolerance`` metres."""
     west, _, east, _ = shapely.total_bounds([cover, footprint])
     if east - west > 180.0:
         cover, footprint = _joined(cover), _joined(footprint)
@@ -123,7 +119,7 @@ def covers(cover: Polygon | MultiPolygon, footprint: Polygon | MultiPolygon) -> 
         scale(part, xfact=METRES_PER_DEGREE * np.cos(np.radians(latitude)), yfact=METRES_PER_DEGREE, origin=(0, 0))
         for part in (cover, footprint)
     ]
-    return bool(flat[0].buffer(COVER_TOLERANCE_M).covers(flat[1]))
+    return bool(flat[0].buffer(tolerance).covers(flat[1]))
 
 
 def _joined(outline: Polygon | MultiPolygon) -> Polygon | MultiPolygon:

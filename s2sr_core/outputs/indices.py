@@ -18,6 +18,7 @@ from s2sr_core.geo import geometry
 from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.parameters import RunParameters
 from s2sr_core.products.safe import Product
+from s2sr_core.run_context import RunContext
 from s2sr_core.scenes.scene import Preparation, Scene
 from s2sr_core.selection.candidates import Candidate
 from s2sr_core.workspace import Workspace
@@ -147,14 +148,15 @@ def _write_errors(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequen
         path.unlink(missing_ok=True)
 
 
-def update_composite_index(workspace: Workspace, outcomes: Sequence[Outcome], parameters: RunParameters) -> list[Row]:
+def update_composite_index(context: RunContext, outcomes: Sequence[Outcome]) -> list[Row]:
     """Write the index of all composites in the folder that are on the run's lattice: this run's and earlier ones'.
 
     Returns the rows of composites that remain of another lattice; the index leaves them out.
     """
+    workspace, lattice = context.workspace, run_lattice(context.parameters)
     rows = {(outcome.cell_id, outcome.band): _composite_row(workspace, outcome) for outcome in outcomes}
     last = read_record(workspace.run_record) or {}
-    same_lattice = last.get("lattice") == run_lattice(parameters)
+    same_lattice = last.get("lattice") == lattice
     remaining = []
     for row in _read_composite_index(workspace.composite_index):
         key = (row["cell_id"], row["band"])
@@ -174,8 +176,8 @@ def update_composite_index(workspace: Workspace, outcomes: Sequence[Outcome], pa
         inputs = inputs_in(record)
         if inputs is None:
             continue
-        lattice = inputs["lattice"]
-        if {"tap": lattice["tap"], "tr": [lattice["dx"], lattice["dy"]]} == run_lattice(parameters):
+        own = inputs["lattice"]
+        if {"tap": own["tap"], "tr": [own["dx"], own["dy"]]} == lattice:
             rows[key] = row
         else:
             others.append(row)
@@ -228,18 +230,16 @@ def begin_run(workspace: Workspace) -> None:
         write_record(workspace.run_record, {**record, "lattice": None})
 
 
-def write_run_record(
-    workspace: Workspace, parameters: RunParameters, summary: Mapping[str, Any], other_lattice: Sequence[Row]
-) -> None:
+def write_run_record(context: RunContext, summary: Mapping[str, Any], other_lattice: Sequence[Row]) -> None:
     """Parameters, lattice, versions and outcome of the run, and the composites of another lattice that remain."""
     write_record(
-        workspace.run_record,
+        context.workspace.run_record,
         {
             "software": f"s2sr {__version__}",
             "gdal": gdal.__version__,
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-            "lattice": run_lattice(parameters),
-            "parameters": json.loads(parameters.model_dump_json()),
+            "lattice": run_lattice(context.parameters),
+            "parameters": json.loads(context.parameters.model_dump_json()),
             "summary": dict(summary),
             "other_lattice": list(other_lattice),
         },

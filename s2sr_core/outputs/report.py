@@ -1,4 +1,4 @@
-"""What a run was asked and what came of it, as one page of Markdown."""
+"""The parameters of a run and its results, as one page of Markdown."""
 
 from __future__ import annotations
 
@@ -10,26 +10,25 @@ from typing import Any
 from s2sr_core import __version__
 from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.outputs.summary import Summary
-from s2sr_core.parameters import RunParameters
+from s2sr_core.run_context import RunContext
 from s2sr_core.workspace import Workspace
 
 
-def report(parameters: RunParameters, summary: Summary, seconds: Mapping[str, float]) -> str:
-    """Parameters, versions, bytes, durations by stage and paths; ``seconds`` of each stage by its title."""
-    workspace = Workspace(parameters.work_dir)
-    there = [path for path in _paths(workspace) if path.exists()]
+def report(context: RunContext, summary: Summary, seconds: Mapping[str, float]) -> str:
+    """Parameters, versions, bytes, durations and paths; ``seconds`` are those of each stage, by its title."""
+    existing = [path for path in _paths(context.workspace) if path.exists()]
     spent = {stage: f"{duration:.1f} s" for stage, duration in seconds.items()}
     return "\n\n".join(
         [
             f"**{summary.sentence()}**",
             "## Parameters",
-            _table("parameter", json.loads(parameters.model_dump_json())),
+            _table("parameter", json.loads(context.parameters.model_dump_json())),
             "## Bytes and durations",
             _table("", {"downloaded": f"{summary.downloaded / 1e6:.1f} MB"} | spent),
             "## Versions",
             _table("", {"s2sr": __version__, "GDAL": gdal.__version__, "Python": platform.python_version()}),
             f"## Paths on {platform.node()}",
-            "\n".join(f"- `{path}`" for path in there),
+            "\n".join(f"- `{path}`" for path in existing),
         ]
     )
 

@@ -22,8 +22,8 @@ from s2sr_core.selection.near_cells import CellsNear
 from s2sr_core.sources import source_of
 from s2sr_core.sources.source import ProductDescription
 
-#: Metres per degree of latitude and per pixel; pixels of a granule.
-_METRES_PER_DEGREE, _PIXEL, _GRANULE = 111_320.0, 20.0, 5490**2
+#: Metres per pixel; pixels of a granule.
+_PIXEL, _GRANULE = 20.0, 5490**2
 #: Size of a full 20 m band and of SCL at CDSE, bytes: 25 to 35 MB, and 0.5 to 3 MB.
 _BAND_BYTES, _SCL_BYTES = 28e6, 2e6
 
@@ -95,7 +95,7 @@ def bytes_of_copies(products: Sequence[ProductDescription], cells: Sequence[Grid
     """Size of all decoded copies without any cloud and if none were removed: two bytes per 20 m pixel and band."""
     polygons = [cell.polygon for cell in cells]
     latitudes = shapely.bounds(polygons)[:, [1, 3]].mean(axis=1)
-    pixels = shapely.area(polygons) * (_METRES_PER_DEGREE / _PIXEL) ** 2 * np.cos(np.radians(latitudes))
+    pixels = shapely.area(polygons) * (geometry.METRES_PER_DEGREE / _PIXEL) ** 2 * np.cos(np.radians(latitudes))
     stops, near = CellsNear(cells).indices([product.footprint for product in products])
     sums = np.concatenate([[0.0], np.cumsum(pixels[near])])
     return float(2 * len(bands) * np.minimum(sums[stops[1:]] - sums[stops[:-1]], _GRANULE).sum())

@@ -14,6 +14,10 @@ from s2sr_core.products.names import ProductName
 from s2sr_core.selection.candidates import Candidate
 from s2sr_core.sources.source import ProductDescription
 
+#: How far a footprint may stick out of another that is said to cover it, metres. Reprocessing moves the outline of
+#: the same data by some tens of metres (geometric refinement) and draws it with other vertices.
+COVER_TOLERANCE_M = 500.0
+
 
 def preference(name: ProductName) -> tuple[bool, str, float]:
     """Sort key of products of one sensing time and tile, the preferred one last.
@@ -67,6 +71,6 @@ def _covering(product: ProductDescription, kept: Sequence[ProductDescription]) -
             continue
         names.append(other.name)
         covers.append(other.footprint)
-        if geometry.covers(geometry.union(covers), product.footprint):
+        if geometry.covers(geometry.union(covers), product.footprint, COVER_TOLERANCE_M):
             return names
     return []

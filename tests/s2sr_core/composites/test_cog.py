@@ -18,6 +18,7 @@ from s2sr_core.geo.lattice import Lattice, Window
 from s2sr_core.outputs.indices import update_composite_index
 from s2sr_core.parameters import RunParameters
 from s2sr_core.pixels.statistics import COUNT, MEDIAN, Statistic
+from s2sr_core.run_context import RunContext
 from s2sr_core.workspace import Workspace
 from s2sr_sandbox.grid import Grid
 
@@ -131,7 +132,7 @@ def test_what_a_gis_wrote_about_a_composite_is_removed_with_it(tmp_path: Path, p
 
 def test_what_a_gis_wrote_about_a_mosaic_is_removed_with_it(parameters: RunParameters) -> None:
     workspace = Workspace(parameters.work_dir)
-    update_composite_index(workspace, list(run(parameters).values()), parameters)
+    update_composite_index(RunContext(parameters), list(run(parameters).values()))
     mosaic_cells(workspace, parameters)
     note = noted(mosaic_path(workspace, "B04"))
     mosaic_cells(workspace, parameters)

@@ -215,7 +215,7 @@ def shifted(box: shapely.Polygon, east: float, north: float, latitude: float) ->
 def test_an_outline_moved_by_less_than_the_tolerance_is_covered(direction: float, lat: float, metres: float) -> None:
     granule = shapely.box(20, lat - 0.5, 22, lat + 0.5)
     moved = shifted(granule, metres * math.cos(direction), metres * math.sin(direction), lat)
-    assert geometry.covers(granule, moved)
+    assert geometry.covers(granule, moved, 500)
 
 
 @given(st.sampled_from([0, 1, 2, 3]), st.floats(-82, 82), st.floats(520, 50_000))
@@ -223,14 +223,14 @@ def test_an_outline_moved_by_more_is_not(quarter: int, lat: float, metres: float
     """East, north, west, south."""
     granule = shapely.box(20, lat - 0.5, 22, lat + 0.5)
     east, north = ((1, 0), (0, 1), (-1, 0), (0, -1))[quarter]
-    assert not geometry.covers(granule, shifted(granule, metres * east, metres * north, lat))
+    assert not geometry.covers(granule, shifted(granule, metres * east, metres * north, lat), 500)
 
 
 def test_covering_is_not_mutual() -> None:
     whole, half = shapely.box(20, 60, 22, 61), shapely.box(20, 60, 21, 61)
-    assert geometry.covers(whole, half)
-    assert not geometry.covers(half, whole)
-    assert geometry.covers(shapely.union(half, shapely.box(21, 60, 22, 61)), whole)
+    assert geometry.covers(whole, half, 500)
+    assert not geometry.covers(half, whole, 500)
+    assert geometry.covers(shapely.union(half, shapely.box(21, 60, 22, 61)), whole, 500)
 
 
 @given(st.floats(-0.01, 0.01), st.floats(0, 400))
@@ -240,14 +240,14 @@ def test_the_antimeridian_is_no_edge(place: float, metres: float) -> None:
     granule = shapely.box(178, lat, 180 + place, lat + 1)
     moved = shifted(granule, metres, 0, lat + 0.5)
     cover, other = (geometry.cut_at_antimeridian(list(box.exterior.coords)) for box in (granule, moved))
-    assert geometry.covers(cover, other)
+    assert geometry.covers(cover, other, 500)
     beyond = shifted(granule, metres + 600, 0, lat + 0.5)
-    assert not geometry.covers(cover, geometry.cut_at_antimeridian(list(beyond.exterior.coords)))
+    assert not geometry.covers(cover, geometry.cut_at_antimeridian(list(beyond.exterior.coords)), 500)
 
 
 @given(st.floats(-170, 170), st.floats(-80, 80), st.floats(0.1, 5))
 def test_an_outline_covers_itself_and_not_one_far_away(lon: float, lat: float, width: float) -> None:
     here = shapely.box(lon, lat, lon + width, lat + 1)
     assume(here.area > 0)
-    assert geometry.covers(here, here)
-    assert not geometry.covers(here, translate(here, 6, 0) if lon < 0 else translate(here, -6, 0))
+    assert geometry.covers(here, here, 500)
+    assert not geometry.covers(here, translate(here, 6, 0) if lon < 0 else translate(here, -6, 0), 500)

@@ -17,6 +17,7 @@ from s2sr_core.outputs import indices
 from s2sr_core.outputs.summary import Summary
 from s2sr_core.planning.plan import choose_gridcells
 from s2sr_core.products.safe import safe_folders
+from s2sr_core.run_context import RunContext
 from s2sr_core.selection.judge import find_products
 from s2sr_core.sources import source_of
 from s2sr_core.workspace import Workspace
@@ -111,10 +112,11 @@ def publish(tmp_path: Path, archive: Path, cells: list[Gridcell], **changes: Any
     """Run and publish; gives the cells in the index, and those that are said to be of another lattice."""
     parameters = parameters_for(tmp_path, archive, cells, **changes)
     outcomes = list(run(parameters).values())
-    workspace = Workspace(parameters.work_dir)
-    others = indices.update_composite_index(workspace, outcomes, parameters)
+    context = RunContext(parameters)
+    workspace = context.workspace
+    others = indices.update_composite_index(context, outcomes)
     summary = Summary.of(len(cells), [], [], outcomes).with_other_lattice(len(others))
-    indices.write_run_record(workspace, parameters, summary.as_record(), others)
+    indices.write_run_record(context, summary.as_record(), others)
     table = pd.read_csv(workspace.composite_index, dtype=str)
     for row in table.itertuples():
         assert (workspace.composites / row.path).exists()
