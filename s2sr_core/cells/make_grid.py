@@ -71,8 +71,10 @@ def read_polygons(path: Path) -> Polygon | MultiPolygon:
 def _polygons(layer: ogr.Layer) -> Iterator[Polygon | MultiPolygon]:
     """The polygons of each feature of ``layer`` in EPSG:4326, cut at ±180 if they cross it."""
     reference = layer.GetSpatialRef()
-    # It cuts at ±180 and at the poles; Geometry.Transform only moves vertices.
-    to_wgs84 = None if reference is None else ogr.GeomTransformer(geometry.to_wgs84(reference.ExportToWkt()))
+    # It cuts at ±180 (until GDAL 3.11 only if asked) and at the poles; Geometry.Transform only moves vertices.
+    to_wgs84 = None
+    if reference is not None:
+        to_wgs84 = ogr.GeomTransformer(geometry.to_wgs84(reference.ExportToWkt()), ["WRAPDATELINE=YES"])
     for feature in layer:
         shape = feature.GetGeometryRef()
         if shape is not None:

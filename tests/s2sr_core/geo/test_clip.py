@@ -22,7 +22,8 @@ def test_a_box_owns_its_west_and_south_edge_only() -> None:
 def test_gdal_gives_a_centre_on_a_horizontal_edge_to_both_neighbours_and_this_does_not() -> None:
     """Why the clip is not GDAL's polygon fill: the same two boxes, burnt by GDAL, share a row of pixels."""
     upper, lower = shapely.box(0, -2.5, 4, 0), shapely.box(0, -5, 4, -2.5)
-    reference = osr.SpatialReference(epsg=4326)
+    reference = osr.SpatialReference()
+    reference.ImportFromEPSG(4326)
     reference.SetAxisMappingStrategy(osr.OAMS_TRADITIONAL_GIS_ORDER)
     burnt = []
     for polygon in (upper, lower):

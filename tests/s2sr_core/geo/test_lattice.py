@@ -57,11 +57,12 @@ def test_neighbouring_intervals_share_no_column_and_leave_none_out(size: float, 
 def test_covering_pixels_cover(size: float, xmin: float, ymin: float, width: float, height: float) -> None:
     lattice = Lattice(size, size)
     window = lattice.covering((xmin, ymin, xmin + width, ymin + height))
-    slack = 1e-9  # of pixels: an edge that lies on the lattice to within rounding needs no further pixel
-    assert (window.x0 - slack) * Fraction(size) <= Fraction(xmin)
-    assert (window.x1 + slack) * size >= xmin + width
-    assert -(window.y1 + slack) * size <= ymin
-    assert -(window.y0 - slack) * size >= ymin + height
+    # Of pixels: an edge that lies on the lattice to within rounding needs no further pixel.
+    slack, pixel = Fraction(1, 10**8), Fraction(size)
+    assert (window.x0 - slack) * pixel <= Fraction(xmin)
+    assert (window.x1 + slack) * pixel >= Fraction(xmin + width)
+    assert -(window.y1 + slack) * pixel <= Fraction(ymin)
+    assert -(window.y0 - slack) * pixel >= Fraction(ymin + height)
 
 
 def test_at_the_antimeridian_the_two_sides_are_out_of_phase_and_neither_owns_the_rest() -> None:
