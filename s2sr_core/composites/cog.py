@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 from pathlib import Path
 from typing import Any
@@ -51,8 +52,8 @@ class ScratchRaster:
         self._band.WriteArray(pixels, *window.offset_in(self._window))
         self._has_values = self._has_values or bool((pixels != self._statistic.outside).any())
 
-    def finish(self, target: Path) -> None:
-        """Write the COG to ``target`` and remove the scratch file.
+    def finish(self, target: Path) -> str:
+        """Write the COG to ``target`` and remove the scratch file; returns the SHA-256 of what was written.
 
         Raises
         ------
@@ -71,6 +72,7 @@ class ScratchRaster:
         # None of these calls fails on a full disk: blocks that could not be written are just missing.
         with target.open("rb") as file:
             os.fsync(file.fileno())
+            checksum = hashlib.file_digest(file, "sha256").hexdigest()
         with gdal.Open(str(target)) as written:
             for part in Window(0, 0, self._window.width, self._window.height).tiles(_CHECKED_ROWS):
                 area = (0, part.y0, part.width, part.height)
@@ -78,3 +80,4 @@ class ScratchRaster:
                     raise OSError(errno.EIO, "what was written does not read back the same")
         self._dataset.Close()
         self._scratch.unlink()
+        return checksum

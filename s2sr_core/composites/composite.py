@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +13,7 @@ from typing import Any, Literal
 from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.composites.cog import remove_raster
 from s2sr_core.composites.decide import Earlier, decide
+from s2sr_core.composites.recorded_files import FileState, RecordedFile, recorded_files
 from s2sr_core.composites.records import inputs_of, key_of
 from s2sr_core.composites.render import Rendering, render
 from s2sr_core.engines import ENGINES
@@ -101,6 +102,7 @@ class _Composite:
         decision = decide(inputs, earlier, failed_products, overwrite=self._context.parameters.overwrite)
         match decision.action:
             case "keep" if earlier.record is not None:
+                self._note_copies(earlier)
                 return self._outcome("kept", earlier.record["pixels"])
             case "keep earlier":
                 self.step = "scenes"
@@ -126,8 +128,19 @@ class _Composite:
                 yield scene, band
 
     def _earlier(self) -> Earlier:
-        sizes = {path.name: path.stat().st_size if path.is_file() else None for path in self._paths}
-        return Earlier(read_record(self._record), sizes)
+        record = read_record(self._record)
+        recorded = recorded_files(record or {})
+        states = {path.name: _state(path, recorded.get(path.name)) for path in self._paths}
+        return Earlier(record, states)
+
+    def _note_copies(self, earlier: Earlier) -> None:
+        """Record the times of files that were copied, so that the next run need not read them."""
+        if earlier.record is None or FileState.COPIED not in earlier.files.values():
+            return
+        files = recorded_files(earlier.record)
+        files |= {path.name: RecordedFile.of(path, files[path.name].sha256) for path in self._paths}
+        with contextlib.suppress(OSError):  # it only saves time
+            write_record(self._record, {**earlier.record, "files": _as_json(files)})
 
     def _compute(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """Compute, write and record; returns the record."""
@@ -137,14 +150,14 @@ class _Composite:
         engine = ENGINES[self._context.parameters.engine]
         rendering = render(engine, self._stack(), self._cell, self._band, self._context.statistics)
         self.step = "write"
-        self._write(rendering)
+        files = self._write(rendering)
         self.step = "record"
         record = {
             "key": key_of(inputs),
             "inputs": inputs,
             "not_needed": [str(scene.product.name) for scene, _ in self._scenes if scene.is_not_needed],
             "pixels": {"owned": rendering.owned, "valid": rendering.valid},
-            "bytes": {path.name: path.stat().st_size for path in self._paths},
+            "files": _as_json(files),
             "engine": self._context.parameters.engine,
             "gdal": gdal.__version__,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -162,12 +175,14 @@ class _Composite:
             if not scene.is_not_needed and (piece := band.piece_for(self._lattice, self._window)):
                 yield Layer(piece, scene.grid, scene.scale, decoded_band(scene, band, self._workspace))
 
-    def _write(self, rendering: Rendering) -> None:
-        """Replace what is there, once all of it is written."""
+    def _write(self, rendering: Rendering) -> dict[str, RecordedFile]:
+        """Replace what is there, once all of it is written; returns the files for the record."""
+        checksums: dict[Path, str] = {}
         with contextlib.ExitStack() as targets:
             for raster, path in zip(rendering.rasters, self._paths, strict=True):
-                raster.finish(targets.enter_context(written_beside(path)))
+                checksums[path] = raster.finish(targets.enter_context(written_beside(path)))
             self._remove_earlier()
+        return {path.name: RecordedFile.of(path, checksum) for path, checksum in checksums.items()}
 
     def _remove_earlier(self) -> None:
         """Remove what is there, its record first: without one it counts as incomplete."""
@@ -176,3 +191,16 @@ class _Composite:
         for path in {*self._paths, count}:
             remove_raster(path)
         self._workspace.quicklook(self._cell.cell_id).unlink(missing_ok=True)
+
+
+def _state(path: Path, recorded: RecordedFile | None) -> FileState:
+    if recorded is None:
+        return FileState.UNRECORDED if path.exists() else FileState.MISSING
+    try:
+        return recorded.state(path)
+    except OSError:  # what cannot be read cannot be kept
+        return FileState.CHANGED
+
+
+def _as_json(files: Mapping[str, RecordedFile]) -> dict[str, Any]:
+    return {name: asdict(file) for name, file in files.items()}

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from s2sr_core.composites.recorded_files import INTACT, FileState
 from s2sr_core.composites.records import inputs_in, key_of
 
 Action = Literal["keep", "compute", "keep earlier", "no scene"]
@@ -18,15 +19,15 @@ class Earlier:
     Attributes
     ----------
     record: None if there is none that can be read.
-    sizes: bytes of each raster that the run asks for, by file name, the composite first; None for one that is missing.
+    files: each raster that the run asks for, by file name, the composite first, compared with the record.
     """
 
     record: Mapping[str, Any] | None
-    sizes: Mapping[str, int | None]
+    files: Mapping[str, FileState]
 
     @property
-    def has_composite(self) -> bool:
-        return next(iter(self.sizes.values())) is not None
+    def composite(self) -> FileState:
+        return next(iter(self.files.values()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,23 +59,25 @@ def decide(inputs: Mapping[str, Any], earlier: Earlier, failed: Collection[str],
         return Decision("keep earlier", reason)
     if not inputs["scenes"]:
         reason = "no scene that can be used covers the cell" if failed else "no scene covers the cell"
-        reason += "; the composite of an earlier run was removed" if earlier.has_composite else ""
+        reason += "; the composite of an earlier run was removed" if earlier.composite is not FileState.MISSING else ""
         return Decision("no scene", reason)
     return Decision("compute")
 
 
 def _is_up_to_date(inputs: Mapping[str, Any], earlier: Earlier) -> bool:
-    """Whether every raster is there, as long as its record says, and made of these inputs."""
+    """Whether every raster is there, holds what was written, and was made of these inputs."""
     if earlier.record is None or earlier.record.get("key") != key_of(inputs):
         return False
-    sizes = earlier.record.get("bytes", {})
-    return all(size is not None and size == sizes.get(name) for name, size in earlier.sizes.items())
+    return all(state in INTACT for state in earlier.files.values())
 
 
 def _lost_scenes(inputs: Mapping[str, Any], earlier: Earlier, failed: Collection[str]) -> list[str]:
-    """Products of the earlier composite that failed in this run, if nothing but the scenes changed."""
+    """Products of the earlier composite that failed in this run, if nothing but the scenes changed.
+
+    None if that composite does not hold what was written: there is nothing to keep.
+    """
     before = inputs_in(earlier.record or {})
-    if before is None or not earlier.has_composite or {**before, "scenes": []} != {**inputs, "scenes": []}:
+    if before is None or earlier.composite not in INTACT or {**before, "scenes": []} != {**inputs, "scenes": []}:
         return []
     now = {scene["product"] for scene in inputs["scenes"]}
     products = [scene["product"] for scene in before["scenes"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -192,11 +193,11 @@ def test_a_failure_while_writing_leaves_no_half_written_composite(
     before = workspace.composite("west", "B11").read_bytes()
     original = cog.ScratchRaster.finish
 
-    def full(self: Any, target: Path) -> None:
+    def full(self: Any, target: Path) -> str:
         if "B11" in target.name:
             target.write_bytes(b"half of it")
             raise OSError(28, "No space left on device")
-        original(self, target)
+        return original(self, target)
 
     monkeypatch.setattr(cog.ScratchRaster, "finish", full)
     parameters = parameters_for(tmp_path, archive, [WEST], bands=["B04", "B11"], resampling="nearest")
@@ -264,3 +265,54 @@ def test_a_small_cell_without_any_valid_pixel_is_written(tmp_path: Path) -> None
     for cell_id in ("west", "tiny"):
         assert (outcomes[cell_id, "B04"].status, outcomes[cell_id, "B04"].valid) == ("written", 0)
         assert (pixels(outcomes[cell_id, "B04"].path) == -9999).all()
+
+
+@pytest.mark.parametrize("scenes_now", [2, 1])
+def test_zeros_of_the_same_size_are_computed_again(tmp_path: Path, archive: Path, scenes_now: int) -> None:
+    """Also if a scene cannot be used now: what there is is not the composite that was made with it."""
+    parameters = parameters_for(tmp_path, archive, [WEST])
+    path = run(parameters)["west", "B04"].path
+    assert path is not None
+    before = path.read_bytes()
+    path.write_bytes(bytes(len(before)))
+    scenes = [preparation.scene for preparation in prepare(parameters) if preparation.scene]
+    lost = {str(scene.product.name) for scene in scenes[scenes_now:]}
+    (outcome,) = composite_cell(RunContext(parameters, 1), WEST, ["B04"], scenes[:scenes_now], lost)
+    assert outcome.status == "written"
+    assert (path.read_bytes() == before) == (scenes_now == 2)
+
+
+@pytest.mark.parametrize("count", [False, True])
+def test_a_copied_folder_is_kept_and_its_new_times_are_recorded(tmp_path: Path, archive: Path, count: bool) -> None:
+    """As ``cp -r`` makes it. The run after the next reads no file: here it would find other bytes."""
+    assert go(tmp_path, archive, count=count) == all_of("written")
+    work_dir = tmp_path / "run"
+    work_dir.rename(tmp_path / "original")
+    shutil.copytree(tmp_path / "original", work_dir, copy_function=shutil.copy)
+    workspace = Workspace(work_dir)
+    record = json.loads(workspace.record("west", "B04").read_text(encoding="utf-8"))
+    rasters = [workspace.composite("west", "B04"), *([workspace.count("west", "B04")] if count else [])]
+    assert sorted(record["files"]) == sorted(path.name for path in rasters)
+    for path in rasters:
+        os.utime(path, ns=(1, 1))  # a time that is surely another
+    assert go(tmp_path, archive, count=count) == all_of("kept")
+    noted = json.loads(workspace.record("west", "B04").read_text(encoding="utf-8"))
+    assert noted == {**record, "files": {name: {**file, "mtime_ns": 1} for name, file in record["files"].items()}}
+    for path in rasters:
+        path.write_bytes(bytes(path.stat().st_size))
+        os.utime(path, ns=(1, 1))
+    assert go(tmp_path, archive, count=count) == all_of("kept")
+
+
+def test_a_record_holds_the_checksum_of_each_raster(tmp_path: Path, archive: Path) -> None:
+    go(tmp_path, archive, count=True)
+    workspace = Workspace(tmp_path / "run")
+    record = json.loads(workspace.record("west", "B04").read_text(encoding="utf-8"))
+    assert record["files"] == {
+        path.name: {
+            "size": path.stat().st_size,
+            "mtime_ns": path.stat().st_mtime_ns,
+            "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        }
+        for path in (workspace.composite("west", "B04"), workspace.count("west", "B04"))
+    }
