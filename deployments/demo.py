@@ -22,7 +22,7 @@ from pathlib import Path
 import pandas as pd
 
 from s2sr_core.import_path import environment_of_child
-from s2sr_core.outputs.quicklook import draw_beside
+from s2sr_core.outputs.quicklook import draw_date_and_composite
 from s2sr_core.products.bands import SCL
 from s2sr_core.products.safe import band_files, read_product
 from s2sr_core.workspace import Workspace
@@ -74,7 +74,9 @@ def _picture(workspace: Workspace, target: Path) -> Path:
     files = band_files(read_product(Path(cloudiest["path"])), (SCL, *_BANDS))
     composites = pd.read_csv(workspace.composite_index).sort_values("valid_share")
     cell_id = str(composites["cell_id"].iloc[-1])
-    draw_beside(workspace, cell_id, {band: files[band].path for band in _BANDS if band in files.found}, target)
+    draw_date_and_composite(
+        workspace, cell_id, {band: files[band].path for band in _BANDS if band in files.found}, target
+    )
     return target
 
 

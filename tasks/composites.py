@@ -27,7 +27,7 @@ def composite_cells(unit: CompositeUnit, parameters: RunParameters) -> list[Outc
     Raises
     ------
     PartlyFailedError
-        Where a composite failed; the others are written.
+        If a composite failed; the others are written.
     """
     context = RunContext(parameters, worker_number())
     with logged_to(context.workspace.log(context.rank)):

@@ -24,12 +24,12 @@ from tasks.worker_number import worker_number
     **UNIT_TIMEOUT,
 )
 def classify_scenes(unit: SceneUnit, parameters: RunParameters) -> list[Preparation]:
-    """Look at SCL of a product (a few where there are very many): are its bands needed?
+    """Look at SCL of a product (or of a few, if there are very many): are its bands needed?
 
     Raises
     ------
     PartlyFailedError
-        Where a product cannot be used.
+        If a product cannot be used.
     """
     context = RunContext(parameters, worker_number())
     with logged_to(context.workspace.log(context.rank)):
@@ -45,12 +45,12 @@ def classify_scenes(unit: SceneUnit, parameters: RunParameters) -> list[Preparat
     **UNIT_TIMEOUT,
 )
 def prepare_scene(unit: SceneUnit, parameters: RunParameters) -> list[Preparation]:
-    """Mask, harmonise and warp one product (a few where there are very many), as VRTs.
+    """Mask, harmonise and warp one product (or a few, if there are very many), as VRTs.
 
     Raises
     ------
     PartlyFailedError
-        Where a product, or a band of one, cannot be used.
+        If a product, or a band of one, cannot be used.
     """
     context = RunContext(parameters, worker_number())
     with logged_to(context.workspace.log(context.rank)):

@@ -18,7 +18,7 @@ from s2sr_core.pixels.rules import COMPOSITE_NODATA
 from s2sr_core.pixels.statistics import COUNT
 from s2sr_core.workspace import Workspace
 
-#: How far an edge may lie from the lattice, pixels: what two roundings of a coordinate come to.
+#: How far an edge may lie from the lattice, pixels: the sum of two roundings of a coordinate.
 _TOLERANCE = 1e-4
 
 
@@ -28,7 +28,7 @@ def mosaic_path(workspace: Workspace, band: str, kind: str = "median") -> Path:
 
 
 def mosaic_cells(workspace: Workspace, parameters: RunParameters) -> list[Path]:
-    """Mosaic the composites that the folder's index names, a VRT a band; returns those there are."""
+    """Mosaic the composites that the folder's index names, one VRT for each band; returns those written."""
     index = pd.read_csv(workspace.composite_index, dtype=str, keep_default_na=False)
     there = index[index["path"] != ""]
     made = []
@@ -45,7 +45,7 @@ def mosaic_cells(workspace: Workspace, parameters: RunParameters) -> list[Path]:
 
 
 def mosaic_folders(target: Workspace, folders: Sequence[Workspace], parameters: RunParameters) -> list[Path]:
-    """Mosaic the mosaics of ``folders``, so that no VRT names more rasters than a reader cares to look through."""
+    """Mosaic the mosaics of ``folders``, so that no VRT names more rasters than a reader can handle."""
     made = []
     for folder in folders:
         mosaic_cells(folder, parameters)
@@ -61,12 +61,12 @@ def mosaic_folders(target: Workspace, folders: Sequence[Workspace], parameters: 
 def mosaic(target: Path, rasters: Sequence[Path], lattice: Lattice) -> Path:
     """One VRT of single-band rasters that lie on ``lattice``: Float32 medians or UInt16 counts, as they are.
 
-    Paths in it are relative to it. Where two rasters overlap, a value goes before nodata.
+    Paths in it are relative to it. Where two rasters overlap, a value comes before nodata.
 
     Raises
     ------
     ValueError
-        Where a raster does not lie on the lattice.
+        If a raster does not lie on the lattice.
     """
     sources = []
     for raster in rasters:

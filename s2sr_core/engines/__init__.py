@@ -18,4 +18,4 @@ class Engine(Protocol):
 
 
 ENGINES: Mapping[EngineName, Engine] = {"fast": fast.read_windows, "reference": reference.read_windows}
-"""``reference`` is the VRT graph, taken literally: small, obvious and slow; the truth that others are held to."""
+"""``reference`` is the VRT graph, taken literally: small, obvious and slow; others must give the same pixels."""

@@ -1,4 +1,4 @@
-"""Exact coordinates: where on a scene's images the centre of each pixel of the lattice falls.
+"""Exact coordinates: where on a scene's images the centre of each pixel of the lattice is.
 
 They are computed by GDAL's own transformer from the numbers a warped VRT holds, so they are those of the warp with an
 error threshold of 0, to the last bit; and they are the same for all bands and dates of a tile.
@@ -21,7 +21,7 @@ from s2sr_core.geo.lattice import Geotransform, Lattice, Window
 from s2sr_core.geo.raster_grid import RasterGrid
 
 FloatArray = npt.NDArray[np.float64]
-#: Bytes of coordinates kept for the next band of a cell: 16 a pixel, 31 MB a cell of 0.25° and tile.
+#: Bytes of coordinates kept for the next band of a cell: 16 per pixel, 31 MB for a cell of 0.25° and a tile.
 _KEPT = 256 * 1024**2
 
 

@@ -160,7 +160,7 @@ class DecodedBandsInUse:
                 self._scenes_of.setdefault((cell_id, band.file.band), []).append(product)
 
     def finished(self, cell_id: str, band: str) -> None:
-        """A composite is done, well or not."""
+        """A composite is finished or has failed."""
         for product in self._scenes_of.pop((cell_id, band), ()):
             cells = self._needed[product, band]
             cells.discard(cell_id)

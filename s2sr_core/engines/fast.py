@@ -1,8 +1,8 @@
-"""The fast engine: the pixels of the reference engine, from decoded bands, in one compiled step.
+"""The fast engine: the same pixels as the reference engine, from decoded bands, in one compiled step.
 
-A cell and band is one VRT without sources, whose pixel function (``composite``) warps the decoded bands of all scenes
-and takes their median for the window that is asked. Median and count are compiled; another statistic gets the stack of
-the warped scenes. The JPEG 2000 images are decoded once for all cells, and only where pixels count.
+A cell and band is one VRT without sources. Its pixel function (``composite``) warps the decoded bands of all scenes and
+takes their median for the window that is asked for. Median and count are compiled; any other statistic gets the stack
+of the warped scenes. The JPEG 2000 images are decoded once for all cells, and only where pixels count.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _FOUR_SAMPLES = 0.95
 
 
 def read_windows(stack: CellStack, statistics: Sequence[Statistic]) -> Iterator[PixelWindow]:
-    """As the reference engine, which computes what this one cannot: cubic kernels and coarse lattices."""
+    """Like the reference engine, which is used for what this one cannot do: cubic kernels and coarse lattices."""
     if not all(_is_supported(layer, stack.resampling) for layer in stack.layers):
         _say_reference(stack.resampling)
         yield from reference.read_windows(stack, statistics)
@@ -73,7 +73,7 @@ def read_windows(stack: CellStack, statistics: Sequence[Statistic]) -> Iterator[
 def decode_ahead(context: RunContext, scene: Scene) -> None:
     """Decode the bands of ``scene`` before a cell asks for them, for scenes that some cell will surely need.
 
-    An image that cannot be decoded is left to the cells, which say so.
+    An image that cannot be decoded fails in its cells, which report it.
     """
     bands = [found for band in scene.bands if (found := decoded_band(scene, band, context.workspace)) is not None]
     if scene.is_not_needed or not _four_samples_do(context.parameters.resampling, scene.scale):
@@ -95,7 +95,7 @@ def _four_samples_do(resampling: str, scale: tuple[float, float]) -> bool:
 
 @functools.cache
 def _say_reference(resampling: str) -> None:
-    logger.info("%s at this pixel size is left to the reference engine", resampling)
+    logger.info("%s at this pixel size is computed by the reference engine", resampling)
 
 
 def _holds_something(layer: Layer, stack: CellStack) -> bool:
@@ -107,7 +107,7 @@ def _holds_something(layer: Layer, stack: CellStack) -> bool:
 
 
 def _description(stack: CellStack, layers: Sequence[Layer], statistics: Sequence[Statistic]) -> dict[str, Any]:
-    """All that the pixel function must know, as plain JSON."""
+    """All that the pixel function needs, as plain JSON."""
     bands: dict[Warp, list[tuple[str, str]]] = {}
     for layer in layers:
         if (decoded := layer.decoded) is not None:

@@ -36,7 +36,7 @@ _SIGNATURE = (
 
 
 def _compiled(signature: str | None = None) -> Callable[[Callable[..., Any]], Any]:
-    """Compile a function, and keep the result on disk where numba finds a folder that it may write to."""
+    """Compile a function, and keep the result on disk if numba finds a folder that it may write to."""
 
     def decorate(function: Callable[..., Any]) -> Any:
         try:
@@ -132,7 +132,7 @@ def composite(pixels, scenes, windows, sizes, xs, ys, nearest, network, medians,
     Parameters
     ----------
     pixels:
-        UInt16, nodata 65535: the window of each scene, row by row, one behind the other.
+        UInt16, nodata 65535: the window of each scene, row by row, one after the other.
     scenes:
         For each scene its grid and the position of its first pixel, scenes × 2, int64; in the order of grids.
     windows, sizes:
@@ -145,7 +145,7 @@ def composite(pixels, scenes, windows, sizes, xs, ys, nearest, network, medians,
 
     Returns
     -------
-    Whether ``windows`` hold all pixels that were needed; where not, nothing can be said.
+    Whether ``windows`` hold all pixels that were needed; if not, the arrays are not valid.
     """
     rows, columns = medians.shape
     values = np.empty((max(scenes.shape[0], 1), _STRIP), np.uint16)
@@ -240,7 +240,7 @@ def sorting_network(size: int) -> npt.NDArray[np.int64]:
 
 
 with contextlib.suppress(ImportError):
-    # numba woke colorama where that is installed, which would write an escape sequence to standard output at the end.
+    # numba starts colorama if it is installed, which would write an escape sequence to standard output at the end.
     from colorama.initialise import reset_all
 
     atexit.unregister(reset_all)

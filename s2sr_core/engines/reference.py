@@ -1,4 +1,4 @@
-"""The reference engine: the VRT graph, taken literally. Small, obvious and slow; the truth that others are held to."""
+"""The reference engine: the VRT graph, taken literally. Small, obvious and slow; others must give the same pixels."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from s2sr_core.pixels import vrt
 from s2sr_core.pixels.statistics import Statistic
 
 #: Bytes that one read may hold: a pixel function gets its whole window of all scenes at once, as UInt16, and works on
-#: it in Float32 with copies; about 24 bytes a value were seen in all.
+#: it in Float32 with copies; about 24 bytes per value were measured in all.
 _MEMORY = 512 * 1024**2
 _BYTES_A_VALUE = 24
-#: Rows of a read: the height of a warped VRT's blocks, so that none is warped for half of its rows.
+#: Rows of a read: the height of a warped VRT's blocks, so that no block is warped twice.
 _ROWS = 128
 
 

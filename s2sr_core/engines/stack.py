@@ -1,4 +1,4 @@
-"""What engines are given and what they give."""
+"""The input and the output of engines."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 A pixel belongs to a cell when its centre lies in the cell's polygon; on an edge that two polygons share, west and
 south edges are in, east and north edges out, so that each centre is in exactly one cell of a grid. GDAL's polygon
-fill gives no such promise: it hands a centre on a horizontal edge to both neighbours.
+fill does not promise this: it gives a centre on a horizontal edge to both neighbours.
 """
 
 from __future__ import annotations
@@ -27,9 +27,10 @@ def owned_pixels(polygon: Polygon | MultiPolygon, lattice: Lattice, window: Wind
 
     Notes
     -----
-    Crossing number along each row of centres: a centre is in where an odd number of edges cross the row strictly
+    Crossing number along each row of centres: a centre is inside if an odd number of edges cross the row strictly
     east of it. An edge crosses rows from its lower end (included) to its upper end (excluded), and its crossing is
-    computed from its lower end whichever way it is traversed, so neighbours that share an edge agree on it to the bit.
+    computed from its lower end in whichever direction it is followed, so neighbours that share an edge get the same
+    crossing to the last bit.
     """
     x_lower, y_lower, x_upper, y_upper = _edges(polygon)
     centres = lattice.x_anchor + (np.arange(window.x0, window.x1) + 0.5) * lattice.dx

@@ -2,10 +2,10 @@
 
 * Errors are exceptions.
 * A VRT may call functions of :mod:`s2sr_core.pixel_functions` and no other Python code: VRT is XML that anybody can
-  write, and ``GDAL_VRT_ENABLE_PYTHON=YES`` would run whatever it holds. The setting overrides the environment's.
+  write, and ``GDAL_VRT_ENABLE_PYTHON=YES`` would run any code in it. The setting overrides the environment's.
 * One thread for each process: the workers fill the cores.
 * A block cache of 512 MB for each process, unless ``GDAL_CACHEMAX`` says otherwise: GDAL's own 5 % of the memory is
-  meant for one process, not for one a core.
+  meant for one process, not for one per core.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _SETTINGS = {
     "GDAL_VRT_ENABLE_PYTHON": "TRUSTED_MODULES",
     "GDAL_VRT_PYTHON_TRUSTED_MODULES": PIXEL_FUNCTION_MODULE,
     "GDAL_NUM_THREADS": "1",
-    # Sidecar files beside inputs are neither looked for (thousands of stat calls on a shared filesystem) nor written.
+    # Sidecar files of inputs are neither looked for (thousands of stat calls on a shared filesystem) nor written.
     "GDAL_DISABLE_READDIR_ON_OPEN": "TRUE",
     "GDAL_PAM_ENABLED": "NO",
 }
@@ -49,7 +49,7 @@ def _configure() -> None:
 
 
 def overridden_python_setting() -> str | None:
-    """What the environment says of ``GDAL_VRT_ENABLE_PYTHON`` where this program overrides it; else None."""
+    """The value of ``GDAL_VRT_ENABLE_PYTHON`` in the environment if this program overrides it, else None."""
     asked = os.environ.get("GDAL_VRT_ENABLE_PYTHON")
     return asked if asked not in (None, _SETTINGS["GDAL_VRT_ENABLE_PYTHON"]) else None
 

@@ -1,4 +1,4 @@
-"""Outlines on the globe: footprints from metadata and rasters, cut where they cross the antimeridian.
+"""Outlines on the globe: of positions and of rasters, cut where they cross the antimeridian.
 
 All polygons are EPSG:4326 in x (longitude), y (latitude) order, within −180 … 180; one that crosses the antimeridian
 is a MultiPolygon with a part on each side.
@@ -26,7 +26,7 @@ _POINTS_A_SIDE = 65
 def from_positions(text: str) -> Polygon | MultiPolygon | None:
     """A footprint from a list ``lat lon lat lon …``, as ``EXT_POS_LIST`` and ``gml:coordinates`` hold it.
 
-    Returns None where the text is no ring: fewer than three positions, numbers that are not on the globe, no area.
+    Returns None if the text is not a ring: fewer than three positions, numbers that are not on the globe, no area.
     """
     try:
         values = np.array(text.replace(",", " ").split(), float)

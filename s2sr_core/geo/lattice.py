@@ -1,7 +1,7 @@
 """The lattice: which pixel is which.
 
 A pixel is named by two integers, column and row, and its edges and centre are computed from them, never accumulated,
-so that two cells, two windows or two runs speak of the same pixel by the same numbers.
+so that two cells, two windows or two runs call the same pixel by the same numbers.
 Axis order is x (longitude), y (latitude); columns count eastward, rows southward; units are degrees (EPSG:4326).
 """
 

@@ -33,7 +33,7 @@ _COMPOSITE_COLUMNS = ("cell_id", "band", "status", "scenes", "pixels", "valid_pi
 def write_scene_index(
     path: Path, candidates: Sequence[Candidate[Product]], preparations: Mapping[str, Preparation], bands: Sequence[str]
 ) -> None:
-    """One row a product found, in the order of ``candidates``; ``preparations`` by product name."""
+    """One row for each product found, in the order of ``candidates``; ``preparations`` by product name."""
     rows = [_scene_row(candidate, preparations.get(candidate.title), bands) for candidate in candidates]
     columns = [*_NAME_COLUMNS, *(f"offset_{band}" for band in bands), "offset_source", *_SCENE_COLUMNS]
     _write_table(path, rows, columns)
@@ -141,7 +141,7 @@ def write_phase2_errors(path: Path, outcomes: Sequence[Outcome]) -> None:
 
 
 def _write_errors(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
-    """No error, no file; and none of an earlier run's."""
+    """Without an error there is no file; one of an earlier run is removed."""
     if rows:
         _write_table(path, rows, columns)
     else:
@@ -221,9 +221,9 @@ def run_lattice(parameters: RunParameters) -> dict[str, Any]:
 
 
 def begin_run(workspace: Workspace) -> None:
-    """Forget in the run's record on which lattice all composites are.
+    """Remove the lattice from the run's record, because composites are about to change.
 
-    Should this run be killed, the next one asks each composite's own record.
+    If this run is killed, the next one reads the record of each composite instead.
     """
     record = read_record(workspace.run_record)
     if record is not None:

@@ -1,4 +1,4 @@
-"""Small pictures of all that a run made: composites in true colour, numbers of valid values, states of blocks."""
+"""Small pictures of all of a run: composites in true colour, numbers of valid values, states of blocks."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _RAMP = np.array([(0, 0, 4), (114, 31, 129), (241, 96, 93), (252, 253, 191)], fl
 
 
 def true_colour(rasters: Mapping[str, Sequence[Path]]) -> bytes | None:
-    """A JPEG of composites, by band, white where there is no value; None where there is none.
+    """A JPEG of composites, by band, white where there is no value; None if there are no composites.
 
-    True colour where B04, B03 and B02 are there, else the first band in grey.
+    True colour if B04, B03 and B02 are there, else the first band in grey.
     """
     there = {band: paths for band, paths in rasters.items() if paths}
     if not there:
@@ -66,7 +66,7 @@ def states_map(boxes: Sequence[tuple[tuple[float, float, float, float], tuple[in
     for (west, south, east, north), colour in boxes:
         x0, x1 = (int((x - xmin) / (xmax - xmin) * columns) for x in (west, east))
         y0, y1 = (int((ymax - y) / (ymax - ymin) * rows) for y in (north, south))
-        # One pixel is left between neighbours where there is room for it.
+        # One pixel is left between neighbours if there is room for it.
         part = (slice(y0, max(y1 - 1, y0 + 1)), slice(x0, max(x1 - 1, x0 + 1)))
         for layer, value in zip(layers, (*colour, 255), strict=True):
             layer[part] = value

@@ -1,4 +1,4 @@
-"""Pictures of composites, for people who would rather look."""
+"""Pictures of composites."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _GAP = 8
 
 
 def draw_cell(workspace: Workspace, cell_id: str, bands: Sequence[str]) -> Path | None:
-    """Draw the composites of a cell as ``cell_<id>_quicklook.png``; None where there is nothing to draw.
+    """Draw the composites of a cell as ``cell_<id>_quicklook.png``; None if there is nothing to draw.
 
-    True colour where B04, B03 and B02 are there, else the first band in grey; transparent where there is no value.
+    True colour if B04, B03 and B02 are there, else the first band in grey; transparent where there is no value.
     """
     available = [band for band in bands if workspace.composite(cell_id, band).exists()]
     if not available:
@@ -40,10 +40,10 @@ def draw_cell(workspace: Workspace, cell_id: str, bands: Sequence[str]) -> Path 
     return target
 
 
-def draw_beside(workspace: Workspace, cell_id: str, images: Mapping[str, Path], target: Path) -> None:
+def draw_date_and_composite(workspace: Workspace, cell_id: str, images: Mapping[str, Path], target: Path) -> None:
     """Draw one date, as its images are (clouds, offset and all), to the left of the true-colour composite of a cell.
 
-    ``images`` holds the image of B04, B03 and B02, on any grid. Each half is stretched by itself.
+    ``images`` holds the image of B04, B03 and B02, on any grid. Each half is stretched separately.
     """
     halves = []
     for of_date in (True, False):
@@ -64,7 +64,7 @@ def draw_beside(workspace: Workspace, cell_id: str, images: Mapping[str, Path], 
 def stretched(pixels: npt.NDArray[np.floating[Any]], valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
     """One (grey) or three (red, green, blue) bands with transparency, stretched together by their valid pixels.
 
-    ``pixels`` is bands × rows × columns in any unit, ``valid`` rows × columns; what comes back has a band more.
+    ``pixels`` is bands × rows × columns in any unit, ``valid`` rows × columns; the result has one band more.
     """
     low, high = np.percentile(pixels[:, valid], _STRETCH) if valid.any() else (0.0, 1.0)
     scaled = np.clip((pixels - low) / max(high - low, 1.0), 0.0, 1.0) ** _GAMMA

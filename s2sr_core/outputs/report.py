@@ -52,7 +52,7 @@ def _table(title: str, rows: Mapping[str, Any]) -> str:
 
 
 def _cell(value: Any) -> str:
-    """A value as code, so that nothing in it is taken for Markdown."""
+    """A value as code, so that Markdown does not interpret it."""
     text = value if isinstance(value, str) else json.dumps(value)
     text = " ".join(text.replace("`", "'").replace("|", "\\|").split())
     return f"`{text}`" if text else ""

@@ -20,12 +20,12 @@ class Summary:
     Attributes
     ----------
     cells, products, selected: selected cells, products found, and those of them that count.
-    downloaded: bytes that came.
+    downloaded: bytes downloaded.
     scenes: products prepared, including those whose bands are not needed.
     not_needed, bytes_not_needed: scenes whose bands SCL masks completely, and the bytes not downloaded for them.
     failed_products: products that could not be used, wholly or in a band.
-    written, kept, no_scene, failed: composites by what became of them.
-    owned, valid: pixels of the cells, over all composites that are there, and those with a value.
+    written, kept, no_scene, failed: composites by their status.
+    owned, valid: pixels of the cells, over all composites that exist, and those with a value.
     other_lattice: composites in the folder that remain of another lattice.
     """
 
@@ -86,7 +86,7 @@ class Summary:
 
     @property
     def nothing_worked(self) -> bool:
-        """Whether there were failures and not one composite; where none was asked, not one product."""
+        """Whether there were failures and not one composite or, if none was asked for, not one product."""
         worked = self.written + self.kept if self.composites else self.selected - self.failed_products
         return self.failures > 0 and worked <= 0
 

@@ -1,8 +1,8 @@
 """Windows of JPEG 2000 images, without decoding the tiles around them.
 
 GDAL decodes whole tiles (640 × 640 pixels in Sentinel-2's 20 m bands). OpenJPEG, which GDAL itself uses, can decode a
-window of a tile (``opj_set_decode_area``), from the code blocks that meet it alone; the pixels are the same. This is a
-binding of the few functions that takes (OpenJPEG 2.x, ``openjpeg.h``), to the very library that GDAL has loaded.
+window of a tile (``opj_set_decode_area``), from only the code blocks that meet it; the pixels are the same. This binds
+the few functions that this needs (OpenJPEG 2.x, ``openjpeg.h``), to the very library that GDAL has loaded.
 """
 
 from __future__ import annotations
@@ -71,13 +71,13 @@ _SIGNATURES = {
 
 
 def version() -> str | None:
-    """Of the OpenJPEG 2.x that GDAL reads JPEG 2000 with, where it can be called from here; else None."""
+    """Of the OpenJPEG 2.x with which GDAL reads JPEG 2000, if it can be called directly, else None."""
     library = _library()
     return None if library is None else str(library.opj_version().decode())
 
 
 def is_available() -> bool:
-    """Whether windows can be read here."""
+    """Whether windows can be read."""
     return _library() is not None
 
 
@@ -87,11 +87,11 @@ def read_window(path: Path, window: Window) -> npt.NDArray[np.uint16]:
     Raises
     ------
     RuntimeError
-        Where the file is something else, or damaged, or there is no OpenJPEG (:func:`is_available`).
+        If the file is something else, or damaged, or there is no OpenJPEG (:func:`is_available`).
     """
     library = _library()
     if library is None:
-        raise RuntimeError("no OpenJPEG library")
+        raise RuntimeError("GDAL's OpenJPEG library cannot be called directly")
     messages: list[str] = []
     heard = _MESSAGE(lambda text, _data: messages.append(text.decode(errors="replace").strip()))
 

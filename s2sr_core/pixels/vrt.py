@@ -1,4 +1,4 @@
-"""The VRT graph: one function for each box of the picture.
+"""The VRT graph: one function for each kind of VRT.
 
 ``masked`` (band + SCL, on the scene's own grid) → ``warped`` (EPSG:4326, on the lattice) → ``stack`` (all scenes of a
 cell) → ``reduced`` (the median, or another statistic, of the stack). Each writes one VRT file and returns its path.
@@ -40,7 +40,7 @@ def warped(
     """One masked band warped onto ``window`` of ``lattice``: UInt16, nodata 65535.
 
     The error threshold is 0: with any other, GDAL interpolates coordinates along the lines of each chunk, and pixels
-    depend on the window that was read. For the same reason ``scale`` (destination pixels a source pixel, x and y), by
+    depend on the window that was read. For the same reason ``scale`` (destination pixels per source pixel, x and y), by
     which the kernel widens where the lattice is coarser than the scene, is given and not left to each chunk.
     Overviews are not used: an overview of a masked VRT would average classes.
     """

@@ -1,1 +1,1 @@
-"""Phase 1: from a product to a scene with its VRTs, and which of its pixels count."""
+"""Phase 1: from a product to a scene with its VRTs, and the pixels of it that count."""

@@ -1,6 +1,6 @@
-"""Where a scene holds pixels that count: left unmasked by SCL, in or next to a selected cell.
+"""Which pixels of a scene count: those that SCL leaves unmasked, in or next to a selected cell.
 
-What is not there need not be decoded, nor read, nor stacked. Windows and arrays are on the scene's own grid: columns
+The others need not be decoded, read or stacked. Windows and arrays are on the scene's own grid: columns
 and rows of its images.
 """
 
@@ -26,7 +26,7 @@ from s2sr_core.scenes.tile_windows import tile_windows, trimmed
 
 BoolArray = npt.NDArray[np.bool_]
 
-#: Pixels of a scene that the widest kernel (cubic) reads on each side of a point, where the lattice is not coarser.
+#: Pixels of a scene that the widest kernel (cubic) reads on each side of a point, if the lattice is not coarser.
 _KERNEL = 2
 #: For rounding: of a point to its pixel, of a cell's edge to straight lines between points.
 _SLACK = 2
@@ -43,7 +43,7 @@ class Occupancy:
 
     Attributes
     ----------
-    window: the smallest one that holds them all; empty where there is none.
+    window: the smallest one that holds them all; empty if there are none.
     counts: which pixels of ``window`` count; of its shape.
     parts: windows within ``window`` that together hold them all, disjoint, none across two tiles of the images.
     """
@@ -54,14 +54,14 @@ class Occupancy:
 
     @classmethod
     def of(cls, counts: BoolArray, within: Window, tile: tuple[int, int]) -> Occupancy:
-        """Where ``counts``, of the shape of ``within``, is true; ``tile`` is rows and columns of the images' tiles."""
+        """From ``counts``, which are those of ``within``; ``tile`` is the rows and columns of the images' tiles."""
         window = trimmed(counts, within)
         x, y = window.offset_in(within)
         counts = counts[y : y + window.height, x : x + window.width]
         return cls(window, counts, tuple(tile_windows(counts, window, tile)))
 
     def write(self, path: Path) -> None:
-        """Keep it in a file, one bit a pixel."""
+        """Write it to a file, one bit per pixel."""
         windows = np.array([_corners(window) for window in (self.window, *self.parts)], np.int32)
         with written_beside(path) as temporary, temporary.open("wb") as file:
             np.savez(file, windows=windows, bits=np.packbits(self.counts, axis=1))
@@ -76,7 +76,7 @@ class Occupancy:
 
     @staticmethod
     def read_parts(path: Path) -> tuple[Window, ...]:
-        """The parts alone of what :meth:`write` wrote."""
+        """Only the parts of what :meth:`write` wrote."""
         with np.load(path, allow_pickle=False) as file:
             return tuple(Window(*map(int, corners)) for corners in file["windows"][1:])
 
@@ -87,7 +87,7 @@ class NearbyPixels:
 
     Attributes
     ----------
-    window: the smallest one that holds them all; empty where there is none.
+    window: the smallest one that holds them all; empty if there are none.
     pixels: which pixels of ``window`` they are; of its shape.
     """
 
@@ -96,7 +96,7 @@ class NearbyPixels:
 
 
 def kernel_reach(scale: tuple[float, float]) -> int:
-    """Pixels of a scene beyond its own that a pixel of the lattice may be made of; ``scale`` as of ``scene_scale``."""
+    """How many pixels of a scene away a pixel of the lattice gets values from; ``scale`` is that of ``scene_scale``."""
     return math.ceil(_KERNEL * max(1.0, 1.0 / scale[0], 1.0 / scale[1])) + _SLACK
 
 

@@ -1,7 +1,7 @@
 """Phase 1: one product → its masked and warped VRTs.
 
-The images are opened here for the first time, with the raster drivers of the formats that products come in and no
-other: GDAL tells a format by its content, and a "JP2" that is really a VRT would read, or run, what its author likes.
+The images are opened here for the first time, only with the raster drivers of the formats that products come in: GDAL
+recognises a format by its content, and a "JP2" that is really a VRT would read or run whatever its author likes.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _Target = tuple[str, Lattice, Window]
 def classify_product(context: RunContext, product: Product, cells: Sequence[Gridcell]) -> Preparation:
     """Look at SCL alone: the scene without its bands, or the complete scene if its bands are not needed.
 
-    What is wrong with the product ends up in the result.
+    The result names what is wrong with the product.
     """
     try:
         scene = _classified(context, product, cells)
@@ -60,8 +60,8 @@ def prepare_product(
 ) -> Preparation:
     """Open the images of ``product``, write its VRTs and say which of ``cells`` it touches.
 
-    ``scene`` is what :func:`classify_product` made of it, if it did. Faults of the product end up in the result, one
-    error each; a band that fails leaves the others usable.
+    ``scene`` is what :func:`classify_product` made of it, if it did. The result names each fault of the product; a
+    band that fails leaves the others usable.
     """
     if scene is None:
         classified = classify_product(context, product, cells)
@@ -161,7 +161,7 @@ def _counts(name: str, scl: BandFile, nearby: NearbyPixels, mask: Mask) -> tuple
 
 
 def _not_needed(context: RunContext, scene: Scene, cells: Sequence[Gridcell]) -> Preparation:
-    """A scene that is not needed; its bands, as the manifest lists them, are inputs that add no value."""
+    """A scene that is not needed: its bands, as the manifest lists them, are inputs without any valid pixel."""
     parameters, folder = context.parameters, context.workspace.vrts(context.rank)
     files = band_files(scene.product, tuple(parameters.bands), there=False)
     targets = _targets(scene, cells, parameters)
@@ -171,14 +171,14 @@ def _not_needed(context: RunContext, scene: Scene, cells: Sequence[Gridcell]) ->
 
 
 def _planned(scene: Scene, file: BandFile, targets: Sequence[_Target], folder: Path) -> SceneBand:
-    """A band and where its VRTs belong."""
+    """A band and the paths of its VRTs."""
     name = f"{scene.product.name}_{file.band}"
     pieces = tuple(WarpedPiece(folder / f"{name}{suffix}.vrt", lattice, window) for suffix, lattice, window in targets)
     return SceneBand(file, scene.product.offset(file.band).dn, folder / f"{name}_masked.vrt", pieces)
 
 
 def scene_scale(grid: RasterGrid, lattice: Lattice) -> tuple[float, float]:
-    """Lattice pixels a scene pixel, along x and along y, at the scene's centre.
+    """Lattice pixels per scene pixel, along x and along y, at the scene's centre.
 
     Below 1 the lattice is coarser and GDAL's kernels widen by it (warp options XSCALE and YSCALE).
     """
@@ -199,11 +199,11 @@ def scene_scale(grid: RasterGrid, lattice: Lattice) -> tuple[float, float]:
 
 
 def _targets(scene: Scene, cells: Sequence[Gridcell], parameters: RunParameters) -> list[_Target]:
-    """What to warp onto.
+    """The windows to warp onto.
 
-    On a common lattice (``tap``) that is the whole scene, on each side of the antimeridian: the same window whatever
-    cells were asked, so a pixel is computed from the same numbers in every run. Without it, each cell is a lattice of
-    its own.
+    On a common lattice (``tap``) that is the whole scene, on each side of the antimeridian: the same window whichever
+    cells were asked for, so that a pixel is computed from the same numbers in every run. Without it, each cell has its
+    own lattice.
     """
     targets = []
     touched = set(scene.cells)
@@ -224,7 +224,7 @@ def _targets(scene: Scene, cells: Sequence[Gridcell], parameters: RunParameters)
 
 
 def _sides(outline: BaseGeometry) -> Iterator[BaseGeometry]:
-    """``outline`` west and east of ±180 where it crosses it; else whole."""
+    """The parts of ``outline`` west and east of ±180 if it crosses it, else all of it."""
     parts = shapely.get_parts(outline)
     if outline.bounds[2] - outline.bounds[0] <= 180.0:
         yield outline
@@ -243,7 +243,7 @@ def _open(name: str, file: BandFile) -> gdal.Dataset:
     try:
         dataset = gdal.OpenEx(str(file.path), gdal.OF_RASTER | gdal.OF_READONLY, allowed_drivers=list(IMAGE_DRIVERS))
     except RuntimeError as error:
-        reason = f"{file.path.name} is no JPEG 2000 or GeoTIFF image that GDAL can read ({_one_line(error)})"
+        reason = f"{file.path.name} is not a JPEG 2000 or GeoTIFF image that GDAL can read ({_one_line(error)})"
         raise ProductError(name, reason, step=Step.OPEN, band=file.band) from error
     types = (gdal.GDT_Byte,) if file.band == SCL else (gdal.GDT_Byte, gdal.GDT_UInt16)
     if dataset.RasterCount != 1 or dataset.GetRasterBand(1).DataType not in types:

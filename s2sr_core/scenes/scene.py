@@ -1,4 +1,4 @@
-"""Scenes: products whose images were opened and whose VRTs stand ready (what phase 1 hands to phase 2)."""
+"""Scenes: products whose images were opened and whose VRTs are written; what phase 1 hands to phase 2."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class SceneBand:
     file: the image.
     offset: DN added to harmonise it.
     masked: the masked VRT, on the scene's own grid.
-    pieces: its warped VRTs; more than one where the scene crosses ±180 or each cell has a lattice of its own.
+    pieces: its warped VRTs; more than one if the scene crosses ±180 or each cell has its own lattice.
     """
 
     file: BandFile
@@ -50,13 +50,13 @@ class Scene:
 
     Attributes
     ----------
-    product: what its files say of it.
+    product: as its files describe it.
     grid: of its images.
     outline: of its raster (EPSG:4326), nodata included.
-    scale: lattice pixels a pixel of its images, along x and y.
-    occupancy: the file that says which of its pixels count; None where the engine of the run does not ask.
+    scale: lattice pixels per pixel of its images, along x and y.
+    occupancy: the file that says which of its pixels count; None if the engine of the run does not need it.
     scl: the scene classification's file.
-    valid_share: share of its pixels in and beside the selected cells that SCL leaves unmasked, 0 … 1.
+    valid_share: share of its pixels in and next to the selected cells that SCL leaves unmasked, 0 … 1.
     cells: ids of the selected cells that share area with the outline.
     bands: those that can be used.
     is_not_needed: whether its bands may be missing, because SCL masks all that its cells see of it.
@@ -90,7 +90,7 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class Preparation:
-    """What became of one product in phase 1: a scene unless it failed, and every error met."""
+    """The result of phase 1 for one product: a scene unless it failed, and every error."""
 
     product: str
     scene: Scene | None

@@ -15,9 +15,9 @@ BoolArray = npt.NDArray[np.bool_]
 _SQUARE = 32
 #: Where parts may be cut: a code block of the finest details covers 128 pixels of the image.
 _CUT = 128 // _SQUARE
-#: Side of code blocks, and wavelet levels, of Sentinel-2's 20 m bands. In others a choice of parts costs more, no more.
+#: Side of code blocks, and wavelet levels, of Sentinel-2's 20 m bands. For other images the choice is only less good.
 _CODE_BLOCK, _LEVELS = 64, 4
-#: What a window costs besides its code blocks, in coefficients decoded: 3 ms where 5.5 million are decoded a second.
+#: What a window costs besides its code blocks, in decoded coefficients: 3 ms, at 5.5 million per second.
 _OVERHEAD = 16_000
 
 
@@ -44,7 +44,7 @@ def tile_windows(counts: BoolArray, window: Window, tile: tuple[int, int]) -> It
 
 
 def _cheapest(squares: BoolArray, within: Window, side: int) -> list[Window]:
-    """The squares in ``within``, as one window or, where that costs less, as those of its halves, and so on."""
+    """The squares in ``within`` as one window or, if that costs less, as the windows of its halves, and so on."""
     whole = trimmed(_inside(squares, within), within)
     if not whole:
         return []
@@ -63,7 +63,7 @@ def _cheapest(squares: BoolArray, within: Window, side: int) -> list[Window]:
 
 
 def trimmed(values: BoolArray, within: Window) -> Window:
-    """The smallest window that holds the true ones of ``values``, which are those of ``within``; empty without any."""
+    """The smallest window that holds the true ones of ``values``, which are those of ``within``; empty if none is."""
     rows, columns = np.flatnonzero(values.any(axis=1)), np.flatnonzero(values.any(axis=0))
     if len(rows) == 0:
         return Window(within.x0, within.y0, within.x0, within.y0)

@@ -1,4 +1,4 @@
-"""What stands in the files besides pixels, and next to them."""
+"""What the files hold besides pixels, and what is next to them."""
 
 from __future__ import annotations
 

@@ -216,7 +216,7 @@ def test_one_truth_rendered_under_four_baselines_gives_one_composite(tmp_path: P
     assert np.array_equal(found[2], found[3])
 
 
-def test_nodata_goes_before_resampling_so_masks_neither_grow_nor_bleed(tmp_path: Path) -> None:
+def test_nodata_comes_before_resampling_so_masks_neither_grow_nor_bleed(tmp_path: Path) -> None:
     """A cloud of DN 30000 on ground of DN 500: every valid pixel is exactly 500."""
     grid = Grid.utm(-149.6, 68.63, 120, zone=5)
     scl = np.full(grid.shape, 4, np.uint8)

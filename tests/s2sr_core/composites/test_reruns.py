@@ -104,7 +104,7 @@ def test_a_changed_parameter_or_lattice_recomputes_all(tmp_path: Path, archive: 
 
 
 @pytest.mark.parametrize("change", [{"keep_tmp": True}, {"workers": 3}, {"quicklook": True}], ids=str)
-def test_a_parameter_that_is_none_of_the_pixels_business_recomputes_nothing(
+def test_a_parameter_that_changes_no_pixel_recomputes_nothing(
     tmp_path: Path, archive: Path, change: dict[str, Any]
 ) -> None:
     go(tmp_path, archive)
@@ -158,7 +158,7 @@ def test_a_broken_record_is_none(tmp_path: Path, archive: Path, text: str) -> No
     assert go(tmp_path, archive) == all_of("kept") | {"east B04": "written"}
 
 
-def test_when_no_scene_is_left_the_old_composite_goes_and_the_outcome_says_so(tmp_path: Path, archive: Path) -> None:
+def test_when_no_scene_is_left_the_old_composite_is_removed(tmp_path: Path, archive: Path) -> None:
     write_scene(archive, product_name(2), WEST_ONLY, np.random.default_rng(5), ("B04", "B11"))
     far = Gridcell("west", shapely.box(-149.66, 68.625, -149.645, 68.635))
     assert set(go(tmp_path, archive, [far]).values()) == {"written"}

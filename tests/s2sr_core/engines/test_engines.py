@@ -120,7 +120,7 @@ def test_sloping_cells_that_reach_beyond_the_scenes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("changes", [{"resampling": "cubic"}, {"tr": (0.0011, 0.0011)}])
-def test_what_it_has_no_road_for_it_leaves_to_the_reference(tmp_path: Path, changes: dict[str, Any]) -> None:
+def test_what_it_cannot_do_the_reference_does(tmp_path: Path, changes: dict[str, Any]) -> None:
     archive = noise(tmp_path / "archive", "toolik", count=3)
     assert_same(tmp_path, archive, boxes_around(*PLACES["toolik"][:2]), **changes)
 

@@ -81,7 +81,7 @@ def test_what_was_left_out_is_there_with_its_reason(tmp_path: Path, archive: Pat
     assert errors.loc[0, ["product", "band", "step"]].tolist() == ["S2A_nonsense", "", "name"]
 
 
-def test_a_failed_band_is_told_in_the_index_and_among_the_errors(tmp_path: Path, archive: Path) -> None:
+def test_a_failed_band_is_in_the_index_and_among_the_errors(tmp_path: Path, archive: Path) -> None:
     (image,) = (archive / product_name(1).folder).rglob("*_B04_20m.jp2")
     image.unlink()
     table = index_of(tmp_path, archive)
@@ -146,7 +146,7 @@ def test_another_lattice_that_was_overwritten_is_not_named(tmp_path: Path, archi
 
 
 def test_a_killed_run_of_another_lattice_leaves_no_false_row(tmp_path: Path, archive: Path) -> None:
-    """It had written b anew when it was killed; the next run, of a alone, finds that out from b's own record."""
+    """It had written b again when it was killed; the next run, of a alone, finds that out from b's own record."""
     publish(tmp_path, archive, CELLS)
     workspace = Workspace(tmp_path / "run")
     indices.begin_run(workspace)
@@ -166,7 +166,7 @@ def test_a_record_of_an_older_version_still_tells_its_lattice(tmp_path: Path, ar
     assert publish(tmp_path, archive, CELLS[:1]) == ({"a", "b"}, set())
 
 
-def test_a_row_goes_with_its_composite(tmp_path: Path, archive: Path) -> None:
+def test_a_row_is_removed_with_its_composite(tmp_path: Path, archive: Path) -> None:
     publish(tmp_path, archive, CELLS)
     shutil.rmtree(Workspace(tmp_path / "run").cell_folder("b"))
     assert publish(tmp_path, archive, CELLS[:1]) == ({"a"}, set())

@@ -8,7 +8,7 @@ from support.scenes import parameters_for, product_name, run
 
 from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.geo.gdal_runtime import gdal
-from s2sr_core.outputs.quicklook import draw_beside, draw_cell, stretched, write_png
+from s2sr_core.outputs.quicklook import draw_cell, draw_date_and_composite, stretched, write_png
 from s2sr_core.workspace import Workspace
 from s2sr_sandbox.grid import Grid
 from s2sr_sandbox.products import write_product
@@ -52,7 +52,7 @@ def test_a_cell_without_composites_has_no_picture(tmp_path: Path) -> None:
     assert draw_cell(Workspace(tmp_path), "c", ["B02"]) is None
 
 
-def test_one_date_stands_beside_the_composite(tmp_path: Path) -> None:
+def test_one_date_is_drawn_next_to_the_composite(tmp_path: Path) -> None:
     """The date has a bright cloud in its northern half, which the composite leaves transparent."""
     grid = Grid.utm(-149.6, 68.63, 100, zone=5)
     scl = np.full(grid.shape, 5, np.uint8)
@@ -65,7 +65,7 @@ def test_one_date_stands_beside_the_composite(tmp_path: Path) -> None:
     parameters = parameters_for(tmp_path, tmp_path / "archive", [cell], bands=["B02", "B03", "B04"])
     run(parameters)
     images = {path.name[-11:-8]: path for path in product.rglob("*_20m.jp2")}
-    draw_beside(Workspace(parameters.work_dir), "c", images, tmp_path / "both.png")
+    draw_date_and_composite(Workspace(parameters.work_dir), "c", images, tmp_path / "both.png")
     image = gdal.Open(str(tmp_path / "both.png")).ReadAsArray()
     side = (image.shape[2] - 8) // 2
     date, composite = image[:, :, :side], image[:, :, -side:]

@@ -164,9 +164,9 @@ def test_a_rule_from_this_module_alone_masks_composites(tmp_path: Path, engine: 
         scl[50:90, 30:80] = 9
         dn = noisy_dn(rng, grid.shape)
         write_product(tmp_path / "archive", product_name(number), grid, {"B04": dn}, scl)
-        told = np.where(masked_pixel_by_pixel(scl), 9, 4)
-        assert 0.1 < ((told == 4) & np.isin(scl, (8, 9))).mean() < 0.5  # specks
-        raw.append(RawScene(dn, told, grid.crs, grid.geotransform, 0))
+        equivalent = np.where(masked_pixel_by_pixel(scl), 9, 4)
+        assert 0.1 < ((equivalent == 4) & np.isin(scl, (8, 9))).mean() < 0.5  # specks
+        raw.append(RawScene(dn, equivalent, grid.crs, grid.geotransform, 0))
     cell = Gridcell("c", shapely.box(-149.65, 68.617, -149.58, 68.643))  # beyond the scenes in the west
     parameters = parameters_for(tmp_path, tmp_path / "archive", [cell], engine=engine, count=True)
     context = WithoutSpecks(parameters, rank=1)

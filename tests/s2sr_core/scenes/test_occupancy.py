@@ -99,7 +99,7 @@ def near_of(grid: Grid, *polygons: shapely.Polygon, reach: int = 4) -> NearbyPix
     ("lon", "lat", "zone"), [(-149.6, 68.6, 5), (179.99, 69.0, 60), (-179.99, 69.0, 1), (20, 83, 34)]
 )
 def test_nearby_pixels_are_those_in_the_cells_and_a_few_around(lon: float, lat: float, zone: int) -> None:
-    """Which pixel centres lie in the polygon is told by PROJ and shapely, pixel by pixel."""
+    """PROJ and shapely say which pixel centres lie in the polygon, pixel by pixel."""
     grid = Grid.utm(lon, lat, (300, 280), zone=zone)
     half = 0.03 / np.cos(np.radians(lat))
     boxes = [
@@ -116,7 +116,7 @@ def test_nearby_pixels_are_those_in_the_cells_and_a_few_around(lon: float, lat: 
     longitude = lon + (longitude - lon + 180) % 360 - 180  # no step at ±180
     inside = shapely.contains_xy(shapely.union_all(boxes), longitude, latitude)
     assert 0.01 < inside.mean() < 0.9
-    # Bilinear takes a pixel on each side of one that holds a centre; two are asked here.
+    # Bilinear takes a pixel on each side of one that holds a centre; two are asked for here.
     for dy in (-2, 0, 2):
         for dx in (-2, 0, 2):
             moved = np.roll(inside, (dy, dx), (0, 1))[2:-2, 2:-2]
@@ -136,7 +136,7 @@ GRID = Grid.utm(-149.6, 68.63, (150, 120), zone=5)
 
 
 def place(grid: Grid, row: float, column: float) -> tuple[float, float]:
-    """Longitude and latitude of a point of the raster, by PROJ the other way round than the code goes."""
+    """Longitude and latitude of a point of the raster, by PROJ, in the opposite direction to the code."""
     x0, dx, _, y0, _, dy = grid.geotransform
     back = transformation(grid.crs).GetInverse()
     lon, lat, _ = back.TransformPoint(x0 + column * dx, y0 + row * dy)
@@ -268,7 +268,7 @@ def composited(parameters: RunParameters, archive: Path, cell: Gridcell) -> tupl
 
 
 @pytest.mark.parametrize("seen_ones", [0, 2])
-def test_with_and_without_the_spared_scenes_pixels_and_key_are_the_same(tmp_path: Path, seen_ones: int) -> None:
+def test_with_and_without_the_scenes_not_needed_pixels_and_key_are_the_same(tmp_path: Path, seen_ones: int) -> None:
     """Also if no scene is needed; such a scene needs no band on disk, and without scl_first it does."""
     cell = cell_of_pixels(GRID, (85, 140), (20, 100))
     archive = tmp_path / "imagery"
@@ -296,7 +296,7 @@ def test_with_and_without_the_spared_scenes_pixels_and_key_are_the_same(tmp_path
 
 
 def test_the_classes_of_the_run_decide_and_dilation_does_not(tmp_path: Path) -> None:
-    """Class 11 unmasked: seen; a cloud beside the clear pixel widened over it: seen all the same."""
+    """Class 11 unmasked: seen; a cloud next to the clear pixel, widened over it: still seen."""
     cell = cell_of_pixels(GRID, (60, 80), (50, 70))
     archive = tmp_path / "imagery"
     scl = np.full(GRID.shape, 9, np.uint8)

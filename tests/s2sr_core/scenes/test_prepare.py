@@ -86,7 +86,7 @@ def test_a_jp2_that_is_a_vrt_is_not_opened(tmp_path: Path, archive: Path) -> Non
     preparation = prepared(tmp_path, archive)
     (error,) = preparation.errors
     assert (error.band, error.step) == ("B04", "open")
-    assert "no JPEG 2000 or GeoTIFF" in error.reason
+    assert "not a JPEG 2000 or GeoTIFF" in error.reason
     assert preparation.scene is not None
     assert [band.file.band for band in preparation.scene.bands] == ["B11"]
 
