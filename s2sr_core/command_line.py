@@ -56,6 +56,7 @@ class Parser(argparse.ArgumentParser):
         return arguments
 
     def error(self, message: str) -> NoReturn:
+        message = re.sub("ignored explicit argument .*", "takes no value", message)
         print(f"{self.prog}: {message}; see {self.prog} --help.", file=sys.stderr)
         raise SystemExit(EXIT_BAD_INPUT)
 

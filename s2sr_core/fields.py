@@ -29,6 +29,9 @@ _BASELINE = re.compile(r"[0-9]{2}\.[0-9]{2}")
 _TIME_REMEDY = "write 2019-06-01 or 2019-06-01T00:00:00Z"
 _BBOX_REMEDY = "write xmin ymin xmax ymax in degrees, longitude before latitude"
 
+#: Bounds of the pixel size, degrees.
+SMALLEST_PIXEL, LARGEST_PIXEL = 1e-6, 10.0
+
 Band = Literal["B02", "B03", "B04", "B05", "B06", "B07", "B8A", "B11", "B12"]
 Resampling = Literal["bilinear", "nearest", "cubic"]
 EngineName = Literal["fast", "reference"]
@@ -169,6 +172,12 @@ def _check_dilation(dilation: dict[int, float]) -> dict[int, float]:
     return dilation
 
 
+def _check_pixel_size(degrees: float) -> float:
+    if not SMALLEST_PIXEL <= degrees <= LARGEST_PIXEL:
+        raise ValueError("is not between 1e-6 and 10 degrees; 20 m of latitude are 0.00018 degrees")
+    return degrees
+
+
 def _check_baseline(baseline: str) -> str:
     if not _BASELINE.fullmatch(baseline):
         raise ValueError("is not a processing baseline; write one like 05.00")
@@ -222,6 +231,10 @@ Baseline = Annotated[
 ]
 SclClasses = Annotated[list[Annotated[int, Field(ge=0, le=11)]], AfterValidator(lambda values: sorted(set(values)))]
 Dilation = Annotated[dict[int, float], AfterValidator(_check_dilation)]
-PixelSize = Annotated[float, Field(ge=1e-6, le=10.0)]
+PixelSize = Annotated[
+    float,
+    AfterValidator(_check_pixel_size),
+    WithJsonSchema({"type": "number", "minimum": SMALLEST_PIXEL, "maximum": LARGEST_PIXEL}),
+]
 ExpandedPath = Annotated[Path, BeforeValidator(_not_empty), AfterValidator(_expand)]
 SourceFolder = Annotated[ExpandedPath, AfterValidator(_check_folder)]

@@ -50,12 +50,10 @@ def input_error(model: type[BaseModel], error: ValidationError) -> InputError:
     """The first thing that is wrong: field, value, problem and remedy."""
     first = error.errors()[0]
     field = str(first["loc"][0]) if first["loc"] else "parameters"
-    if first["type"] == "missing" and len(first["loc"]) == 1:
-        return InputError(field, "", "is required", f"add --{field.replace('_', '-')}")
-    value = first["input"]
-    if isinstance(value, dict):
-        value = " ".join(f"{key}={item}" for key, item in value.items())
-    return InputError(field, value, *problem_and_remedy(model, first))
+    if _is_left_out(first):
+        names = [str(each["loc"][0]) for each in error.errors() if _is_left_out(each)]
+        return InputError(field, "", "is required", f"add {', '.join(f'--{name.replace("_", "-")}' for name in names)}")
+    return InputError(field, _value_of(model, first), *problem_and_remedy(model, first))
 
 
 def problem_and_remedy(model: type[BaseModel], error: ErrorDetails) -> tuple[str, str]:
@@ -74,13 +72,29 @@ def problem_and_remedy(model: type[BaseModel], error: ErrorDetails) -> tuple[str
     if value.lower() == "nan":
         return "is not a number", "give a number"
     problem, remedy = _SENTENCES.get(error["type"], (message[0].lower() + message[1:], "see --help"))
-    if get_origin(kind) is tuple and error["type"] not in ("greater_than_equal", "less_than_equal"):
-        if error["type"] in ("missing", "too_long", "tuple_type"):
-            problem = f"is not {len(get_args(kind))} values"
+    if get_origin(kind) is tuple and error["type"] in ("missing", "too_long", "tuple_type"):
+        problem = f"is not {len(get_args(kind))} values"
+    if get_origin(kind) in (tuple, dict) and not problem.startswith("is too "):
         remedy = f"write {placeholder_of(field, model.model_fields[field])}"
     elif "," in value and remedy.endswith("number"):
         remedy = "separate values with spaces"
     return problem, remedy.format(**error.get("ctx", {}))
+
+
+def _is_left_out(error: ErrorDetails) -> bool:
+    """Whether a required field was not given; values that a tuple lacks are another matter."""
+    return error["type"] == "missing" and len(error["loc"]) == 1
+
+
+def _value_of(model: type[BaseModel], error: ErrorDetails) -> object:
+    """The value that was refused; of a dictionary ``key=value``."""
+    field, value = str(error["loc"][0]) if error["loc"] else "", error["input"]
+    if isinstance(value, dict):
+        return " ".join(f"{key}={item}" for key, item in value.items())
+    is_item = len(error["loc"]) == 2 and field in model.model_fields
+    if is_item and get_origin(bare_type(model.model_fields[field].annotation)) is dict:
+        return f"{error['loc'][1]}={value}"
+    return value
 
 
 def _not_a_choice(kind: Any, value: str) -> tuple[str, str]:

@@ -141,7 +141,7 @@ def test_the_scripts_run_from_the_checkout() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (
         2,
         "",
-        "s2sr-make-grid: bbox = '': is required; add --bbox.\n",
+        "s2sr-make-grid: bbox = '': is required; add --bbox, --out.\n",
     )
 
 

@@ -148,7 +148,10 @@ def test_a_box_across_the_antimeridian_selects_both_sides(command, job: dict[str
             {"scl_mask": "0 1 2 3 4 5 6 7 8 9 10 11"},
             "scl_mask = '0 1 2 3 4 5 6 7 8 9 10 11': masks every class; leave out the clear classes, 4 5 6.",
         ),
-        ({"tr": "-1e-4 1e-4"}, "tr = '-0.0001': is too small; give 1e-06 or more."),
+        (
+            {"tr": "-1e-4 1e-4"},
+            "tr = '-0.0001': is not between 1e-6 and 10 degrees; 20 m of latitude are 0.00018 degrees.",
+        ),
         ({"workers": "0"}, "workers = '0': is too small; give 1 or more."),
         ({"source": "no/such/folder"}, "source = '.*': does not exist; give the folder that holds .SAFE products."),
         ({"resolution": "20"}, "unknown option --resolution; see s2sr-pipeline --help."),

@@ -133,6 +133,7 @@ def test_an_option_may_not_be_cut_short(capsys: pytest.CaptureFixture[str]) -> N
         (("--widths", "9"), "argument --widths: '9' is not written as KEY=VALUE"),
         (("--widths", "9=1", "9=2"), "argument --widths: '9' is given twice"),
         (("--keep-it", "yes"), "unexpected argument 'yes'"),
+        (("--keep-it=yes",), "argument --keep-it/--no-keep-it: takes no value"),
         (("--limt=1",), "unknown option --limt (did you mean --limit?)"),
         (("-limit", "1"), "unknown option -limit (did you mean --limit?)"),
     ],
@@ -162,6 +163,12 @@ def test_what_does_not_fit_the_options_is_one_sentence(
             ("--pair", "1", "two"),
             "pair = 'two': is not a number; write PAIR PAIR.",
         ),
+        (("--widths", "3="), "widths = '3=': is not a number; write KEY=VALUE."),
+        (("--widths", "x=1"), "widths = 'x': is not a whole number; write KEY=VALUE."),
+        (
+            ("--numbers", "1,2"),
+            "numbers = '1,2': is not a whole number; separate values with spaces.",
+        ),
     ],
 )
 def test_what_the_model_refuses_is_one_sentence(words: tuple[str, ...], sentence: str) -> None:
@@ -174,6 +181,9 @@ def test_a_missing_field_is_named_with_its_option() -> None:
     with pytest.raises(InputError) as caught:
         build(Model, parser().parse(["--box", "0", "0", "1", "1"]))
     assert str(caught.value) == "folder_name = '': is required; add --folder-name."
+    with pytest.raises(InputError) as caught:
+        build(Model, parser().parse([]))
+    assert str(caught.value) == "box = '': is required; add --box, --folder-name."
 
 
 def test_help_tells_each_field_its_description_and_default() -> None:

@@ -298,7 +298,7 @@ def test_bounds(field: str, low: float, high: float, outside: tuple[object, ...]
 
 @pytest.mark.parametrize("value", [0, -0.1, 1e-7, 10.1, "nan", "inf"])
 def test_a_pixel_size_is_positive_and_not_absurd(value: object) -> None:
-    assert refusal(tr=(0.0002, value)).startswith(f"tr = '{value}': is ")
+    assert refusal(tr=(0.0002, value)).startswith(f"tr = '{value}': is not between 1e-6 and 10 degrees; 20 m of ")
     assert refusal(tr=(value, 0.0002)).startswith(f"tr = '{value}': is ")
 
 
