@@ -7,6 +7,7 @@ from s2sr_core.import_path import leave_out_current_folder
 
 leave_out_current_folder()
 
+from s2sr_core import __version__
 from s2sr_core.command_line import EXIT_DONE, Parser, add_fields, build, run
 from s2sr_core.installation import require_gdal
 from s2sr_core.parameters import GridParameters
@@ -39,7 +40,11 @@ def main() -> int:
 def _main(argv: list[str]) -> int:
     parser = Parser(PROG, _DESCRIPTION, _EPILOG)
     add_fields(parser, GridParameters)
-    parser.add_argument_group("other").add_argument("-h", "--help", action="help", help="Print this help, and exit.")
+    other = parser.add_argument_group("other")
+    other.add_argument(
+        "--version", action="version", version=f"{PROG} {__version__}", help="Print the version, and exit."
+    )
+    other.add_argument("-h", "--help", action="help", help="Print this help, and exit.")
     arguments = parser.parse(argv)
     require_gdal(PROG)
     parameters = build(GridParameters, arguments)

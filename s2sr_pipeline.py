@@ -11,12 +11,15 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+from pydantic import BaseModel, Field
 
 from deployments.mpi.launched_rank import launched_rank
 from s2sr_core import __version__
 from s2sr_core.command_line import EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILURES, Parser, add_fields, build, run
 from s2sr_core.errors import InputError, SourceError
+from s2sr_core.fields import ExpandedPath
 from s2sr_core.files import read_record
 from s2sr_core.installation import require_gdal
 from s2sr_core.parameters import RunParameters
@@ -69,6 +72,12 @@ exit codes:
 """
 
 
+class _Folder(BaseModel):
+    """The one parameter of ``--doctor`` and ``--repair``."""
+
+    work_dir: Annotated[ExpandedPath, Field(validate_default=True)] = Path()
+
+
 def main() -> int:
     """Run the command line; returns the exit code: 0 all done, 1 finished with failures or failed, 2 bad input."""
     for variable, value in _PREFECT.items():  # which Prefect reads when it is imported
@@ -89,7 +98,7 @@ def _main(argv: list[str]) -> int:
     arguments = _parser().parse(argv)
     require_gdal(PROG)
     if arguments.doctor:
-        return _doctor(Path(arguments.work_dir or ".").expanduser())
+        return _doctor(build(_Folder, arguments).work_dir)
     parameters = _placed(_of_last_run(arguments) if arguments.repair else build(RunParameters, arguments))
     parameters.check_files()
     if arguments.print_job_script:
@@ -128,7 +137,7 @@ def _of_last_run(arguments: argparse.Namespace) -> RunParameters:
     """The parameters of the last run of ``work_dir``, except those that are given now."""
     if arguments.work_dir is None:
         raise InputError("work_dir", "", "is required", "add --work-dir, the folder of the run to continue")
-    folder = Path(arguments.work_dir).expanduser().absolute()
+    folder = build(_Folder, arguments).work_dir
     last = read_record(Workspace(folder).flow_run)
     if last is None:
         raise InputError("work_dir", folder, "has no record of a run", "give all parameters, without --repair")

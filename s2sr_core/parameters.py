@@ -227,7 +227,7 @@ class RunParameters(BaseModel):
         return self
 
     def check_files(self) -> None:
-        """Look for the files that the run reads, without reading them.
+        """Look for the files and folders that the run reads, without reading them.
 
         Raises
         ------
@@ -237,6 +237,8 @@ class RunParameters(BaseModel):
         check_readable("grid_csv", self.grid_csv, "give the path of a CSV of gridcells")
         if self.site is not None:
             check_readable("site", self.site, "give the path of a YAML file")
+        if self.stage == "composite" and not self.archive.is_dir():
+            raise InputError("stage", self.stage, f"finds no product in {self.archive}", "download some first")
 
     @property
     def archive(self) -> Path:

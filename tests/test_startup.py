@@ -78,8 +78,9 @@ def test_help_imports_nothing_heavy(folder: Path, program: str) -> None:
     assert text.startswith("usage: ")
 
 
-def test_the_version_imports_nothing_heavy(folder: Path) -> None:
-    assert answers(folder, "s2sr_pipeline", [["--version"]])[0][:2] == (0, [])
+@pytest.mark.parametrize("program", ["s2sr_pipeline", "make_grid"])
+def test_the_version_imports_nothing_heavy(folder: Path, program: str) -> None:
+    assert answers(folder, program, [["--version"]])[0][:2] == (0, [])
 
 
 def test_bad_input_of_the_pipeline_imports_nothing_heavy(folder: Path) -> None:
@@ -102,6 +103,8 @@ def test_bad_input_of_the_pipeline_imports_nothing_heavy(folder: Path) -> None:
     calls = [words_of({**PIPELINE, **change}) for change in changes]
     calls += [[*call, "--plan"] for call in calls]
     calls += [words_of({**PIPELINE, "work-dir": "file/run"}), ["--repair"], ["--repair", "--work-dir", "run"]]
+    calls += [["--doctor", "--work-dir", "~nobody-of-this-name"], ["--repair", "--work-dir", ""]]
+    calls += [words_of({**PIPELINE, "source": None, "stage": "composite"})]
     found = answers(folder, "s2sr_pipeline", calls)
     assert len(found) == len(calls)
     for call, (code, loaded, text) in zip(calls, found, strict=True):

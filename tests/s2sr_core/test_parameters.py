@@ -406,6 +406,15 @@ def test_files_are_looked_for_without_being_read(tmp_path: Path) -> None:
             parameters(grid_csv=path).check_files()
 
 
+def test_composites_need_the_folder_of_downloads(tmp_path: Path) -> None:
+    (tmp_path / "cells.csv").write_text("")
+    made = parameters(grid_csv=tmp_path / "cells.csv", work_dir=tmp_path, source=None, stage="composite")
+    with pytest.raises(InputError, match=r"^stage = 'composite': finds no product in .*; download some first\.$"):
+        made.check_files()
+    (tmp_path / "imagery_raw").mkdir()
+    made.check_files()
+
+
 def test_files_of_a_grid_may_be_in_gdals_virtual_file_systems(tmp_path: Path) -> None:
     def check(**changes: Any) -> None:
         GridParameters(**({"bbox": (0, 0, 1, 1), "out": tmp_path / "cells.csv"} | changes)).check_files()
