@@ -1,4 +1,4 @@
-"""Outlines on the globe: of positions and of rasters, cut where they cross the antimeridian.
+"""Outlines on the globe: of rings and of rasters, cut where they cross the antimeridian.
 
 All polygons are EPSG:4326 in x (longitude), y (latitude) order, within −180 … 180; one that crosses the antimeridian
 is a MultiPolygon with a part on each side.
@@ -21,24 +21,6 @@ from s2sr_core.geo.lattice import Bounds, Geotransform
 METRES_PER_DEGREE = 111_320.0
 _WORLD = shapely.box(-180.0, -90.0, 180.0, 90.0)
 _POINTS_A_SIDE = 65
-
-
-def from_positions(text: str) -> Polygon | MultiPolygon | None:
-    """A footprint from a list ``lat lon lat lon …``, as ``EXT_POS_LIST`` and ``gml:coordinates`` hold it.
-
-    Returns None if the text is not a ring: fewer than three positions, numbers that are not on the globe, no area.
-    """
-    try:
-        values = np.array(text.replace(",", " ").split(), float)
-    except ValueError:
-        return None
-    if len(values) < 6 or len(values) % 2 or not np.isfinite(values).all():
-        return None
-    ring = values.reshape(-1, 2)[:, ::-1]
-    if (np.abs(ring[:, 0]) > 180).any() or (np.abs(ring[:, 1]) > 90).any():
-        return None
-    outline = cut_at_antimeridian(ring)
-    return None if outline.is_empty else outline
 
 
 def of_raster(crs: str, geotransform: Geotransform, shape: tuple[int, int]) -> Polygon | MultiPolygon:

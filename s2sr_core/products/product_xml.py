@@ -7,6 +7,7 @@ from pathlib import Path
 from xml.etree.ElementTree import Element, ParseError
 
 import defusedxml.ElementTree
+import numpy as np
 from defusedxml import DefusedXmlException
 from shapely import MultiPolygon, Polygon
 
@@ -55,5 +56,23 @@ def number(text: str | None) -> float | None:
 
 def outline(root: Element, tag: str) -> Polygon | MultiPolygon | None:
     """The area inside the rings of elements ``tag``, ``lat lon lat lon …`` (EPSG:4326); None if there is none."""
-    parts = [part for text in texts(root, tag) if (part := geometry.from_positions(text)) is not None]
+    parts = [part for text in texts(root, tag) if (part := polygon_of(text)) is not None]
     return geometry.union(parts) if parts else None
+
+
+def polygon_of(text: str) -> Polygon | MultiPolygon | None:
+    """A footprint from a list ``lat lon lat lon …``, as ``EXT_POS_LIST`` and ``gml:coordinates`` hold it.
+
+    Returns None if the text is not a ring: fewer than three positions, numbers that are not on the globe, no area.
+    """
+    try:
+        values = np.array(text.replace(",", " ").split(), float)
+    except ValueError:
+        return None
+    if len(values) < 6 or len(values) % 2 or not np.isfinite(values).all():
+        return None
+    ring = values.reshape(-1, 2)[:, ::-1]
+    if (np.abs(ring[:, 0]) > 180).any() or (np.abs(ring[:, 1]) > 90).any():
+        return None
+    outline = geometry.cut_at_antimeridian(ring)
+    return None if outline.is_empty else outline

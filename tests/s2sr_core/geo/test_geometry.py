@@ -21,55 +21,6 @@ def parts(outline: shapely.Polygon | shapely.MultiPolygon) -> list[Bounds]:
     return sorted(part.bounds for part in shapely.get_parts(outline))
 
 
-def positions(*points: tuple[float, float]) -> str:
-    """``lat lon lat lon …`` of points given as lon, lat."""
-    return " ".join(f"{lat!r} {lon!r}" for lon, lat in points)
-
-
-# -------------------------------------------------------------------------------------------------- from positions
-
-
-def test_latitude_comes_before_longitude() -> None:
-    outline = geometry.from_positions("60 10 60 12 61 12 61 10 60 10 ")
-    assert outline is not None
-    assert outline.equals(shapely.box(10, 60, 12, 61))
-
-
-@pytest.mark.parametrize("text", ["60,10 60,12 61,12 61,10 60,10", "\n60 10\t60 12  61 12 61 10\n"])
-def test_commas_line_breaks_and_an_open_ring_are_understood(text: str) -> None:
-    outline = geometry.from_positions(text)
-    assert outline is not None
-    assert outline.equals(shapely.box(10, 60, 12, 61))
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "60 10 60 12",
-        "60 10 60 12 61",
-        "60 10 60 12 61 x",
-        "60 10 60 12 nan 12",
-        "60 10 60 12 inf 12",
-        "91 10 60 12 61 12",
-        "60 181 60 12 61 12",
-        "60 10 60 10 60 10 60 10",
-        "60 10 61 11 62 12 60 10",
-        "10 60 10 190 11 190",
-    ],
-)
-def test_what_is_no_ring_with_an_area_is_none(text: str) -> None:
-    assert geometry.from_positions(text) is None
-
-
-def test_a_ring_that_crosses_itself_keeps_its_area() -> None:
-    """A bow tie: two triangles of 0.25."""
-    outline = geometry.from_positions("0 0 1 1 0 1 1 0 0 0")
-    assert outline is not None
-    assert outline.is_valid
-    assert outline.area == pytest.approx(0.5)
-
-
 # ---------------------------------------------------------------------------------------------------- antimeridian
 
 
@@ -84,8 +35,7 @@ def test_a_ring_that_crosses_itself_keeps_its_area() -> None:
 )
 def test_a_ring_across_the_antimeridian_is_cut_into_two_parts(ring: list[tuple[float, float]]) -> None:
     """However it is written: one degree by one on the west side, two by one on the east."""
-    outline = geometry.from_positions(positions(*ring))
-    assert outline is not None
+    outline = geometry.cut_at_antimeridian(ring)
     assert parts(outline) == [(-180, 60, -178, 61), (179, 60, 180, 61)]
     assert outline.area == pytest.approx(3.0)
 
@@ -93,8 +43,7 @@ def test_a_ring_across_the_antimeridian_is_cut_into_two_parts(ring: list[tuple[f
 @pytest.mark.parametrize(("lon", "side"), [(180, (179, 60, 180, 61)), (-180, (-180, 60, -179, 61))])
 def test_a_ring_that_ends_on_the_antimeridian_stays_on_its_side(lon: float, side: Bounds) -> None:
     other = math.copysign(179, lon)
-    outline = geometry.from_positions(positions((other, 60), (lon, 60), (lon, 61), (other, 61)))
-    assert outline is not None
+    outline = geometry.cut_at_antimeridian([(other, 60), (lon, 60), (lon, 61), (other, 61)])
     assert parts(outline) == [side]
 
 
