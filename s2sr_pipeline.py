@@ -99,6 +99,8 @@ def _main(argv: list[str]) -> int:
     require_gdal(PROG)
     if arguments.doctor:
         return _doctor(build(_Folder, arguments).work_dir)
+    if arguments.verify is not None:
+        return _verify(checked(_Folder, {"work_dir": arguments.verify}).work_dir)
     parameters = _placed(_of_last_run(arguments) if arguments.repair else build(RunParameters, arguments))
     parameters.check_files()
     if arguments.print_job_script:
@@ -124,6 +126,12 @@ def _parser() -> Parser:
         "--print-job-script",
         action="store_true",
         help="Print the batch job script of --cluster, and exit. Nothing is submitted.",
+    )
+    actions.add_argument(
+        "--verify",
+        metavar="DIR",
+        help="Compare all composites of the work folder DIR with their records, and exit: every file is read, and its "
+        "checksum compared. What is missing, changed, foreign, incomplete or on another lattice is listed.",
     )
     actions.add_argument("--doctor", action="store_true", help="Check this installation, and exit.")
     actions.add_argument(
@@ -169,12 +177,23 @@ def _placed(parameters: RunParameters) -> RunParameters:
 def _doctor(folder: Path) -> int:
     from s2sr_core.doctor import examine
 
-    findings = list(examine(folder.absolute()))
+    findings = list(examine(folder))
     for finding in findings:
         print(f"{'wrong' if finding.remedy else 'ok':<6}{finding.name:<18}{finding.detail}")
         if finding.remedy:
             print(f"{'':24}-> {finding.remedy}")
     return EXIT_FAILURES if any(finding.remedy for finding in findings) else EXIT_DONE
+
+
+def _verify(folder: Path) -> int:
+    workspace = Workspace(folder)
+    workspace.check_composites()
+
+    from s2sr_core.composites.verify import verify
+
+    found = verify(workspace)
+    print(found.text())
+    return EXIT_FAILURES if found.findings else EXIT_DONE
 
 
 def _plan(parameters: RunParameters) -> int:

@@ -7,12 +7,13 @@ import errno
 import os
 import shutil
 import socket
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from s2sr_core.errors import InputError
-from s2sr_core.files import locked
+from s2sr_core.files import check_exists, locked
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +144,22 @@ class Workspace:
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         except OSError as error:
             raise self._not_writable(error) from error
+
+    def check_composites(self) -> None:
+        """Look for the composites of a run.
+
+        Raises
+        ------
+        InputError
+            If ``work_dir`` is not the folder of a run that made some.
+        """
+        remedy = "give the folder of a run, its --work-dir"
+        if not stat.S_ISDIR(check_exists("work_dir", self.work_dir, remedy).st_mode):
+            raise InputError("work_dir", self.work_dir, "is not a folder", remedy)
+        if not self.composites.is_dir():
+            raise InputError("work_dir", self.work_dir, "holds no composites/", remedy)
+        if not os.access(self.composites, os.R_OK | os.X_OK):
+            raise InputError("work_dir", self.work_dir, "has composites/ that cannot be read", "change its permissions")
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[None]:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -14,6 +15,7 @@ import s2sr_pipeline
 from s2sr_core import __version__
 from s2sr_core.cells.gridcell_csv import write_gridcells
 from s2sr_core.cells.gridcells import Gridcell, make_gridcells
+from s2sr_core.composites.records import key_of
 from s2sr_core.parameters import RunParameters
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -191,6 +193,48 @@ def test_a_bad_product_does_not_stop_a_plan(command, job: dict[str, str], tmp_pa
     code, stdout, stderr = command(*words_of(job), "--plan")
     assert (code, stderr) == (0, "")
     assert planned(stdout)["products"] == "2 of 3 found (1 failed)"
+
+
+# ----------------------------------------------------------------------------------------------------------- verify
+
+
+@pytest.fixture
+def recorded(tmp_path: Path) -> Path:
+    """A work folder with one composite of three bytes and its record."""
+    folder = tmp_path / "run" / "composites" / "a"
+    folder.mkdir(parents=True)
+    (folder / "cell_a_B04_median_clip.tif").write_bytes(b"abc")
+    # The digest is the example of FIPS 180-2, B.1.
+    file = {"size": 3, "sha256": "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"}
+    inputs = {"cell_id": "a", "band": "B04", "scenes": []}
+    record = {"key": key_of(inputs), "inputs": inputs, "files": {"cell_a_B04_median_clip.tif": file}}
+    (folder / "cell_a_B04_median_clip.json").write_text(json.dumps(record))
+    return tmp_path / "run"
+
+
+def test_verify_ends_in_0_if_all_is_well_and_in_1_with_a_table_if_not(command, recorded: Path) -> None:
+    code, stdout, stderr = command("--verify", str(recorded))
+    assert (code, stdout) == (0, "1 composite, 1 file: 1 as recorded\n")
+    assert stderr.startswith("composites: 1 of 1 (")
+    (recorded / "composites" / "a" / "cell_a_B04_median_clip.tif").write_bytes(b"abd")
+    code, stdout, _ = command("--verify", str(recorded))
+    assert code == 1
+    assert re.fullmatch(r"changed +a/cell_a_B04_median_clip\.tif  .*\n1 composite, .*, 1 changed\n", stdout), stdout
+
+
+@pytest.mark.parametrize(
+    ("folder", "problem"),
+    [
+        ("none", "does not exist"),
+        ("run/composites", "holds no composites/"),
+        ("run/composites/a/cell_a_B04_median_clip.json", "is not a folder"),
+        ("", "is empty"),
+    ],
+)
+def test_verify_of_what_is_not_a_run_is_one_sentence(command, recorded: Path, folder: str, problem: str) -> None:
+    code, stdout, stderr = command("--verify", folder and str(recorded.parent / folder))
+    assert (code, stdout) == (2, "")
+    assert re.fullmatch(rf"s2sr-pipeline: work_dir = '.*': {problem}; .*\.\n", stderr), stderr
 
 
 # --------------------------------------------------------------------------------------------------- help and doctor

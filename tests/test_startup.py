@@ -105,6 +105,7 @@ def test_bad_input_of_the_pipeline_imports_nothing_heavy(folder: Path) -> None:
     calls += [words_of({**PIPELINE, "work-dir": "file/run"}), ["--repair"], ["--repair", "--work-dir", "run"]]
     calls += [["--doctor", "--work-dir", "~nobody-of-this-name"], ["--repair", "--work-dir", ""]]
     calls += [words_of({**PIPELINE, "source": None, "stage": "composite"})]
+    calls += [["--verify", "none"], ["--verify", "file"], ["--verify", "archive"]]
     found = answers(folder, "s2sr_pipeline", calls)
     assert len(found) == len(calls)
     for call, (code, loaded, text) in zip(calls, found, strict=True):
