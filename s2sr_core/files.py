@@ -47,7 +47,7 @@ def check_readable(field: str, path: Path, remedy: str) -> None:
 
 
 @contextlib.contextmanager
-def written_beside(final: Path) -> Iterator[Path]:
+def written_atomically(final: Path) -> Iterator[Path]:
     """A temporary path in the folder of ``final``, which is renamed to ``final`` if the block ends without an error.
 
     Otherwise the temporary file is removed, and ``final`` stays as it was.
@@ -81,7 +81,7 @@ def locked(path: Path, *, wait: bool) -> Iterator[IO[str] | None]:
 
 def write_text(final: Path, text: str) -> None:
     """Write ``text`` (UTF-8), so that ``final`` is never seen half-written."""
-    with written_beside(final) as temporary:
+    with written_atomically(final) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

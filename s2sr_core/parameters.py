@@ -8,7 +8,6 @@ stand with the types in :mod:`s2sr_core.fields`.
 from __future__ import annotations
 
 import contextlib
-from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -237,23 +236,14 @@ class RunParameters(BaseModel):
         check_readable("grid_csv", self.grid_csv, "give the path of a CSV of gridcells")
         if self.site is not None:
             check_readable("site", self.site, "give the path of a YAML file")
-        if self.stage == "composite" and not self.archive.is_dir():
-            raise InputError("stage", self.stage, f"finds no product in {self.archive}", "download some first")
-
-    @property
-    def archive(self) -> Path:
-        """The folder of products that the run reads."""
-        return self.source or Workspace(self.work_dir).imagery_raw
+        downloads = Workspace(self.work_dir).imagery_raw
+        if self.source is None and self.stage == "composite" and not downloads.is_dir():
+            raise InputError("stage", self.stage, f"finds no product in {downloads}", "download some first")
 
     @property
     def may_lack_bands(self) -> bool:
-        """Whether bands may be missing of products whose SCL masks all that the selected cells see of them."""
+        """Whether bands are not downloaded of products that SCL masks completely over the selected cells."""
         return self.scl_first and self.source is None
-
-    @property
-    def is_offline(self) -> bool:
-        """Whether all products are already in :attr:`archive`, and CDSE is not asked for anything."""
-        return self.source is not None or self.stage == "composite"
 
     @property
     def lattice(self) -> Lattice:

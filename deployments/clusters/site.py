@@ -13,6 +13,8 @@ from dask.utils import parse_bytes
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from s2sr_core.errors import InputError
+from s2sr_core.files import check_readable
+from s2sr_core.validation import problem_and_remedy
 
 
 def _duration(value: Any) -> Any:
@@ -168,6 +170,7 @@ def read_site(path: Path | None) -> Site:
     """
     if path is None:
         return Site()
+    check_readable("site", path, "give the path of a YAML file")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -188,9 +191,6 @@ def _input_error(path: Path, error: ValidationError) -> InputError:
     key = str(first["loc"][0]) if first["loc"] else ""
     if first["type"] == "extra_forbidden":
         return InputError("site", path, f"has the unknown key {key}", "docs/hpc.md lists all keys")
-    problem, _, remedy = str(first["msg"]).removeprefix("Value error, ").partition("; ")
-    description = Site.model_fields[key].description or "" if key in Site.model_fields else ""
-    value = " ".join(str(first.get("input")).split())
-    return InputError(
-        "site", path, f"{key} = {value!r} {problem[0].lower() + problem[1:]}", remedy or description.rstrip(".")
-    )
+    problem, remedy = problem_and_remedy(Site, first)
+    value = " ".join(str(first["input"]).split())
+    return InputError("site", path, f"{key} = {value!r} {problem}", remedy)

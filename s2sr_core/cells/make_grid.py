@@ -11,7 +11,7 @@ from shapely import MultiPolygon, Polygon
 from s2sr_core.cells.gridcell_csv import write_gridcells
 from s2sr_core.cells.gridcells import make_gridcells
 from s2sr_core.errors import InputError
-from s2sr_core.files import written_beside
+from s2sr_core.files import written_atomically
 from s2sr_core.geo import geometry
 from s2sr_core.geo.gdal_runtime import gdal, ogr
 from s2sr_core.parameters import GridParameters
@@ -30,7 +30,7 @@ def make_grid(parameters: GridParameters) -> int:
     if not cells:
         raise InputError("within", parameters.within, "shares no area with a cell of the bbox", "check both")
     try:
-        with written_beside(parameters.out) as path:
+        with written_atomically(parameters.out) as path:
             write_gridcells(cells, path)
     except OSError as error:
         raise InputError("out", parameters.out, f"cannot be written ({error.strerror})", "give another path") from error

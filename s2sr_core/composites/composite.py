@@ -19,7 +19,7 @@ from s2sr_core.composites.render import Rendering, render
 from s2sr_core.engines import ENGINES
 from s2sr_core.engines.decoded import decoded_band
 from s2sr_core.engines.stack import CellStack, Layer
-from s2sr_core.files import read_record, write_record, written_beside
+from s2sr_core.files import read_record, write_record, written_atomically
 from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.geo.lattice import Lattice, Window
 from s2sr_core.pixels.statistics import COUNT
@@ -180,7 +180,7 @@ class _Composite:
         checksums: dict[Path, str] = {}
         with contextlib.ExitStack() as targets:
             for raster, path in zip(rendering.rasters, self._paths, strict=True):
-                checksums[path] = raster.finish(targets.enter_context(written_beside(path)))
+                checksums[path] = raster.finish(targets.enter_context(written_atomically(path)))
             self._remove_earlier()
         return {path.name: RecordedFile.of(path, checksum) for path, checksum in checksums.items()}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from s2sr_core.composites.cog import remove_raster
-from s2sr_core.files import written_beside
+from s2sr_core.files import written_atomically
 from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.geo.lattice import Lattice, Window
 from s2sr_core.parameters import RunParameters
@@ -82,7 +82,7 @@ def mosaic(target: Path, rasters: Sequence[Path], lattice: Lattice) -> Path:
         max(window.y1 for window in windows),
     )
     nodata = COUNT.nodata if data_type == "UInt16" else COMPOSITE_NODATA
-    with written_beside(target) as temporary:
+    with written_atomically(target) as temporary:
         vrt.mosaic(temporary, sources=sources, lattice=lattice, window=whole, data_type=data_type, nodata=nodata)
     return target
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from s2sr_core.files import locked, written_beside
+from s2sr_core.files import locked, written_atomically
 from s2sr_core.geo.gdal_runtime import IMAGE_DRIVERS, gdal
 from s2sr_core.geo.lattice import Window
 from s2sr_core.pixels import openjpeg
@@ -85,7 +85,7 @@ def _decode(band: DecodedBand) -> None:
     occupancy = Occupancy.read(band.occupancy)
     rule = harmonised(_ALL_DN, np.zeros(_ALL_DN.shape, bool), band.offset)
     read = _reader(band.image)
-    with written_beside(band.path) as temporary, temporary.open("wb") as file:
+    with written_atomically(band.path) as temporary, temporary.open("wb") as file:
         for part in occupancy.parts:
             x, y = part.offset_in(occupancy.window)
             counts = occupancy.counts[y : y + part.height, x : x + part.width]

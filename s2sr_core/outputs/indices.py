@@ -13,7 +13,7 @@ import pandas as pd
 from s2sr_core import __version__
 from s2sr_core.composites.composite import Outcome
 from s2sr_core.composites.records import inputs_in
-from s2sr_core.files import read_record, write_record, written_beside
+from s2sr_core.files import read_record, write_record, written_atomically
 from s2sr_core.geo import geometry
 from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.parameters import RunParameters
@@ -208,7 +208,7 @@ def _read_composite_index(path: Path) -> list[Row]:
 
 
 def _write_table(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
-    with written_beside(path) as temporary:
+    with written_atomically(path) as temporary:
         pd.DataFrame(rows, columns=list(columns), dtype=object).to_csv(temporary, index=False)
 
 

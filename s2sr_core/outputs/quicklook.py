@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from s2sr_core.files import written_beside
+from s2sr_core.files import written_atomically
 from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.pixels.rules import COMPOSITE_NODATA
 from s2sr_core.workspace import Workspace
@@ -35,7 +35,7 @@ def draw_cell(workspace: Workspace, cell_id: str, bands: Sequence[str]) -> Path 
     shown = TRUE_COLOUR if set(TRUE_COLOUR) <= set(available) else (available[0],)
     pixels = np.stack([read_thinned(gdal.Open(str(workspace.composite(cell_id, band)))) for band in shown])
     target = workspace.quicklook(cell_id)
-    with written_beside(target) as temporary:
+    with written_atomically(target) as temporary:
         write_png(stretched(pixels, (pixels != COMPOSITE_NODATA).all(axis=0)), temporary)
     return target
 
@@ -57,7 +57,7 @@ def draw_date_and_composite(workspace: Workspace, cell_id: str, images: Mapping[
         )
         halves.append(stretched(pixels, (pixels != (0 if of_date else COMPOSITE_NODATA)).all(axis=0)))
     gap = np.zeros((4, halves[0].shape[1], _GAP), np.uint8)
-    with written_beside(target) as temporary:
+    with written_atomically(target) as temporary:
         write_png(np.concatenate([halves[0], gap, halves[1]], axis=2), temporary)
 
 

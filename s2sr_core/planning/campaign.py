@@ -19,7 +19,7 @@ from s2sr_core import __version__
 from s2sr_core.cells.gridcell_csv import write_gridcells
 from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.errors import InputError
-from s2sr_core.files import read_record, write_record, written_beside
+from s2sr_core.files import read_record, write_record, written_atomically
 from s2sr_core.outputs.summary import counted
 from s2sr_core.parameters import RunParameters
 from s2sr_core.planning.plan import choose_gridcells
@@ -135,7 +135,7 @@ class Campaign:
         """
         entries = {}
         for block in self.blocks:
-            with written_beside(self._csv(block.name)) as path:
+            with written_atomically(self._csv(block.name)) as path:
                 write_gridcells(block.cells, path)
             entry = self._read(block.name)
             repeat = entry.state == "failed" or (entry.state == "done" and self.parameters.overwrite)

@@ -17,7 +17,7 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from s2sr_core.cells.gridcells import Gridcell
-from s2sr_core.files import written_beside
+from s2sr_core.files import written_atomically
 from s2sr_core.geo import geometry
 from s2sr_core.geo.gdal_runtime import gdal, ogr, osr
 from s2sr_core.geo.lattice import Window
@@ -63,7 +63,7 @@ class Occupancy:
     def write(self, path: Path) -> None:
         """Write it to a file, one bit per pixel."""
         windows = np.array([_corners(window) for window in (self.window, *self.parts)], np.int32)
-        with written_beside(path) as temporary, temporary.open("wb") as file:
+        with written_atomically(path) as temporary, temporary.open("wb") as file:
             np.savez(file, windows=windows, bits=np.packbits(self.counts, axis=1))
 
     @classmethod

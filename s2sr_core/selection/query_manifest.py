@@ -12,7 +12,7 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from s2sr_core.errors import InputError, ProductError
-from s2sr_core.files import written_beside
+from s2sr_core.files import written_atomically
 from s2sr_core.geo.geometry import polygonal
 from s2sr_core.products.names import ProductName
 from s2sr_core.scenes.scene import Scene
@@ -46,7 +46,7 @@ def write_query_manifest(path: Path, candidates: Sequence[Candidate[RemoteProduc
     table = pd.DataFrame([_row(candidate) for candidate in candidates], columns=list(_COLUMNS), dtype=object)
     outlines = [None if candidate.product is None else candidate.product.footprint for candidate in candidates]
     table["footprint"] = shapely.to_wkt(np.array(outlines, object), rounding_precision=-1)
-    with written_beside(path) as temporary:
+    with written_atomically(path) as temporary:
         table.to_csv(temporary, index=False)
 
 
@@ -116,5 +116,5 @@ def mark_not_needed(path: Path, scenes: Sequence[Scene]) -> None:
         scene = not_needed[str(table.loc[index, "product"])]
         columns = ["status", "reason", "bytes_saved"]
         table.loc[index, columns] = "not needed", scene.not_needed_because, str(scene.bytes_not_needed())
-    with written_beside(path) as temporary:
+    with written_atomically(path) as temporary:
         table.to_csv(temporary, index=False)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from s2sr_core.files import locked, read_record, write_record, written_beside
+from s2sr_core.files import locked, read_record, write_record, written_atomically
 
 HOLDER = """
 import sys
@@ -50,11 +50,11 @@ def test_a_filesystem_without_locks_stops_nobody(tmp_path: Path, monkeypatch: py
 
 def test_what_ends_badly_leaves_what_was_there(tmp_path: Path) -> None:
     final = tmp_path / "a" / "b.txt"
-    with written_beside(final) as temporary:
+    with written_atomically(final) as temporary:
         temporary.write_text("first")
 
     def fail() -> None:
-        with written_beside(final) as temporary:
+        with written_atomically(final) as temporary:
             temporary.write_text("half of the sec")
             raise ZeroDivisionError
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s2sr_core.errors import InputError
-from s2sr_core.files import write_text, written_beside
+from s2sr_core.files import write_text, written_atomically
 from s2sr_core.workspace import Workspace
 
 HOLD = """
@@ -184,7 +184,7 @@ def test_clearing_tmp_removes_tmp_alone(tmp_path: Path) -> None:
 
 def test_a_file_appears_when_it_is_whole(tmp_path: Path) -> None:
     final = tmp_path / "new" / "file.txt"
-    with written_beside(final) as temporary:
+    with written_atomically(final) as temporary:
         assert temporary.parent == final.parent
         assert temporary.name.startswith(".")
         temporary.write_text("half")
@@ -201,7 +201,7 @@ def test_a_file_that_fails_leaves_the_old_one_and_no_trace(tmp_path: Path) -> No
     final.write_text("old")
 
     def fail_halfway() -> None:
-        with written_beside(final) as temporary:
+        with written_atomically(final) as temporary:
             temporary.write_text("half")
             raise ZeroDivisionError
 
@@ -212,7 +212,7 @@ def test_a_file_that_fails_leaves_the_old_one_and_no_trace(tmp_path: Path) -> No
 
 
 def test_a_block_that_wrote_nothing_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError), written_beside(tmp_path / "file.txt"):
+    with pytest.raises(FileNotFoundError), written_atomically(tmp_path / "file.txt"):
         pass
 
 

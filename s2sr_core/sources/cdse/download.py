@@ -15,7 +15,7 @@ from urllib.parse import quote
 import requests
 
 from s2sr_core.errors import ProductError, Step
-from s2sr_core.files import written_beside
+from s2sr_core.files import written_atomically
 from s2sr_core.products.bands import SCL
 from s2sr_core.products.manifest import MANIFEST, METADATA, ListedFile, read_safe_manifest
 from s2sr_core.sources.cdse.auth import TokenSource
@@ -97,7 +97,7 @@ class Downloader:
             with attempt:
                 token = rejected
                 try:
-                    with self.slots.taken(), written_beside(path) as temporary:
+                    with self.slots.taken(), written_atomically(path) as temporary:
                         token = self.tokens.token(rejected)
                         size = self._receive(url, token, expected, temporary)
                         if expected is None:

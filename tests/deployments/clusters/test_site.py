@@ -53,13 +53,13 @@ def test_a_value_that_yaml_reads_as_a_number_is_an_account(tmp_path: Path) -> No
     [
         ("- a\n- b\n", "has no keys; write key: value lines"),
         ("rank: 3\n", "has the unknown key rank; docs/hpc.md lists"),
-        ("ranks: 0\n", "ranks = '0' input should be greater than or equal to 1; MPI ranks of a job"),
+        ("ranks: 0\n", "ranks = '0' is too small; give 1 or more"),
         ("walltime: tomorrow\n", "walltime = 'tomorrow' is not a duration; write one like 01:30:00, 90 min or 12 h"),
         ("memory: much\n", "memory = 'much' is not an amount of memory; write one like 4 GiB"),
         ("launcher: 'mpirun -n {n}'\n", "launcher = 'mpirun -n {n}' holds braces other than {ranks}"),
         ('queue: "a\\nb"\n', "queue = 'a b' is more than one line"),
         ("queue: [\n", "is not YAML"),
-        ('prologue: "x"\n', "prologue = 'x' input should be a valid list"),
+        ('prologue: "x"\n', "prologue = 'x' is not a list; give a list"),
     ],
 )
 def test_a_bad_site_file_is_one_sentence(tmp_path: Path, text: str, sentence: str) -> None:
@@ -68,7 +68,7 @@ def test_a_bad_site_file_is_one_sentence(tmp_path: Path, text: str, sentence: st
 
 
 def test_a_site_file_that_is_not_there_is_bad_input(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="does not exist; give the path of a YAML file"):
         read_site(tmp_path / "none.yaml")
 
 
