@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import shapely
-from prefect.testing.utilities import prefect_test_harness
 from support.scenes import product_name, write_scene
 
 from s2sr_core.cells.gridcells import Gridcell
@@ -17,6 +16,8 @@ from s2sr_sandbox.grid import Grid
 
 @pytest.fixture(scope="session", autouse=True)
 def prefect_server() -> Iterator[None]:
+    from prefect.testing.utilities import prefect_test_harness  # 3 s that the collection of tests need not spend
+
     with prefect_test_harness(server_startup_timeout=120):
         yield
 

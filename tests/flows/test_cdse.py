@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,9 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from prefect.concurrency.sync import concurrency
 from support.scenes import pixels, run
+from support.waiting import DEADLINE, until
 
+from flows import dataflow
 from flows.pipeline import pipeline
 from s2sr_core.cells.gridcell_csv import write_gridcells
 from s2sr_core.cells.gridcells import Gridcell
@@ -301,20 +303,23 @@ def test_an_interrupted_download_goes_on_where_it_stopped(
     monkeypatch.setenv("PREFECT_API_URL", str(PREFECT_API_URL.value()))
     chosen = parameters(tmp_path)
     go(chosen.model_copy(update={"stage": "query"}))
-    sandbox.faults.add(Fault.stall("T215823_N0511.*B04", after=100, seconds=60))
+    sandbox.faults.add(Fault.stall("T215823_N0511.*B04", after=100, seconds=600))
     process = command(tmp_path, chosen)
     imagery = Workspace(chosen.work_dir).imagery_raw
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline and len(list(imagery.rglob("*_B04_20m.jp2"))) < 5:
-        time.sleep(0.2)
+
+    def all_but_one() -> bool:
+        assert process.poll() is None, process.communicate()
+        return len(list(imagery.rglob("*_B04_20m.jp2"))) == 5
+
+    until(all_but_one)
     process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=60)
+    process.communicate(timeout=DEADLINE)
     sandbox.faults.clear()
     there = {path.name for path in imagery.rglob("*") if path.is_file() and not path.name.startswith(".")}
     assert not [path for path in imagery.rglob("*N0511*/**/*_B04_20m.jp2") if not path.name.startswith(".")]
     sandbox.clear_requests()
     process = command(tmp_path, chosen)
-    output, _ = process.communicate(timeout=120)
+    output, _ = process.communicate(timeout=DEADLINE)
     assert process.returncode == 0, output
     asked = {path.rpartition("Nodes(")[2].partition(")")[0] for path in values(sandbox)}
     assert len(list(imagery.rglob("*_B04_20m.jp2"))) == 6
@@ -322,30 +327,43 @@ def test_an_interrupted_download_goes_on_where_it_stopped(
     assert not {name for name in asked if name.endswith(".jp2")} & there
 
 
-def test_a_run_downloads_only_while_it_holds_the_servers_slot(tmp_path: Path, sandbox: Sandbox) -> None:
+def test_a_run_downloads_only_while_it_holds_the_servers_slot(
+    tmp_path: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Another run holds it first; until that lets it go, this one asks for no image."""
-    there: list[Path] = []
+    asks, held = threading.Event(), threading.Event()
+    order: list[str] = []
+    too_early: list[Path] = []
 
-    def hold_for_a_while(held: threading.Event) -> None:
+    @contextlib.contextmanager
+    def asking(*names: Any, **options: Any) -> Iterator[None]:
+        asks.set()
+        with concurrency(*names, **options):
+            order.append("this run")
+            yield
+
+    def hold() -> None:
         with concurrency("cdse", strict=True):
             held.set()
-            time.sleep(20.0)
-            there.extend(tmp_path.rglob("imagery_raw/**/*.jp2"))
+            assert asks.wait(DEADLINE)
+            too_early.extend(tmp_path.rglob("imagery_raw/**/*.jp2"))
+            order.append("the other")
 
+    monkeypatch.setattr(dataflow, "concurrency", asking)
     with get_client(sync_client=True) as api:
         api.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name="cdse", limit=1))
         try:
-            held = threading.Event()
-            other = threading.Thread(target=hold_for_a_while, args=(held,))
+            other = threading.Thread(target=hold)
             other.start()
-            assert held.wait(60)
+            assert held.wait(DEADLINE)
             run_parameters = parameters(tmp_path)
             state = go(run_parameters)
             other.join()
             limit = api.read_global_concurrency_limit_by_name("cdse")
         finally:
             api.delete_global_concurrency_limit_by_name("cdse")
-    assert there == []
+    assert too_early == []
+    assert order == ["the other", "this run"]
     assert state.is_completed(), state.message
     assert list(Workspace(run_parameters.work_dir).imagery_raw.rglob("*.jp2"))
     assert limit.active_slots == 0

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from prefect.testing.utilities import prefect_test_harness
 
 sys.path.insert(0, str(Path(__file__).parent))  # importlib mode: neighbours are found by path
 
@@ -19,6 +18,8 @@ import slurm
 
 @pytest.fixture(scope="session")
 def prefect_server() -> Iterator[None]:
+    from prefect.testing.utilities import prefect_test_harness  # 3 s that the collection of tests need not spend
+
     with prefect_test_harness(server_startup_timeout=180):
         yield
 

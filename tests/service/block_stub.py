@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,10 @@ from flows.signature import takes_fields_of
 from s2sr_core.cells.gridcell_csv import read_gridcells
 from s2sr_core.parameters import RunParameters
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # Prefect's worker finds the flow by path
+
+from support.waiting import until
+
 
 @flow(name="block-stub", validate_parameters=False)
 @takes_fields_of(RunParameters)
@@ -23,8 +28,7 @@ def block(**fields: Any) -> State:
     parameters = RunParameters(**fields)
     cells = [cell.cell_id for cell in read_gridcells(parameters.grid_csv)]
     campaign, begun = parameters.work_dir.parents[1], time.time()
-    while (campaign / "wait").exists():
-        time.sleep(0.2)
+    until(lambda: not (campaign / "wait").exists(), deadline=600)
     parameters.work_dir.mkdir(parents=True, exist_ok=True)
     record = {"cells": cells, "bands": parameters.bands, "begun": begun, "ended": time.time()}
     with (parameters.work_dir / "runs.jsonl").open("a", encoding="utf-8") as file:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import requests
 from pydantic import ValidationError
+from support.waiting import DEADLINE
 
 from s2sr_core.errors import InputError
 from s2sr_sandbox.__main__ import main
@@ -138,7 +139,7 @@ def test_the_command_line_serves_a_folder(archive: Path, tmp_path: Path, end: in
         assert requests.get(url, timeout=10).json()["@odata.count"] == 9
         assert Path(variables["CDSE_PASSWORD_FILE"]).read_text()
         process.send_signal(end)
-        assert process.wait(20) == 0
+        assert process.wait(DEADLINE) == 0
         assert process.stderr.read() == ""
     assert not Path(variables["CDSE_PASSWORD_FILE"]).exists()
     assert len(log.read_text().splitlines()) == 1
@@ -181,6 +182,6 @@ def test_without_a_folder_scenes_are_made_and_served(tmp_path: Path) -> None:
             lines.append(process.stdout.readline())
             assert lines[-1], process.stderr.read()
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
+        assert process.wait(DEADLINE) == 0
     assert len(list((tmp_path / "sandbox-cdse").glob("*.SAFE"))) == 1
     assert any(line.startswith("export S2SR_CATALOGUE_URL=") for line in lines)

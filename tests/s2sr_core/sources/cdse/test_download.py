@@ -9,10 +9,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from support.waiting import DEADLINE
 
 from s2sr_core.errors import InputError, ProductError
+from s2sr_core.sources.cdse import slots
 from s2sr_core.sources.cdse.http import CdseError, Http
 from s2sr_core.sources.cdse.slots import Slots
 from s2sr_sandbox.server import Fault
@@ -231,21 +234,30 @@ def test_never_more_connections_than_slots_over_all_threads(connect) -> None:
     assert {request.status for request in client.sandbox.byte_requests()} == {200}
 
 
-def _hold(folder: Path, seconds: float, taken: object) -> None:
+def _hold(folder: Path, taken: object) -> None:
+    """Take a slot, say so, and keep it for as long as the process lives."""
     with Slots(folder, 2).taken():
-        taken.put(time.monotonic())  # type: ignore[attr-defined]
-        time.sleep(seconds)
+        taken.put(True)  # type: ignore[attr-defined]
+        threading.Event().wait()
 
 
-def test_slots_hold_over_processes_and_come_free_when_one_is_killed(tmp_path: Path) -> None:
+def test_slots_hold_over_processes_and_come_free_when_one_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     context = multiprocessing.get_context("spawn")
     taken = context.Queue()
-    processes = [context.Process(target=_hold, args=(tmp_path, 60.0, taken)) for _ in range(2)]
+    processes = [context.Process(target=_hold, args=(tmp_path, taken), daemon=True) for _ in range(2)]
     for process in processes:
         process.start()
     for _ in processes:
-        taken.get(timeout=60)
-    entered = threading.Event()
+        taken.get(timeout=DEADLINE)
+    waits, entered, pause = threading.Semaphore(0), threading.Event(), time.sleep
+
+    def sleep(seconds: float) -> None:
+        waits.release()
+        pause(seconds)
+
+    monkeypatch.setattr(slots, "time", SimpleNamespace(sleep=sleep))
 
     def third() -> None:
         with Slots(tmp_path, 2).taken():
@@ -253,9 +265,11 @@ def test_slots_hold_over_processes_and_come_free_when_one_is_killed(tmp_path: Pa
 
     thread = threading.Thread(target=third)
     thread.start()
-    assert not entered.wait(0.5)
+    for _ in range(3):  # it has found no slot, three times
+        assert waits.acquire(timeout=DEADLINE)
+    assert not entered.is_set()
     processes[0].kill()
-    assert entered.wait(30)
+    assert entered.wait(DEADLINE)
     thread.join()
     processes[1].kill()
     for process in processes:
