@@ -20,12 +20,12 @@ SEARCHES = re.compile(r"\b(process_iter|pids|pkill|pgrep|killall|pidof|kill_all)
 
 
 def _sleeps(source: Path) -> list[str]:
-    """Calls of a function ``sleep`` with a number."""
+    """Calls of ``time.sleep`` with a number."""
     return [
         f"{source.relative_to(ROOT)}:{node.lineno}"
         for node in ast.walk(ast.parse(source.read_text(encoding="utf-8")))
         if isinstance(node, ast.Call)
-        and (node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")) == "sleep"
+        and ast.unparse(node.func) in ("time.sleep", "sleep")
         and node.args
         and isinstance(node.args[0], ast.Constant)
     ]
