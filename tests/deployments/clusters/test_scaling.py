@@ -54,7 +54,8 @@ class JobHere(ProcessInterface):
 @asynccontextmanager
 async def started(logs: Path, **options: Any) -> AsyncIterator[tuple[WholeJobs, Client]]:
     """Scaling that acts only when a test calls it, and a client that gives it work."""
-    scheduler = {"cls": Scheduler, "options": {"protocol": "tcp://", "host": "127.0.0.1", "dashboard": False}}
+    options_of_scheduler = {"protocol": "tcp://", "host": "127.0.0.1", "dashboard": False, "allowed_failures": 99}
+    scheduler = {"cls": Scheduler, "options": options_of_scheduler}
     job = {"cls": JobHere, "options": {}}
     cluster = await SpecCluster(workers={}, scheduler=scheduler, worker=job, asynchronous=True, name="test")
     async with cluster, Client(cluster, asynchronous=True) as client:
@@ -163,6 +164,7 @@ async def test_after_three_jobs_in_a_row_without_a_finished_unit_it_gives_up(tmp
             await until(lambda: done.key in jobs.cluster.scheduler.tasks)
             await jobs.adapt()
             assert await done == "first"
+            done.release()
             never = client.submit(wait_for, "never", pure=False)
             await until(lambda: never.key in jobs.cluster.scheduler.tasks)
             for number in range(4):
