@@ -108,7 +108,7 @@ def _daemon(words: list[str], folder: Path, environment: dict[str, str]) -> Iter
     try:
         yield
     finally:
-        process.send_signal(signal.SIGTERM)
+        process.terminate()
         try:
             process.wait(20)
         except subprocess.TimeoutExpired:

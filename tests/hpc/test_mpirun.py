@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 import shapely
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL
 from support.scenes import parameters_for, product_name, run, write_scene
+from support.traps import lay_traps, trapped
 
 from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.parameters import RunParameters
@@ -34,9 +36,17 @@ def parameters(tmp_path_factory: pytest.TempPathFactory) -> RunParameters:
 
 
 def command(
-    mpi: tuple[str, Path], ranks: int, parameters: RunParameters, work_dir: Path, *extra: str
+    mpi: tuple[str, Path],
+    ranks: int,
+    parameters: RunParameters,
+    work_dir: Path,
+    *extra: str,
+    program: Sequence[str] = (str(ROOT / "s2sr_pipeline.py"),),
 ) -> subprocess.CompletedProcess[str]:
-    """The command as a user types it, the account's variables forwarded as the specification has it."""
+    """The command as a user types it, the account's variables forwarded as the specification has it.
+
+    It is typed in a folder where modules lie that nobody must import, with a PYTHONPATH that names that folder.
+    """
     name, folder = mpi
     launcher = [str(folder / "bin" / "mpirun")]
     environment = {
@@ -45,6 +55,7 @@ def command(
         "CDSE_USERNAME": "somebody",
         "CDSE_PASSWORD_FILE": "/nowhere",
         "PREFECT_API_URL": str(PREFECT_API_URL.value()),
+        "PYTHONPATH": ":",
     }
     assert PREFECT_API_AUTH_STRING.value() is None
     if name == "openmpi":  # MPICH has no -x and forwards the environment by itself
@@ -53,15 +64,18 @@ def command(
     words = ["--bbox", *map(str, parameters.bbox), "--grid_csv", str(parameters.grid_csv), "--source"]
     words += [str(parameters.source), "--start", "2019-06-01T00:00:00Z", "--end", "2019-08-31T00:00:00Z"]
     words += ["--bands", "B04", "--tap", "--work_dir", str(work_dir), *extra]
-    return subprocess.run(
-        [*launcher, "-n", str(ranks), sys.executable, str(ROOT / "s2sr_pipeline.py"), *words],
+    folder = lay_traps(work_dir.parent)
+    done = subprocess.run(
+        [*launcher, "-n", str(ranks), sys.executable, *program, *words],
         env=environment,
-        cwd=work_dir.parent,
+        cwd=folder,
         capture_output=True,
         text=True,
         timeout=400,
         check=False,
     )
+    assert trapped(folder) == []
+    return done
 
 
 def composites(work_dir: Path) -> dict[str, bytes]:
@@ -109,7 +123,7 @@ def test_failures_end_with_1(
 def test_one_rank_is_a_local_run(
     mpi: tuple[str, Path], parameters: RunParameters, tmp_path: Path, prefect_server: None
 ) -> None:
-    done = command(mpi, 1, parameters, tmp_path / "run", "--workers", "1")
+    done = command(mpi, 1, parameters, tmp_path / "run", "--workers", "1", program=("-m", "s2sr_pipeline"))
     assert done.returncode == 0, done.stderr
     assert len(composites(tmp_path / "run")) == 4
 

