@@ -238,9 +238,11 @@ def _run(parameters: RunParameters) -> int:
 
 def _report(parameters: RunParameters, summary: Summary) -> None:
     """Print where the results are: composites, quicklooks, tables of errors."""
+    from s2sr_core.sources import source_of
+
     workspace = Workspace(parameters.work_dir)
     print(summary.sentence())
-    if parameters.source is None and parameters.stage != "composite":
+    if source_of(parameters).fetches:
         print(f"manifest    {workspace.query_manifest}")
     if summary.failures:
         for path in (workspace.phase1_errors, workspace.phase2_errors):

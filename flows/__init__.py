@@ -1,1 +1,1 @@
-"""The recipe: select gridcells, index scenes, prepare scenes, composite cells, write manifests."""
+"""The recipe: select gridcells, find products, download and prepare them, composite cells, publish."""

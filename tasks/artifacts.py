@@ -26,18 +26,18 @@ from prefect.client.schemas.actions import ArtifactUpdate
 
 logger = logging.getLogger("prefect.s2sr.artifacts")
 
-#: Seconds between two looks at the counts, so that no artifact is updated more often.
+#: Seconds between updates of the progress artifacts.
 _PAUSE = 2.0
-#: Rows of a table, at most: the whole of it is a file of the work folder.
+#: The most rows of a table; the whole table is a file in the work folder.
 _MOST_ROWS = 500
 
 
 @contextlib.contextmanager
 def never_failing(what: str) -> Iterator[None]:
-    """Log what goes wrong in the block, and go on."""
+    """Log what goes wrong in the block, and continue."""
     try:
         yield
-    except Exception as error:  # noqa: BLE001  # whatever the server or the picture has: the run is another matter
+    except Exception as error:  # noqa: BLE001  # neither the server nor a picture may stop the run
         logger.warning("%s cannot be shown: %s: %s", what, type(error).__name__, error)
 
 
@@ -45,7 +45,7 @@ def never_failing(what: str) -> Iterator[None]:
 
 
 class Bar:
-    """One progress artifact: so many of so many done. Counting is cheap and may be done in any thread."""
+    """One progress artifact: how many of how many are done. Counting is cheap, and any thread may do it."""
 
     def __init__(self, title: str) -> None:
         self.title = title
@@ -66,11 +66,11 @@ class Bar:
 
     @property
     def seconds(self) -> float:
-        """From the bar's beginning to its last step."""
+        """From the creation of the bar to its last step."""
         return self.moved - self.begun
 
     def show(self) -> None:
-        """Make the artifact, or move it where something changed since the last time."""
+        """Make the artifact, or update it if something has changed."""
         done, total = self.done, self.total
         if total == 0 or self._shown == (done, total):
             return
@@ -99,7 +99,7 @@ class Bars:
 
     @contextlib.contextmanager
     def shown(self) -> Iterator[Bars]:
-        """Show them while the block runs, and their end at its end."""
+        """Show them while the block runs, and once more at its end."""
         # Artifacts belong to the flow run of the context they are made in.
         thread = threading.Thread(target=contextvars.copy_context().run, args=(self._show_all,), daemon=True)
         thread.start()
@@ -124,7 +124,7 @@ _current: contextvars.ContextVar[Bars | None] = contextvars.ContextVar("bars", d
 
 
 def bar(title: str) -> Bar:
-    """The bar of this title in the current flow run; one that nobody sees where none are shown."""
+    """The bar of this title in the current flow run; outside one, a bar that is not shown."""
     bars = _current.get()
     return Bar(title) if bars is None else bars.bar(title)
 
@@ -133,7 +133,7 @@ def bar(title: str) -> Bar:
 
 
 def publish_table(key: str, rows: Sequence[Mapping[str, Any]], description: str) -> None:
-    """A table; of a long one its first rows, and a word that there are more."""
+    """A table; of a long one the first rows, with a note that there are more."""
     if len(rows) > _MOST_ROWS:
         description = f"{description} The first {_MOST_ROWS} of {len(rows)} rows."
     with never_failing(f"table {key}"):
@@ -141,14 +141,14 @@ def publish_table(key: str, rows: Sequence[Mapping[str, Any]], description: str)
 
 
 def publish_markdown(key: str, text: str, description: str = "") -> UUID | None:
-    """A page of text; a later one of the same key is its next version. None where it could not be made."""
+    """A page of text; a later one of the same key is its next version. None if it could not be made."""
     with never_failing(key):
         return _id(create_markdown_artifact(text, key=key, description=description or None))
     return None
 
 
 def publish_picture(key: str, picture: bytes, media_type: str, caption: str) -> UUID | None:
-    """A picture inside the text of an artifact: nothing has to be served for it to show."""
+    """A picture inside the text of an artifact, so that no file has to be served."""
     return publish_markdown(key, _with_picture(key, picture, media_type), caption)
 
 

@@ -1,4 +1,4 @@
-"""How a unit of work says that some of it failed."""
+"""How a unit of work reports that a part of it failed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 class PartlyFailedError[T](Exception):
-    """Some items of a unit failed: the task run fails, is tried again, and in the end hands over what there is.
+    """Some items of a unit failed: the task run fails and is tried again; its last attempt hands over all results.
 
     ``results`` holds an entry for every item of the unit, good or bad.
     """

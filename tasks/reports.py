@@ -99,7 +99,7 @@ def show_pictures(medians: Mapping[str, Sequence[Path]], counts: Sequence[Path],
     """Composites by band in true colour, and the counts of the first band, on the page of the flow run."""
     with never_failing("the pictures"):
         if (picture := overview.true_colour(medians)) is not None:
-            publish_picture("quicklook", picture, "image/jpeg", f"{what}; white where there is no value.")
+            publish_picture("quicklook", picture, "image/jpeg", f"{what}; white if there is no value.")
         if (map_and_most := overview.valid_counts(counts)) is not None:
             picture, most = map_and_most
             caption = f"Values behind each pixel of {next(iter(medians))}: black 0, light yellow {most}."

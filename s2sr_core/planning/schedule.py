@@ -1,4 +1,4 @@
-"""In which order products are taken, and which cells can be composited once some of them are done."""
+"""In which order products are taken, and which cells can be composited as soon as some of them are done."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from s2sr_core.sources.source import ProductDescription
 
 
 class Schedule[P: ProductDescription]:
-    """Lets groups of cells go when no product near them is awaited any more.
+    """Releases groups of cells as soon as no product near them is awaited.
 
     Attributes
     ----------
-    products: in an order in which one group after another can go: those near the first group first.
+    products: in an order that releases one group after another: those near the first group come first.
     """
 
     def __init__(self, groups: Sequence[CellGroup], products: Sequence[P]) -> None:
@@ -54,7 +54,7 @@ class Schedule[P: ProductDescription]:
         return {name: group[stops[n] : stops[n + 1]].tolist() for name, n in self._numbers.items()}
 
     def settle(self, product: str, scene: Scene | None = None) -> None:
-        """Nothing more will come of ``product`` than ``scene``; None where it failed."""
+        """``product`` is no longer awaited: it became ``scene``, or failed if that is None."""
         if scene is not None:
             for cell_id in scene.cells:
                 self._scenes[cell_id].append(scene)
@@ -64,7 +64,7 @@ class Schedule[P: ProductDescription]:
                 self._free.append(number)
 
     def units_ready(self, failed_products: Iterable[str]) -> list[CompositeUnit]:
-        """Units of the groups that came free since this was asked last; ``failed_products`` as they know them."""
+        """Units of the groups released since the last call; they are given the names of ``failed_products``."""
         failed = frozenset(failed_products)
         units = [unit for number in self._free for unit in self._groups[number].units(self._scenes, failed)]
         self._free = []

@@ -50,7 +50,7 @@ class ProductName:
     _text: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        # Written once: a plan asks a hundred thousand names for their text, many times each.
+        # Made once: a plan needs the texts of a hundred thousand names, many times each.
         text = (
             f"{self.mission}_MSIL2A_{_digits(self.sensing_time)}_N{self.baseline.replace('.', '')}"
             f"_R{self.relative_orbit:03d}_T{self.tile}_{_digits(self.discriminator)}"
@@ -91,7 +91,7 @@ class ProductName:
         return f"{self}.SAFE"
 
 
-# By hand: a plan parses and writes the names of a hundred thousand products, and strptime takes most of that time.
+# Without strptime, which would take most of the time of a plan that parses and writes a hundred thousand names.
 
 
 def _time(text: str) -> datetime:

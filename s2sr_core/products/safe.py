@@ -58,7 +58,7 @@ class BandFile:
     Attributes
     ----------
     band: ``B04``, or ``SCL``.
-    path: where it lies.
+    path: of the file.
     size: in bytes, as found on disk.
     checksum: ``md5:…`` or ``sha3-256:…`` as the manifest says, ``sha256:…`` of its bytes if there is no manifest.
     """

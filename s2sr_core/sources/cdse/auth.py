@@ -1,4 +1,4 @@
-"""One token for an account: shared by all threads, refreshed ahead of its expiry, at the fewest logins.
+"""One token for an account: shared by all threads, refreshed before it expires, with as few logins as possible.
 
 CDSE's access token lives 10 minutes, its refresh token 60 and can be used again within that hour; each password login
 opens one of an account's 100 sessions (CDSE documentation, "Access token"). So the password is sent once an hour.
@@ -17,9 +17,9 @@ from s2sr_core.sources.cdse.settings import Credentials
 
 _PATH = "/auth/realms/CDSE/protocol/openid-connect/token"
 _CLIENT = "cdse-public"
-#: Share of its life after which a token is taken for old, so that none expires on its way.
+#: Share of its lifetime after which a token is replaced, so that none expires during a request.
 _FRESH = 0.8
-#: Seconds for which a refusal is remembered: every thread asking again would get the account locked.
+#: Seconds for which a refusal is remembered: if every thread asked again, the account would be locked.
 _REMEMBERED = 300.0
 
 
@@ -38,14 +38,14 @@ class TokenSource:
         self._refused_until = 0.0
 
     def token(self, rejected: str = "") -> str:
-        """A token that is still good; ``rejected`` is one that the server just called expired.
+        """A valid token; ``rejected`` is one that the server has just called expired.
 
         Raises
         ------
         InputError
-            Where the account's name or password is refused.
+            If the account's name or password is refused.
         CdseError
-            Where the identity service keeps failing.
+            If the identity service keeps failing.
         """
         with self._lock:
             now = self._clock()
@@ -84,7 +84,7 @@ class TokenSource:
         Raises
         ------
         CdseError
-            Also for what is transient: that was tried patiently, and a download that tries again would multiply it.
+            Also for transient failures: they were tried again here, and retries of a download would multiply that.
         """
         secrets = [form[name] for name in ("password", "refresh_token") if form.get(name)]
         try:
@@ -93,7 +93,7 @@ class TokenSource:
             message, status = redacted(str(error)), error.status
         for secret in secrets:
             message = message.replace(secret, "***")
-        raise CdseError(message, status)  # outside the handler: the chain would hold the request, and it the password
+        raise CdseError(message, status)  # outside the handler: its context would keep the request, with the password
 
     def _take(self, body: dict[str, Any]) -> None:
         now = self._clock()
@@ -103,4 +103,4 @@ class TokenSource:
             self._refresh = str(body.get("refresh_token", ""))
             self._refresh_until = now + _FRESH * float(body.get("refresh_expires_in", 0))
         except (KeyError, TypeError, ValueError) as error:
-            raise CdseError(f"{self._url}: the answer holds no token") from error
+            raise CdseError(f"{self._url}: the answer contains no token") from error

@@ -1,7 +1,7 @@
-"""The OData catalogue: which L2A products there are over an area and a time.
+"""The OData catalogue: which L2A products there are of an area and a time.
 
 Copernicus Data Space documentation, "OData API": ``$top`` at most 1000, ``$skip`` at most 10000, no order without
-``$orderby``, ``@odata.nextLink`` missing on the last page and once the next skip would pass the limit.
+``$orderby``, no ``@odata.nextLink`` on the last page and once the next skip would be beyond the limit.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from s2sr_core.sources.source import RemoteProduct, UnusableEntry
 
 _PATH = "/odata/v1/Products"
 _PAGE = 1000
-#: Above this many products a query is split by time: pages beyond skip 10000 cannot be had.
+#: A query with more products than this is split by time: pages beyond skip 10000 cannot be had.
 _MOST = 10_000
 _SHORTEST = timedelta(seconds=1)
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
@@ -46,7 +46,7 @@ class Catalogue:
         Raises
         ------
         CdseError
-            Where the catalogue refuses the query (with what it said), or keeps failing.
+            If the catalogue refuses the query (with what it said), or keeps failing.
         """
         first = self._page(area, start, end)
         count = first.get("@odata.count")
@@ -61,7 +61,7 @@ class Catalogue:
         while True:
             entries = page.get("value")
             if not isinstance(entries, list):
-                raise CdseError(f"{self.url}: the answer holds no products")
+                raise CdseError(f"{self.url}: the answer contains no products")
             for entry in entries:
                 yield parse_entry(entry)
             seen += len(entries)
@@ -110,9 +110,9 @@ def is_uuid(text: str) -> bool:
 
 
 def parse_entry(entry: Any) -> RemoteProduct | UnusableEntry:
-    """One entry of ``value``; what is missing or odd in it is foreign input, never an exception."""
+    """One entry of ``value``, which is foreign input: nothing in it raises an exception."""
     if not isinstance(entry, Mapping):
-        return UnusableEntry("", "", "is no object")
+        return UnusableEntry("", "", "is not an object")
     product_id, title = str(entry.get("Id") or ""), str(entry.get("Name") or "")
     if not is_uuid(product_id):
         return UnusableEntry(product_id[:64], title, "has no UUID")

@@ -1,4 +1,4 @@
-"""The client of one account, as a run needs it: made once in a process, shared by its threads."""
+"""The client of one account, as a run needs it: made once per process, shared by its threads."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def endpoints() -> Endpoints:
     Raises
     ------
     InputError
-        Where one is no base URL.
+        If one is not a base URL.
     """
     try:
         return Endpoints()
@@ -33,7 +33,7 @@ def endpoints() -> Endpoints:
 
 
 def catalogue() -> Catalogue:
-    """The catalogue; it asks for no account."""
+    """The catalogue, which needs no account."""
     where = endpoints()
     return Catalogue(_http(where), where.catalogue_url)
 

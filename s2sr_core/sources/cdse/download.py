@@ -1,7 +1,7 @@
 """The bytes of a product: manifest and metadata first, then only the 20 m bands asked for and SCL.
 
-Every file is checked against the manifest (size and MD5 or SHA3-256), written beside its final name and renamed; what
-lies there right is not asked for again.
+Every file is checked against the manifest (size and MD5 or SHA3-256), written under a temporary name and renamed. Files
+that are there and right are not downloaded again.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from s2sr_core.sources.source import RemoteProduct
 
 _PATH = "/odata/v1/Products({id})"
 _CHUNK = 1 << 18
-#: A manifest has about 70 kB; what is much larger is none.
+#: A manifest has about 70 kB; what is much larger is not one.
 _LARGEST_MANIFEST = 8 * 1024**2
 _HASHES = {"md5": hashlib.md5, "sha3-256": hashlib.sha3_256}
 
@@ -48,14 +48,14 @@ class Downloader:
     folder: Path
 
     def download(self, product: RemoteProduct, bands: Sequence[str]) -> int:
-        """Complete the product's folder; returns how many bytes came for it.
+        """Complete the product's folder; returns how many bytes were downloaded.
 
         Raises
         ------
         ProductError
-            Where the product is gone, a file of it cannot be had whole, or its manifest is none.
+            If the product is gone, a file of it cannot be had whole, or its manifest is not one.
         InputError
-            Where the account is refused.
+            If the account is refused.
         """
         name = str(product.name)
         if not is_uuid(product.id):  # it becomes part of an address
@@ -89,7 +89,7 @@ class Downloader:
         return total
 
     def _fetch(self, product: RemoteProduct, href: str, expected: ListedFile | None, path: Path) -> int:
-        """One file, patiently; returns its bytes."""
+        """Download one file, trying again after transient failures; returns how many bytes it has."""
         nodes = "".join(f"/Nodes({quote(part, safe='')})" for part in (product.name.folder, *PurePosixPath(href).parts))
         url = f"{self.url}{_PATH.format(id=product.id)}{nodes}/$value"
         rejected = ""
@@ -119,7 +119,9 @@ class Downloader:
                 for chunk in response.iter_content(_CHUNK):
                     size += len(chunk)
                     if size > limit:
-                        raise TransientError(f"{temporary.name}: more bytes came than the manifest says ({limit})")
+                        raise TransientError(
+                            f"{temporary.name}: more bytes were received than the manifest says ({limit})"
+                        )
                     file.write(chunk)
                     if digest is not None:
                         digest.update(chunk)
@@ -127,27 +129,27 @@ class Downloader:
                 raise TransientError(f"{url}: the connection broke after {size} bytes") from error
             length = response.headers.get("Content-Length", "")
         if length.isdecimal() and size != int(length):
-            raise TransientError(f"{url}: {size} of {length} bytes came")
+            raise TransientError(f"{url}: {size} of {length} bytes were received")
         if expected is not None:
             if expected.size is not None and size != expected.size:
-                raise TransientError(f"{url}: {size} bytes came, the manifest says {expected.size}")
+                raise TransientError(f"{url}: {size} bytes were received, the manifest says {expected.size}")
             if digest is not None and digest.hexdigest() != _hex(expected):
                 raise TransientError(f"{url}: its {expected.checksum.partition(':')[0]} is not the manifest's")
         return size
 
 
 def _check_manifest(product: RemoteProduct, path: Path) -> None:
-    """Nothing tells a manifest's size or checksum, and error pages come with status 200: it must list what all have."""
+    """Check that a manifest lists what all list: nothing tells its size, and error pages come with status 200 too."""
     try:
         roles = {file.role for file in read_safe_manifest(product.name, path)}
     except ProductError as error:
-        raise TransientError(f"what came as manifest.safe is none: {error.reason}") from error
+        raise TransientError(f"the file received as manifest.safe is not one: {error.reason}") from error
     if not {METADATA, SCL} <= roles:
-        raise TransientError("what came as manifest.safe lists no metadata or no SCL at 20 m")
+        raise TransientError("the file received as manifest.safe lists no metadata or no SCL at 20 m")
 
 
 def _wanted(listed: Sequence[ListedFile], bands: Sequence[str]) -> list[ListedFile]:
-    """Metadata, SCL and bands, in this order; a band that is not listed is left to phase 1 to complain of."""
+    """Metadata, SCL and bands, in this order; phase 1 reports a band that is not listed."""
     by_role = {file.role: file for file in listed}
     return [by_role[role] for role in (METADATA, SCL, *bands) if role in by_role]
 

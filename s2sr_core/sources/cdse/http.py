@@ -1,4 +1,4 @@
-"""HTTP as CDSE needs it: patience with what passes, a clear error for what does not, and no token to a foreign host."""
+"""HTTP as CDSE needs it: transient failures are tried again, others are clear errors, no token goes to other hosts."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SECRETS = re.compile(r"(?i)(bearer\s+|(?:token|password)\"?\s*(?:=|:\s*\")\s*)[
 
 
 class CdseError(SourceError):
-    """CDSE refused or answered nonsense; ``status`` is HTTP's, 0 where no answer came."""
+    """CDSE refused, or its answer makes no sense; ``status`` is HTTP's, 0 if there was no answer."""
 
     def __init__(self, message: str, status: int = 0) -> None:
         super().__init__(message, status)
@@ -35,7 +35,7 @@ class CdseError(SourceError):
 
 
 class TransientError(CdseError):
-    """What passes by itself: 429, 5xx, a broken connection. ``wait`` is what the server asked for, seconds."""
+    """A failure that may pass: 429, 5xx, a broken connection. ``wait`` is what the server asked for, seconds."""
 
     def __init__(self, message: str, status: int = 0, wait: float | None = None) -> None:
         super().__init__(message, status)
@@ -44,7 +44,13 @@ class TransientError(CdseError):
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How often a request is tried and how long between: full jitter, doubling, bounded."""
+    """How often a request is tried, and the waits between: random, up to a limit that doubles each time, bounded.
+
+    Attributes
+    ----------
+    attempts: tries in all.
+    first_wait, longest_wait: the limit of the first wait and of any, seconds.
+    """
 
     attempts: int = 8
     first_wait: float = 1.0
@@ -74,8 +80,8 @@ class Http:
 
     Attributes
     ----------
-    hosts: the base URLs that may be talked to, also by redirect.
-    retries: how often a request is tried if its failure is transient.
+    hosts: base URLs of the only hosts that are asked, also after a redirect.
+    retries: what happens after transient failures.
     """
 
     hosts: Iterable[str]
@@ -86,12 +92,12 @@ class Http:
         self._origins = {_origin(url) for url in self.hosts}
 
     def get_json(self, url: str, params: Mapping[str, str] | None = None) -> dict[str, Any]:
-        """GET a JSON object, patiently.
+        """GET a JSON object; transient failures are tried again.
 
         Raises
         ------
         CdseError
-            Where the server refuses (with what it said), or keeps failing.
+            If the server refuses (with what it said), or keeps failing.
         """
         for attempt in self.retries.retrying():
             with attempt:
@@ -99,21 +105,21 @@ class Http:
         raise AssertionError("unreachable")
 
     def post_form(self, url: str, form: Mapping[str, str]) -> dict[str, Any]:
-        """POST a form and read a JSON object, patiently."""
+        """POST a form and read a JSON object; transient failures are tried again."""
         for attempt in self.retries.retrying():
             with attempt:
                 return self._json(self.request("POST", url, data=form))
         raise AssertionError("unreachable")
 
     def request(self, method: str, url: str, *, token: str | None = None, **options: Any) -> requests.Response:
-        """One request; redirects are followed to known hosts only, and the token goes along to them.
+        """One request; redirects are followed to known hosts only, and these get the token too.
 
         Raises
         ------
         TransientError
             429, 5xx, or no answer.
         CdseError
-            Any other refusal, a redirect elsewhere, or an address that is none of the known hosts'.
+            Any other refusal, a redirect to another host, or an address on one.
         """
         for _ in range(_REDIRECTS + 1):
             if _origin(url) not in self._origins:
@@ -128,7 +134,7 @@ class Http:
             else:
                 failure = None
             if failure is not None:
-                raise failure  # outside the handler: the chain would hold the request, and it the token or password
+                raise failure  # outside the handler: its context would keep the request, with the token or password
             if not response.is_redirect:
                 return _checked(response)
             response.close()
@@ -150,9 +156,9 @@ class Http:
         try:
             body = response.json()
         except ValueError as error:
-            # A maintenance page with status 200 has been seen; it passes.
+            # Maintenance pages come with status 200; they are transient.
             raise TransientError(
-                f"{_shown(response.url)}: no JSON but {_said(response)}", response.status_code
+                f"{_shown(response.url)}: not JSON: {_said(response)}", response.status_code
             ) from error
         if not isinstance(body, dict):
             raise CdseError(f"{_shown(response.url)}: unexpected JSON", response.status_code)
@@ -180,7 +186,7 @@ def _retry_after(response: requests.Response) -> float | None:
 
 
 def _said(response: requests.Response) -> str:
-    """The beginning of what the server said, on one line, without anything that looks like a secret."""
+    """The beginning of the server's answer, on one line, without anything that looks like a secret."""
     try:
         text = next(response.iter_content(2000, decode_unicode=False), b"").decode("utf-8", "replace")
     except requests.RequestException:
@@ -194,7 +200,7 @@ def redacted(text: str) -> str:
 
 
 def _shown(url: str) -> str:
-    """A URL without its query: queries are long, and could hold what nobody should log."""
+    """A URL without its query, which is long and may contain secrets."""
     return url.partition("?")[0]
 
 

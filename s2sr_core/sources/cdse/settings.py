@@ -32,7 +32,7 @@ class Endpoints(BaseSettings):
     def _check_url(cls, url: str) -> str:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-            raise ValueError("is no base URL; write one like https://catalogue.dataspace.copernicus.eu")
+            raise ValueError("is not a base URL; write one like https://catalogue.dataspace.copernicus.eu")
         if parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "localhost", "::1"):
             raise ValueError("would send the password unencrypted; write https (http only to this machine)")
         return url.rstrip("/")
@@ -40,7 +40,7 @@ class Endpoints(BaseSettings):
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """An account: its name, and where its password can be read."""
+    """An account: its name, and the file of its password (None: the password is in the environment)."""
 
     username: str
     password_file: Path | None
@@ -52,7 +52,7 @@ class Credentials:
         Raises
         ------
         InputError
-            Where one is missing, or the file is not for its owner's eyes only.
+            If one is missing, or others than its owner can read the file.
         """
         username = os.environ.get("CDSE_USERNAME", "").strip()
         if not username:
@@ -72,7 +72,7 @@ class Credentials:
         Raises
         ------
         InputError
-            Where it cannot be read, is empty, or its file can be read by others.
+            If it cannot be read, is empty, or its file can be read by others.
         """
         if self.password_file is None:
             return os.environ["CDSE_PASSWORD"]
@@ -88,7 +88,7 @@ class Credentials:
                     )
                 password = file.readline().rstrip("\r\n")
         except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "is no text"
+            reason = error.strerror if isinstance(error, OSError) else "is not text"
             raise InputError(
                 "CDSE_PASSWORD_FILE", self.password_file, f"cannot be read ({reason})", "give a file of mode 0600"
             ) from error

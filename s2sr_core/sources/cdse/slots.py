@@ -1,6 +1,6 @@
-"""At most so many byte connections an account, over all threads and processes of this machine.
+"""A limit of byte connections per account, over all threads and processes of this machine.
 
-A slot is a lock on a file in the user's cache folder; it goes with the process, however that ends.
+A slot is a lock on a file in the user's cache folder; the process releases it however it ends.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _PAUSE = 0.05
 class Slots:
     """``count`` slots of an account at a service.
 
-    ``folder`` holds the lock files; it must be one for all processes that share the account.
+    ``folder`` holds the lock files; all processes that share the account must use the same.
     """
 
     folder: Path
@@ -38,7 +38,7 @@ class Slots:
 
     @contextlib.contextmanager
     def taken(self) -> Iterator[None]:
-        """Hold one slot; waits for one to come free."""
+        """Hold one slot; waits until one is free."""
         self.folder.mkdir(parents=True, exist_ok=True)
         while True:
             for number in range(self.count):

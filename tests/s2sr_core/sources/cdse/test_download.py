@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 from support.waiting import DEADLINE
 
-from s2sr_core.errors import InputError, ProductError
+from s2sr_core.errors import InputError, ProductError, Step
 from s2sr_core.sources.cdse import slots
 from s2sr_core.sources.cdse.http import CdseError, Http
 from s2sr_core.sources.cdse.slots import Slots
@@ -52,6 +52,16 @@ def test_only_what_was_asked_for_comes_and_it_is_the_same_to_the_byte(connect, a
     assert "SCL" in order[2]
 
 
+@pytest.mark.parametrize("odd", ["", "../Products", "1)/Nodes(x", "0-0"])
+def test_an_id_that_is_not_a_uuid_is_refused_before_anything_is_asked(connect, odd: str) -> None:
+    """It may come from a manifest that somebody edited, and would become part of an address."""
+    client = connect()
+    with pytest.raises(ProductError, match=r"is not a UUID; run --stage query again$") as caught:
+        client.downloader().download(replace(client.product(), id=odd), ["B04"])
+    assert caught.value.step == Step.DOWNLOAD
+    assert client.sandbox.requests == []
+
+
 def test_right_files_are_not_asked_for_again_and_a_further_band_alone_is(connect) -> None:
     client = connect()
     downloader, product = client.downloader(), client.product()
@@ -65,7 +75,7 @@ def test_right_files_are_not_asked_for_again_and_a_further_band_alone_is(connect
 
 @pytest.mark.parametrize("how", ["truncated", "other bytes", "missing"])
 @pytest.mark.parametrize("role", ["SCL", "MTD_MSIL2A.xml", "manifest.safe"])
-def test_a_wrong_file_is_fetched_anew(connect, role: str, how: str) -> None:
+def test_a_wrong_file_is_fetched_again(connect, role: str, how: str) -> None:
     client = connect()
     downloader, product = client.downloader(), client.product()
     downloader.download(product, ["B04"])
@@ -106,12 +116,12 @@ def test_what_came_wrong_is_fetched_again(connect, archive: Path, fault: Fault) 
 
 
 def test_a_manifest_that_is_none_is_not_kept(connect) -> None:
-    """An error page that comes with status 200, twice and then for ever."""
+    """An error page that comes with status 200, twice and then always."""
     client = connect()
     client.sandbox.faults.add(Fault.html("manifest.safe", times=2))
     client.downloader().download(client.product(0), ["B04"])
     client.sandbox.faults.add(Fault.html("manifest.safe"))
-    with pytest.raises(ProductError, match=r"what came as manifest\.safe"):
+    with pytest.raises(ProductError, match=r"the file received as manifest\.safe"):
         client.downloader().download(client.product(1), ["B04"])
     assert not (client.folder / "imagery_raw" / client.product(1).name.folder / "manifest.safe").exists()
 
@@ -199,7 +209,7 @@ def test_a_file_larger_than_the_manifest_says_is_cut_off(connect, archive: Path)
     manifest = (archive / product.name.folder / "manifest.safe").read_text()
     smaller = re.sub(r'size="\d+"', 'size="100"', manifest)
     client.sandbox.faults.add(Fault.answer("manifest.safe", 200, smaller, headers={"content-type": "application/xml"}))
-    with pytest.raises(ProductError, match="more bytes came"):
+    with pytest.raises(ProductError, match="more bytes were received"):
         client.downloader().download(product, ["B04"])
 
 

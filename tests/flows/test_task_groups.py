@@ -1,0 +1,113 @@
+"""Groups of tasks and the coroutines that await them, on threads and a few lines of work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+from prefect.task_runners import ThreadPoolTaskRunner
+
+from flows.task_groups import TaskGroup, TaskGroups
+from s2sr_core.errors import InputError
+from tasks.partly_failed import PartlyFailedError
+
+
+class Numbers:
+    """A unit of work."""
+
+    def __init__(self, *numbers: int) -> None:
+        self.title, self.numbers = " ".join(map(str, numbers)), numbers
+
+
+@task(name="add", cache_policy=NO_CACHE)
+def add(unit: Numbers, amount: int) -> list[int]:
+    """Add to numbers; 13 fails, alone or with others, and 0 cannot be worked on at all."""
+    if 0 in unit.numbers:
+        raise InputError("number", 0, "is nothing", "give another")
+    if unit.numbers == (13,):
+        raise RuntimeError("an unlucky\nnumber")
+    results = [number + amount for number in unit.numbers if number != 13]
+    if 13 in unit.numbers:
+        raise PartlyFailedError("one failed", results)
+    return results
+
+
+def lost(unit: Numbers, reason: str) -> list[int]:
+    assert reason == "RuntimeError: an unlucky number"
+    return [-number for number in unit.numbers]
+
+
+def within_a_flow(body: Callable[[TaskGroups, TaskGroup[Numbers, int], TaskGroup[Numbers, int]], Any]) -> Any:
+    @flow(name="numbers")
+    def numbers() -> Any:
+        with ThreadPoolTaskRunner(max_workers=4) as runner:
+            groups = TaskGroups()
+            ones = groups.group("ones", add, runner, lost, amount=1)
+            tens = groups.group("tens", add, runner, lost, amount=10)
+            return body(groups, ones, tens)
+
+    return numbers()
+
+
+def test_each_coroutine_goes_on_with_the_results_of_its_own_unit() -> None:
+    """1 … 5 plus 1 plus 10, each by itself; the lost one is told by its unit, the partly failed one has the rest."""
+    seen: dict[int, list[int]] = {}
+
+    def body(groups: TaskGroups, ones: TaskGroup[Numbers, int], tens: TaskGroup[Numbers, int]) -> tuple[int, int]:
+        async def way(first: int, *others: int) -> None:
+            results = await ones.run(Numbers(first, *others))
+            seen[first] = await tens.run(Numbers(*results))
+
+        for first in range(1, 6):
+            groups.start(way(first))
+        groups.start(way(13))
+        groups.start(way(20, 13, 30))
+        groups.wait(ones, tens)
+        return ones.count, tens.under_way
+
+    assert within_a_flow(body) == (7, 0)
+    assert seen == {number: [number + 11] for number in range(1, 6)} | {13: [-3], 20: [31, 41]}
+
+
+def test_a_coroutine_may_start_others_and_none_waits_for_all() -> None:
+    ended: list[int] = []
+
+    def body(groups: TaskGroups, ones: TaskGroup[Numbers, int], tens: TaskGroup[Numbers, int]) -> int:
+        async def leaf(number: int) -> None:
+            ended.extend(await tens.run(Numbers(number)))
+
+        async def root() -> None:
+            for number in await ones.run(Numbers(1, 2, 3)):
+                groups.start(leaf(number))
+
+        groups.start(root())
+        groups.wait(ones)
+        assert tens.count == 3
+        groups.wait(tens)
+        return tens.under_way
+
+    assert within_a_flow(body) == 0
+    assert sorted(ended) == [12, 13, 14]
+
+
+def test_bad_input_ends_everything_and_closes_who_still_waits() -> None:
+    closed: list[str] = []
+
+    def body(groups: TaskGroups, ones: TaskGroup[Numbers, int], tens: TaskGroup[Numbers, int]) -> None:
+        async def way(number: int) -> None:
+            try:
+                await ones.run(Numbers(number))
+                await tens.run(Numbers(0))
+            finally:
+                closed.append(str(number))
+
+        groups.start(way(1))
+        groups.start(way(2))
+        groups.wait(ones, tens)
+
+    with pytest.raises(InputError, match="is nothing; give another"):
+        within_a_flow(body)
+    assert sorted(closed) == ["1", "2"]
