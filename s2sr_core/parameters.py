@@ -35,6 +35,7 @@ from s2sr_core.fields import (
 from s2sr_core.files import check_exists, check_readable
 from s2sr_core.geo.lattice import Bounds, Lattice
 from s2sr_core.pixels.scl import MASKED_BY_DEFAULT, SCL_CLASSES
+from s2sr_core.workspace import Workspace
 
 #: 20 m of latitude at 69° N in degrees, the pixel size of pan-Arctic mapping.
 DEFAULT_TR = 0.000179663056824
