@@ -59,7 +59,7 @@ def test_the_defaults_make_a_run_and_its_page_shows_the_result(service: Service,
 
     artifacts = service.artifacts(first)
     assert set(artifacts) == {
-        "scl", "looks-at-scl", "downloads", "scenes", "composites",
+        "scl", "scl-checks", "downloads", "scenes", "composites",
         "scenes-used", "scenes-left-out", "quicklook", "valid-counts", "report",
     }  # fmt: skip
     for title, count in (("downloads", 7), ("scenes", 7), ("composites", 4)):
