@@ -61,12 +61,9 @@ class ScratchRaster:
             If what was written does not read back the same, as on a full disk.
         """
         self._dataset.FlushCache()
-        creation = {
-            **_CREATION,
-            "OVERVIEW_RESAMPLING": self._statistic.overviews,
-            # GDAL's, of all pixels, inside the file; it fails on a raster without a value.
-            "STATISTICS": "YES" if self._has_values else "NO",
-        }
+        if self._has_values:  # without a value it would fail
+            self._band.ComputeStatistics(approx_ok=False)  # of every pixel, which the COG driver's own would sample
+        creation = {**_CREATION, "OVERVIEW_RESAMPLING": self._statistic.overviews, "STATISTICS": "AUTO"}
         options = [f"{key}={value}" for key, value in creation.items()]
         gdal.GetDriverByName("COG").CreateCopy(str(target), self._dataset, options=options).Close()
         # None of these calls fails on a full disk: blocks that could not be written are just missing.

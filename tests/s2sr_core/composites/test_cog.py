@@ -99,6 +99,18 @@ def test_statistics_are_those_of_every_pixel(tmp_path: Path, statistic: Statisti
     assert [path.name for path in tmp_path.iterdir()] == ["cog.tif"]
 
 
+@pytest.mark.parametrize("at", [(0, 4), (1, 0), (2, 9)])
+def test_statistics_miss_no_single_value(tmp_path: Path, at: tuple[int, int]) -> None:
+    window = Window(0, 0, 10, 3)
+    values = MEDIAN.filled(window.shape)
+    values[at] = 1993.5
+    raster = ScratchRaster(tmp_path / "scratch.tif", Lattice(0.001, 0.001), window, MEDIAN, "B04")
+    raster.write(window, values)
+    raster.finish(tmp_path / "cog.tif")
+    found = statistics_in(tmp_path / "cog.tif")
+    assert_same_statistics(found, statistics_of(values, -9999))
+
+
 def test_without_any_value_there_are_no_statistics(tmp_path: Path) -> None:
     window = Window(0, 0, 30, 40)
     raster = ScratchRaster(tmp_path / "scratch.tif", Lattice(0.001, 0.001), window, MEDIAN, "B04")
