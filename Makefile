@@ -4,6 +4,8 @@
 SHELL := /bin/sh
 BIN := .venv/bin
 SITE := site
+# Processes that run tests.
+JOBS := 2
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lint test test-slow test-all test-long docs demo bench bench-full bench-table serve screenshots clean
@@ -31,16 +33,16 @@ lint: setup  ## ruff, mypy (strict) and codespell
 	$(BIN)/mypy
 	$(BIN)/codespell
 
-test: lint  ## lint, and the tests that run on any machine, in minutes
-	$(BIN)/pytest
+test: lint  ## lint, and the tests that run on any machine, in minutes; JOBS=4 runs them in 4 processes
+	$(BIN)/pytest -n $(JOBS)
 
 test-slow: setup  ## the other tests: clusters, the service and its pages; what the machine lacks is skipped
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m slow -n $(JOBS)
 
 test-all: test test-slow  ## both, as CI does
 
 test-long: setup  ## the few tests that take many minutes
-	$(BIN)/pytest -m long
+	$(BIN)/pytest -m long -o faulthandler_timeout=4000
 
 docs: .venv-docs/.ready  ## the documentation site, in site/
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet --strict --site-dir $(SITE)

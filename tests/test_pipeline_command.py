@@ -216,7 +216,7 @@ def test_verify_ends_in_0_if_all_is_well_and_in_1_with_a_table_if_not(command, r
     code, stdout, stderr = command("--verify", str(recorded))
     assert (code, stdout) == (0, "1 composite, 1 file: 1 as recorded\n")
     assert stderr.startswith("composites: 1 of 1 (")
-    (recorded / "composites" / "a" / "cell_a_B04_median_clip.tif").write_bytes(b"abd")
+    (recorded / "composites" / "a" / "cell_a_B04_median_clip.tif").write_bytes(b"axc")
     code, stdout, _ = command("--verify", str(recorded))
     assert code == 1
     assert re.fullmatch(r"changed +a/cell_a_B04_median_clip\.tif  .*\n1 composite, .*, 1 changed\n", stdout), stdout
