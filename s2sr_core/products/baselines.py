@@ -5,19 +5,21 @@ From 04.00 on, 1000 is added to the DN of every band (PSD 14.8, BOA_ADD_OFFSET),
 
 from __future__ import annotations
 
-#: Baselines of products made by a user's own Sen2Cor: they say nothing of the processing.
-_USER_MADE = frozenset({"00.01", "99.99"})
+#: The series (the part before the point) in which ESA has published Level-2A, 02 to 05, and the next one to come
+#: (docs/design-decisions.md, "The operational series"). Any other number is that of somebody's own Sen2Cor (00.01, 99.99)
+#: or of a validation run, and says nothing of age, quality or offset.
+_OPERATIONAL_SERIES = frozenset({"02", "03", "04", "05", "06"})
 _FIRST_WITH_OFFSET = "04.00"
 _OFFSET = -1000
 
 
 def is_operational(baseline: str) -> bool:
     """Whether ``baseline`` (``05.09``) is of the operational series, so that a higher number is later processing."""
-    return baseline not in _USER_MADE
+    return baseline[:2] in _OPERATIONAL_SERIES
 
 
 def implied_offset(baseline: str) -> int | None:
-    """DN to add to harmonise a product of ``baseline``: 0 or −1000; None if the baseline does not tell."""
+    """DN to add to harmonise a product of ``baseline``: 0 or −1000; None if it is not operational, which implies none."""
     if not is_operational(baseline):
         return None
     return _OFFSET if baseline >= _FIRST_WITH_OFFSET else 0

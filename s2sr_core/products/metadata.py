@@ -92,7 +92,8 @@ def _stated_offsets(name: ProductName, root: Element) -> dict[str, int]:
 def offsets_of(name: ProductName, metadata: Metadata | None) -> tuple[tuple[Offset, ...], tuple[str, ...]]:
     """The offset of each of :data:`BANDS`, and notes on what is odd.
 
-    It is the metadata's if that gives one, else what the baseline in the name implies.
+    It is the metadata's if that gives one, else what the baseline in the name implies. A baseline outside the
+    operational series implies none: then the metadata alone counts, and metadata without any offset means 0.
 
     Raises
     ------
@@ -114,7 +115,8 @@ def offsets_of(name: ProductName, metadata: Metadata | None) -> tuple[tuple[Offs
         elif implied is None:
             raise ProductError(
                 str(name),
-                f"baseline {name.baseline} does not tell the offset of {band}, and no metadata does",
+                f"baseline {name.baseline} is not of the operational series, so it does not imply the offset of {band}, "
+                "and MTD_MSIL2A.xml does not give one",
                 step=Step.METADATA,
             )
         else:

@@ -85,7 +85,9 @@ def ruled_out_by_name(name: ProductName, parameters: RunParameters) -> str:
     if parameters.tiles is not None and name.tile not in parameters.tiles:
         return f"tile {name.tile} not asked for"
     least = parameters.min_baseline
-    if least is not None and is_operational(name.baseline) and name.baseline < least:
+    if least is not None and not is_operational(name.baseline):
+        return f"baseline {name.baseline} is not of the operational series, so it cannot be compared with {least}"
+    if least is not None and name.baseline < least:
         return f"baseline {name.baseline} < {least}"
     return ""
 

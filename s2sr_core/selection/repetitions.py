@@ -19,12 +19,14 @@ from s2sr_core.sources.source import ProductDescription
 COVER_TOLERANCE_M = 500.0
 
 
-def preference(name: ProductName) -> tuple[bool, str, float]:
+def preference(name: ProductName) -> tuple[str, float, str]:
     """Sort key of products of one sensing time and tile, the preferred one last.
 
-    User-made baselines come first, then operational baselines by number, then discriminators by time.
+    Baselines outside the operational series come first, whatever their number, which says nothing of age or quality;
+    then operational baselines by number; discriminators by time decide within each.
     """
-    return is_operational(name.baseline), name.baseline, name.discriminator.timestamp()
+    baseline = name.baseline if is_operational(name.baseline) else ""
+    return baseline, name.discriminator.timestamp(), str(name)
 
 
 def without_repetitions[P: ProductDescription](candidates: Iterable[Candidate[P]]) -> list[Candidate[P]]:

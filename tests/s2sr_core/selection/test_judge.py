@@ -28,6 +28,12 @@ from s2sr_core.sources import source_of
 CELL = Gridcell("cell", shapely.box(-149.75, 68.6, -149.5, 68.8))
 OUTLINE = (-150.0, 68.5, -149.0, 69.0)
 
+#: Why a product of a user's own Sen2Cor without its metadata is not used.
+OWN_SEN2COR = (
+    "baseline 99.99 is not of the operational series, so it does not imply the offset of B02, "
+    "and MTD_MSIL2A.xml does not give one"
+)
+
 Select = Callable[..., dict[str, tuple[str, str]]]
 
 
@@ -122,10 +128,10 @@ def test_only_the_tiles_asked_for_count(tmp_path: Path, select: Select) -> None:
     assert select(tiles=["05WPN"])[named(tile="05WPM")][1] == "tile 05WPM not asked for"
 
 
-def test_older_baselines_are_left_out_but_user_made_ones_tell_nothing(tmp_path: Path, select: Select) -> None:
+def test_older_baselines_are_left_out_and_user_made_ones_which_tell_nothing(tmp_path: Path, select: Select) -> None:
     names = {
         baseline: named(baseline=baseline, tile=f"05WP{letter}")
-        for baseline, letter in zip(("0212", "0301", "0500", "0510", "0001", "9999"), "MNPQRS", strict=True)
+        for baseline, letter in zip(("0212", "0301", "0500", "0513", "0001", "9999", "0700"), "MNPQRST", strict=True)
     }
     for name in names.values():
         write_tree(tmp_path / "archive", name, bands=())
@@ -134,10 +140,15 @@ def test_older_baselines_are_left_out_but_user_made_ones_tell_nothing(tmp_path: 
         "0212": "filtered",
         "0301": "filtered",
         "0500": "selected",
-        "0510": "selected",
-        "0001": "selected",
-        "9999": "selected",
+        "0513": "selected",
+        "0001": "filtered",
+        "9999": "filtered",
+        "0700": "filtered",
     }
+    assert found[names["9999"]][1] == (
+        "baseline 99.99 is not of the operational series, so it cannot be compared with 05.00"
+    )
+    assert {status for status, _ in select().values()} == {"selected"}
     assert found[names["0301"]][1] == "baseline 03.01 < 05.00"
 
 
@@ -209,7 +220,7 @@ def test_of_three_twins_one_stays(tmp_path: Path, select: Select) -> None:
     assert list(statuses(select()).values()) == ["twin", "twin", "selected"]
 
 
-@pytest.mark.parametrize("baseline", ["0001", "9999"])
+@pytest.mark.parametrize("baseline", ["0001", "9999", "9990", "0700"])
 def test_user_made_products_rank_last(tmp_path: Path, select: Select, baseline: str) -> None:
     own = named(baseline=baseline, made="20250101T000000")
     for name in (own, OLD):
@@ -277,8 +288,9 @@ def test_keep_duplicates_keeps_them_all(tmp_path: Path, select: Select) -> None:
 
 def test_preference_is_baseline_then_discriminator_with_user_made_last() -> None:
     ordered = [
-        named(baseline="0001", made="20250101T000000"),
         named(baseline="9999", made="20150101T000000"),
+        named(baseline="0700", made="20240101T000000"),
+        named(baseline="0001", made="20250101T000000"),
         named(baseline="0205", made="20260101T000000"),
         named(baseline="0301", made="20210101T000000"),
         named(baseline="0301", made="20210101T000001"),
@@ -374,7 +386,7 @@ def test_a_product_reached_by_two_links_counts_once(tmp_path: Path) -> None:
         ("garbage", "is not named like a Sentinel-2 Level-2A product"),
         (OLD.replace("MSIL2A", "MSIL1C"), "is Level-1C; only Level-2A has SCL"),
         (OLD.replace("T05WPM", "T61WPM"), "T61WPM is not an MGRS tile"),
-        (OLD.replace("N0212", "N9999"), "baseline 99.99 does not tell the offset of B02, and no metadata does"),
+        (OLD.replace("N0212", "N9999"), OWN_SEN2COR),
     ],
 )
 def test_a_bad_product_is_recorded_and_the_others_go_on(tmp_path: Path, select: Select, name: str, reason: str) -> None:
