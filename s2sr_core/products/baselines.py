@@ -6,8 +6,8 @@ From 04.00 on, 1000 is added to the DN of every band (PSD 14.8, BOA_ADD_OFFSET),
 from __future__ import annotations
 
 #: The series (the part before the point) in which ESA has published Level-2A, 02 to 05, and the next one to come
-#: (docs/design-decisions.md, "The operational series"). Any other number is that of somebody's own Sen2Cor (00.01, 99.99)
-#: or of a validation run, and says nothing of age, quality or offset.
+#: (docs/design-decisions.md, "The operational series"). Any other number is that of somebody's own Sen2Cor (00.01,
+#: 99.99) or of a validation run, and says nothing of age, quality or offset.
 _OPERATIONAL_SERIES = frozenset({"02", "03", "04", "05", "06"})
 _FIRST_WITH_OFFSET = "04.00"
 _OFFSET = -1000
@@ -19,7 +19,7 @@ def is_operational(baseline: str) -> bool:
 
 
 def implied_offset(baseline: str) -> int | None:
-    """DN to add to harmonise a product of ``baseline``: 0 or −1000; None if it is not operational, which implies none."""
+    """DN to add to harmonise a product of ``baseline``: 0 or −1000; None if that is not operational."""
     if not is_operational(baseline):
         return None
     return _OFFSET if baseline >= _FIRST_WITH_OFFSET else 0

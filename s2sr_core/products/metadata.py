@@ -115,8 +115,8 @@ def offsets_of(name: ProductName, metadata: Metadata | None) -> tuple[tuple[Offs
         elif implied is None:
             raise ProductError(
                 str(name),
-                f"baseline {name.baseline} is not of the operational series, so it does not imply the offset of {band}, "
-                "and MTD_MSIL2A.xml does not give one",
+                f"baseline {name.baseline} is not of the operational series, so it does not imply the offset of "
+                f"{band}, and MTD_MSIL2A.xml does not give one",
                 step=Step.METADATA,
             )
         else:

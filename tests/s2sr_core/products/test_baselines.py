@@ -28,6 +28,8 @@ from s2sr_core.products.baselines import implied_offset, is_operational
         ("99.99", None),
     ],
 )
-def test_offsets_begin_at_baseline_4_and_those_outside_the_operational_series_imply_none(baseline: str, offset: int | None) -> None:
+def test_offsets_begin_at_baseline_4_and_those_outside_the_operational_series_imply_none(
+    baseline: str, offset: int | None
+) -> None:
     assert implied_offset(baseline) == offset
     assert is_operational(baseline) is (offset is not None)
