@@ -178,7 +178,7 @@ def sandbox(environment: Environment, folder: Path) -> Iterator[dict[str, str]]:
         def printed() -> str:
             text = (folder / "sandbox.txt").read_text(encoding="utf-8")
             assert process.poll() is None, text
-            return text if "Ctrl-C ends it." in text else ""
+            return text if " products of cdse on loopback" in text else ""
 
         try:
             lines = until(printed, what="the sandbox").splitlines()
