@@ -14,7 +14,7 @@ from support.waiting import DEADLINE, until
 
 TESTS = Path(__file__).resolve().parent
 ROOT = TESTS.parent
-SOURCES = sorted(path for path in TESTS.rglob("*.py") if "hpc" not in path.parts)
+SOURCES = sorted(TESTS.rglob("*.py"))
 #: Programs and functions that find processes by their name, and so find those of others.
 SEARCHES = re.compile(r"\b(process_iter|pids|pkill|pgrep|killall|pidof|kill_all)\b")
 

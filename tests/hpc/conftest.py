@@ -10,10 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))  # importlib mode: neighbours are found by path
-
-import slurm
+from support import slurm
 
 
 @pytest.fixture(scope="session")

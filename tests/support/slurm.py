@@ -1,7 +1,7 @@
 """A real Slurm on this machine: munged, slurmctld and slurmd in a folder, on ports of their own.
 
-``python tests/hpc/slurm.py FOLDER`` starts one and prints what to export; Ctrl-C stops it. Needs root and Debian's
-packages slurm-wlm and munge; neither systemd nor cgroups, and the machine's own Slurm, if any, is left alone.
+``PYTHONPATH=tests python -m support.slurm FOLDER`` starts one and prints what to export; Ctrl-C stops it. Needs root
+and Debian's packages slurm-wlm and munge; neither systemd nor cgroups. The machine's own Slurm is left alone.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from support.waiting import until
+
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scancel", "sinfo")
 CPUS = 8
-_START = 60.0
 
 
 def missing() -> list[str]:
@@ -55,16 +55,21 @@ def running(folder: Path) -> Iterator[dict[str, str]]:
     munged += [f"--{name}-file={folder}/munged.{name}" for name in ("pid", "log", "seed")]
     with contextlib.ExitStack() as stack:
         stack.enter_context(_daemon(munged, folder, environment))
-        _wait(lambda: socket_path.exists(), "munged", folder)
+        until(socket_path.exists, what=f"munged (its log is in {folder})")
         stack.enter_context(_daemon(["slurmctld", "-D"], folder, environment))
         stack.enter_context(_daemon(["slurmd", "-D"], folder, environment))
-        _wait(lambda: "idle" in _call(["sinfo", "--noheader", "--format=%T"], environment), "slurmctld", folder)
+        until(
+            lambda: "idle" in _call(["sinfo", "--noheader", "--format=%T"], environment),
+            what=f"an idle node (logs are in {folder})",
+        )
         try:
             yield {name: environment[name] for name in ("PATH", "SLURM_CONF")}
         finally:
             _call(["scancel", "--user=root"], environment)
-            with contextlib.suppress(TimeoutError):
-                _wait(lambda: not _call(["squeue", "--noheader"], environment).strip(), "its jobs", folder)
+            until(
+                lambda: not _call(["squeue", "--noheader"], environment).strip(),
+                what=f"the end of the jobs (logs are in {folder})",
+            )
 
 
 def _configuration(folder: Path, munge: Path) -> str:
@@ -114,14 +119,6 @@ def _daemon(words: list[str], folder: Path, environment: dict[str, str]) -> Iter
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-
-
-def _wait(is_there: object, what: str, folder: Path) -> None:
-    ends = time.monotonic() + _START
-    while not is_there():  # type: ignore[operator]
-        if time.monotonic() > ends:
-            raise TimeoutError(f"{what} did not come up; its log is in {folder}")
-        time.sleep(0.1)
 
 
 def _call(words: list[str], environment: dict[str, str]) -> str:
