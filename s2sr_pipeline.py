@@ -150,7 +150,19 @@ def _of_last_run(arguments: argparse.Namespace) -> RunParameters:
     if last is None:
         raise InputError("work_dir", folder, "has no record of a run", "give all parameters, without --repair")
     given = {name: value for name in RunParameters.model_fields if (value := getattr(arguments, name)) is not None}
-    return checked(RunParameters, {**last["parameters"], **given, "work_dir": folder})
+    recorded = last.get("parameters")
+    if not isinstance(recorded, dict):
+        raise InputError("work_dir", folder, "has no record of a run", "give all parameters, without --repair")
+    if given.get("cluster") == "local":
+        recorded = recorded | {"site": None}
+    if recorded.get("site") is not None and "site" not in given:
+        raise InputError(
+            "site",
+            str(recorded["site"]),
+            "is the site file that the run's record names, and holds commands that would run as you",
+            "look at it, then add --site with its path",
+        )
+    return checked(RunParameters, {**recorded, **given, "work_dir": folder})
 
 
 def _placed(parameters: RunParameters) -> RunParameters:

@@ -33,7 +33,8 @@ def recorded_flow_run(context: RunContext) -> Iterator[None]:
     earlier = read_record(workspace.flow_run) or {}
     if earlier.get("flow_run_id") and not earlier.get("ended"):
         remove_jobs(workspace.work_dir)
-        _end(UUID(earlier["flow_run_id"]))
+        if (flow_run_id := _uuid(earlier["flow_run_id"])) is not None:
+            _end(flow_run_id)
     record = {
         "flow_run_id": flow_run.id,
         "process": os.getpid(),
@@ -58,6 +59,13 @@ def _end(earlier: UUID) -> None:
             end_task_runs_of(earlier)
         else:
             end_flow_run(client, earlier)
+
+
+def _uuid(text: object) -> UUID | None:
+    try:
+        return UUID(str(text))
+    except ValueError:
+        return None
 
 
 def _now() -> str:

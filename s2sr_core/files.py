@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -14,6 +15,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from s2sr_core.errors import InputError
+
+#: Bytes that a record may have.
+_LARGEST_RECORD = 100_000_000
 
 
 def check_exists(field: str, path: Path, remedy: str) -> os.stat_result:
@@ -38,12 +42,55 @@ def check_readable(field: str, path: Path, remedy: str) -> None:
     Raises
     ------
     InputError
-        If it does not exist, is a folder or cannot be read.
+        If it does not exist, is a folder, a pipe or a device, or cannot be read.
     """
-    if stat.S_ISDIR(check_exists(field, path, remedy).st_mode):
+    mode = check_exists(field, path, remedy).st_mode
+    if stat.S_ISDIR(mode):
         raise InputError(field, path, "is a folder, not a file", remedy)
+    if not stat.S_ISREG(mode):
+        raise InputError(field, path, "is not a regular file", remedy)
     if not os.access(path, os.R_OK):
         raise InputError(field, path, "cannot be read (Permission denied)", remedy)
+
+
+def read_bytes(path: Path, limit: int) -> bytes:
+    """The bytes of a regular file, which somebody else may have put there: nothing is waited for.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read, is a pipe, a socket or a device, or has more than ``limit`` bytes.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):  # to open a device can do something to it
+        raise OSError(errno.EINVAL, "is not a regular file", str(path))
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):  # another may be there by now
+            raise OSError(errno.EINVAL, "is not a regular file", str(path))
+        content = file.read(limit + 1)
+    if len(content) > limit:
+        raise OSError(errno.EFBIG, f"has more than {limit // 10**6} MB", str(path))
+    return content
+
+
+def open_to_append(path: Path) -> IO[str]:
+    """Open a text file (UTF-8) to read and append; it is created if it does not exist.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written, or is not a regular file: a symbolic link would have another file changed.
+    """
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, flags, 0o666)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise OSError(errno.ELOOP, f"{path.name} is a symbolic link", str(path)) from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, f"{path.name} is not a regular file", str(path))
+    return os.fdopen(descriptor, "a+", encoding="utf-8")
 
 
 @contextlib.contextmanager
@@ -54,6 +101,7 @@ def written_atomically(final: Path) -> Iterator[Path]:
     """
     final.parent.mkdir(parents=True, exist_ok=True)
     temporary = final.with_name(f".{final.name}.{socket.gethostname()}.{os.getpid()}.{threading.get_native_id()}.part")
+    temporary.unlink(missing_ok=True)  # a link would have another file written
     try:
         yield temporary
         temporary.replace(final)
@@ -68,7 +116,7 @@ def locked(path: Path, *, wait: bool) -> Iterator[IO[str] | None]:
     Gives the file, open for reading and appending; without ``wait``, None if somebody else holds the lock. On a
     filesystem without locks everybody gets it: nothing can be promised there.
     """
-    with path.open("a+", encoding="utf-8") as file:
+    with open_to_append(path) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
@@ -88,8 +136,8 @@ def write_text(final: Path, text: str) -> None:
 def read_record(path: Path) -> dict[str, Any] | None:
     """The record (a JSON object) in ``path``, or None if there is none that can be read."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        record = json.loads(read_bytes(path, _LARGEST_RECORD))
+    except (OSError, ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
 

@@ -6,18 +6,27 @@ import contextlib
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
+from s2sr_core.files import open_to_append
 from s2sr_core.geo.gdal_runtime import overridden_python_setting
 
 _FORMAT = "%(asctime)s %(levelname)-7s %(message)s"
 _logger = logging.getLogger("s2sr_core")
 
 
+class _LogFile(logging.FileHandler):
+    """Appends to a regular file, and never to what a link leads to."""
+
+    def _open(self) -> IO[str]:  # type: ignore[override]  # any text file will do
+        return open_to_append(Path(self.baseFilename))
+
+
 @contextlib.contextmanager
 def logged_to(path: Path) -> Iterator[None]:
     """While the block runs, append the log messages of ``s2sr_core`` (INFO and above) to ``path``, and nowhere else."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path, encoding="utf-8", delay=True)
+    handler = _LogFile(path, encoding="utf-8", delay=True)
     handler.setFormatter(logging.Formatter(_FORMAT))
     level, propagate = _logger.level, _logger.propagate
     _logger.addHandler(handler)

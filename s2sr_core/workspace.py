@@ -170,9 +170,10 @@ class Workspace:
         Raises
         ------
         InputError
-            If ``work_dir`` cannot be written, or another run uses it.
+            If ``work_dir`` cannot be written, another run uses it, or one of its folders is somebody else's link.
         """
         with contextlib.ExitStack() as held:
+            self._check_links()
             try:
                 for folder in (self.indices, self.logs, self.tmp, self.composites):
                     folder.mkdir(parents=True, exist_ok=True)
@@ -189,6 +190,15 @@ class Workspace:
             for folder in (*self.tmp.glob("rank_*/wgs84_vrt"), self.decoded):
                 shutil.rmtree(folder, ignore_errors=True)
             yield
+
+    def _check_links(self) -> None:
+        """Somebody else's link would have this user's files written or removed where it leads."""
+        for folder in (self.imagery_raw, self.indices, self.logs, self.tmp, self.composites):
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                status = folder.lstat()
+                if stat.S_ISLNK(status.st_mode) and status.st_uid not in (os.geteuid(), 0):
+                    problem = f"has a link {folder.name}/ of another user, which leads to {folder.readlink()}"
+                    raise InputError("work_dir", self.work_dir, problem, "replace the link by a folder or by your own")
 
     def _not_writable(self, error: OSError) -> InputError:
         return InputError(

@@ -293,3 +293,37 @@ def test_the_doctor_ends_in_1_and_says_what_to_do_where_something_is_wrong() -> 
     wrong, remedy = re.search(r"^wrong (.*)\n +-> (.*)$", done.stdout, re.MULTILINE).groups()
     assert re.fullmatch(r"JPEG 2000 +RuntimeError: this GDAL cannot read JPEG 2000", wrong)
     assert "OpenJPEG" in remedy
+
+
+@pytest.mark.parametrize("name", ["elsewhere.yaml", "run/site.yaml"])
+def test_a_site_file_is_never_taken_from_a_record(command, job: dict[str, str], tmp_path: Path, name: str) -> None:
+    site = tmp_path / name
+    site.parent.mkdir(exist_ok=True)
+    site.write_text("prologue: [touch trap]\n")
+    chosen = RunParameters.model_validate(
+        {**{key: value.split() if key == "bbox" else value for key, value in job.items()}, "cluster": "slurm"}
+    )
+    record = json.loads(chosen.model_dump_json()) | {"site": str(site)}
+    (tmp_path / "run" / "indices").mkdir(parents=True)
+    (tmp_path / "run" / "indices" / "flow_run.json").write_text(json.dumps({"parameters": record}))
+    repair = ("--repair", "--print-job-script", "--work-dir", str(tmp_path / "run"))
+    code, output, errors = command(*repair)
+    assert (code, output) == (2, "")
+    assert errors == (
+        f"s2sr-pipeline: site = '{site}': is the site file that the run's record names, and holds commands that would "
+        "run as you; look at it, then add --site with its path.\n"
+    )
+    code, output, errors = command(*repair, "--site", str(site))
+    assert (code, errors) == (0, "")
+    assert "touch trap" in output.splitlines()
+    code, output, errors = command("--repair", "--plan", "--cluster", "local", "--work-dir", str(tmp_path / "run"))
+    assert (code, errors) == (0, "")
+
+
+@pytest.mark.parametrize("record", ["{}", '{"parameters": 1}', "[]", "x"])
+def test_a_record_that_names_no_parameters_is_one_sentence(command, tmp_path: Path, record: str) -> None:
+    (tmp_path / "indices").mkdir()
+    (tmp_path / "indices" / "flow_run.json").write_text(record)
+    code, output, errors = command("--repair", "--work-dir", str(tmp_path))
+    assert (code, output) == (2, "")
+    assert errors.startswith(f"s2sr-pipeline: work_dir = '{tmp_path}': has no record of a run;")

@@ -52,6 +52,8 @@ class BatchCluster(Cluster, abc.ABC):
     state_command: ClassVar[tuple[str, ...]]
     #: Regular expression for what that command prints, or fails with, if the job has ended or is unknown.
     ended: ClassVar[str]
+    #: Regular expression for the ids of jobs.
+    job_id: ClassVar[str] = r"\d{1,20}"
     #: Leave out those of dask-jobqueue's directives that hold one of these texts.
     skipped_directives: ClassVar[tuple[str, ...]] = ()
     #: Shell lines that run before the site's own.
@@ -82,6 +84,11 @@ class BatchCluster(Cluster, abc.ABC):
             import dask_jobqueue
         found: type[JobQueueCluster] = getattr(dask_jobqueue, cls.jobqueue_class)
         return found
+
+    @classmethod
+    def cancel_command(cls) -> tuple[str, ...]:
+        """Command that removes the job whose id follows."""
+        return tuple(shlex.split(cls.jobqueue().job_cls.cancel_command))
 
     # ------------------------------------------------------------------------------------------- as any other cluster
 
@@ -170,7 +177,7 @@ class BatchCluster(Cluster, abc.ABC):
     def _job_class(self, record: JobRecord | None) -> type[Job]:
         from deployments.clusters.recorded_job import recorded
 
-        return recorded(self.jobqueue().job_cls, self.state_command, self.ended, record)
+        return recorded(self.jobqueue().job_cls, self.state_command, self.ended, self.name, record)
 
     def _job_options(self) -> dict[str, Any]:
         """Arguments of dask-jobqueue's cluster and job classes."""

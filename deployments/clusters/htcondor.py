@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import dask.config
+
 from deployments.clusters.batch import BatchCluster
 
 
@@ -14,6 +16,13 @@ class HTCondor(BatchCluster):
     # 1 idle, 2 running, 5 held; 3 and 4 have ended.
     state_command = ("condor_q", "-format", "%d", "JobStatus")
     ended = r"^[34]$|^$"
+    job_id = r"\d{1,20}(\.\d{1,20})?"
+
+    @classmethod
+    def cancel_command(cls) -> tuple[str, ...]:
+        # What a user's dask-jobqueue settings add is the pool or the scheduler's name.
+        command = super().cancel_command()
+        return (*command, *(dask.config.get("jobqueue.htcondor.cancel-command-extra", None) or ()))
 
     def options(self) -> dict[str, Any]:
         return {"disk": "1GB"}

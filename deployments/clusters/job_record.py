@@ -3,26 +3,42 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
+import pkgutil
+import re
 import subprocess
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
-from s2sr_core.files import write_text
+from deployments.clusters import CLUSTERS
+from s2sr_core.files import read_bytes, write_text
 from s2sr_core.workspace import Workspace
+
+if TYPE_CHECKING:
+    from deployments.clusters.batch import BatchCluster
+
+logger = logging.getLogger(__name__)
 
 #: Seconds that the command that removes a job may take.
 _REMOVAL = 60.0
+#: Bytes that the record may have.
+_LARGEST = 10_000_000
 
 
 class BatchJob(BaseModel):
-    """A job that was submitted and not yet removed: its id, and the command that removes it if the id follows."""
+    """A job that was submitted and not yet removed: the value of ``cluster`` whose job it is, and its id there.
+
+    The command that removes it is the program's own, and never read from a file that somebody else may have written.
+    """
 
     model_config = ConfigDict(frozen=True)
 
+    cluster: str
     job_id: str
-    cancel: tuple[str, ...]
 
 
 _JOBS = TypeAdapter(list[BatchJob])
@@ -36,9 +52,11 @@ class JobRecord:
         self._lock = threading.Lock()
 
     def jobs(self) -> list[BatchJob]:
-        """The recorded jobs; none if there is no file that can be read."""
+        """The recorded jobs; none if there is no file that can be read, or if it is another user's."""
         try:
-            return _JOBS.validate_json(self.path.read_bytes())
+            if self.path.stat().st_uid != os.geteuid():
+                return []
+            return _JOBS.validate_json(read_bytes(self.path, _LARGEST))
         except (OSError, ValidationError):
             return []
 
@@ -65,12 +83,22 @@ def remove_jobs(work_dir: Path) -> list[str]:
     record = JobRecord(Workspace(work_dir))
     removed = []
     for job in record.jobs():
+        batch_system = _batch_system(job.cluster)
+        if batch_system is None or not re.fullmatch(batch_system.job_id, job.job_id, re.ASCII):
+            logger.warning("%s: %r is not a job of this program and is left alone", record.path, job.job_id[:80])
+            continue
         try:
-            subprocess.run(  # noqa: S603  # a command of this program, kept in the user's own folder
-                [*job.cancel, job.job_id], capture_output=True, timeout=_REMOVAL, check=False
+            subprocess.run(  # noqa: S603  # the command is the class's, and the id has been checked
+                [*batch_system.cancel_command(), job.job_id], capture_output=True, timeout=_REMOVAL, check=False
             )
         except (OSError, subprocess.TimeoutExpired):
             continue
         record.remove(job.job_id)
         removed.append(job.job_id)
     return removed
+
+
+def _batch_system(name: str) -> type[BatchCluster] | None:
+    """The class of a value of ``cluster``; None if it is not one of a batch system."""
+    found = pkgutil.resolve_name(CLUSTERS[name]) if name in CLUSTERS else None
+    return found if hasattr(found, "cancel_command") else None

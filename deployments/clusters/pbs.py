@@ -14,6 +14,7 @@ class Pbs(BatchCluster):
 
     jobqueue_class = "PBSCluster"
     state_command = ("qstat",)
+    job_id = r"\d{1,20}(\[\d*\])?(\.[\w.-]{1,255})?"
     ended = r"Unknown Job|has finished|\s[CFEX] \S+\s*$|^$"
 
     def options(self) -> dict[str, Any]:

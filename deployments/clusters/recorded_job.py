@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import shlex
 from typing import TYPE_CHECKING, Any
 
 from distributed.core import Status
@@ -19,7 +18,9 @@ if TYPE_CHECKING:
 _LEAVE = 5.0
 
 
-def recorded(base: type[Job], state_command: tuple[str, ...], ended: str, record: JobRecord | None) -> type[Job]:
+def recorded(
+    base: type[Job], state_command: tuple[str, ...], ended: str, cluster: str, record: JobRecord | None
+) -> type[Job]:
     """A subclass of one of dask-jobqueue's job classes.
 
     Parameters
@@ -30,6 +31,8 @@ def recorded(base: type[Job], state_command: tuple[str, ...], ended: str, record
         Command that prints the state of the job whose id follows.
     ended
         Regular expression for what that command prints, or fails with, if the job has ended.
+    cluster
+        The value of the parameter ``cluster``.
     record
         Where jobs are recorded from their submission to their end.
     """
@@ -48,7 +51,7 @@ def recorded(base: type[Job], state_command: tuple[str, ...], ended: str, record
         async def start(self) -> None:
             await super().start()
             if record is not None:
-                record.add(BatchJob(job_id=self.job_id, cancel=tuple(shlex.split(self.cancel_command))))
+                record.add(BatchJob(cluster=cluster, job_id=self.job_id))
 
         async def close(self) -> None:
             if self.is_leaving:

@@ -28,6 +28,17 @@ def remove_raster(path: Path) -> None:
     path.with_name(f"{path.name}.aux.xml").unlink(missing_ok=True)
 
 
+def open_raster(path: Path) -> gdal.Dataset:
+    """Open a raster that :class:`ScratchRaster` wrote.
+
+    Raises
+    ------
+    RuntimeError
+        If it is not a GeoTIFF: a file of another format under its name could make GDAL read whatever it refers to.
+    """
+    return gdal.OpenEx(str(path), gdal.OF_RASTER | gdal.OF_READONLY, allowed_drivers=["GTiff"])
+
+
 class ScratchRaster:
     """The pixels of one statistic, ``window`` of ``lattice``, on their way into a COG.
 
@@ -70,7 +81,7 @@ class ScratchRaster:
         with target.open("rb") as file:
             os.fsync(file.fileno())
             checksum = hashlib.file_digest(file, "sha256").hexdigest()
-        with gdal.Open(str(target)) as written:
+        with open_raster(target) as written:
             for part in Window(0, 0, self._window.width, self._window.height).tiles(_CHECKED_ROWS):
                 area = (0, part.y0, part.width, part.height)
                 if not np.array_equal(written.ReadAsArray(*area), self._dataset.ReadAsArray(*area)):

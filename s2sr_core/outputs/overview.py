@@ -74,7 +74,8 @@ def states_map(boxes: Sequence[tuple[tuple[float, float, float, float], tuple[in
 
 
 def _read_mosaic(paths: Sequence[Path]) -> npt.NDArray[Any]:
-    with gdal.BuildVRT("", [str(path) for path in paths]) as mosaic:
+    rasters = [str(path) for path in paths if gdal.IdentifyDriverEx(str(path), allowed_drivers=["GTiff"])]
+    with gdal.BuildVRT("", rasters) as mosaic:
         return read_thinned(mosaic, _SIDE)
 
 

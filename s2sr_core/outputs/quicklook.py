@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from s2sr_core.composites.cog import open_raster
 from s2sr_core.files import written_atomically
 from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.pixels.rules import COMPOSITE_NODATA
@@ -33,7 +34,7 @@ def draw_cell(workspace: Workspace, cell_id: str, bands: Sequence[str]) -> Path 
     if not available:
         return None
     shown = TRUE_COLOUR if set(TRUE_COLOUR) <= set(available) else (available[0],)
-    pixels = np.stack([read_thinned(gdal.Open(str(workspace.composite(cell_id, band)))) for band in shown])
+    pixels = np.stack([read_thinned(open_raster(workspace.composite(cell_id, band))) for band in shown])
     target = workspace.quicklook(cell_id)
     with written_atomically(target) as temporary:
         write_png(stretched(pixels, (pixels != COMPOSITE_NODATA).all(axis=0)), temporary)
@@ -50,10 +51,7 @@ def draw_date_and_composite(workspace: Workspace, cell_id: str, images: Mapping[
         paths = [images[band] if of_date else workspace.composite(cell_id, band) for band in TRUE_COLOUR]
         like = workspace.composite(cell_id, TRUE_COLOUR[0])
         pixels = np.stack(
-            [
-                read_thinned(_warped_like(path, like)) if of_date else read_thinned(gdal.Open(str(path)))
-                for path in paths
-            ]
+            [read_thinned(_warped_like(path, like)) if of_date else read_thinned(open_raster(path)) for path in paths]
         )
         halves.append(stretched(pixels, (pixels != (0 if of_date else COMPOSITE_NODATA)).all(axis=0)))
     gap = np.zeros((4, halves[0].shape[1], _GAP), np.uint8)
@@ -83,7 +81,7 @@ def write_png(layers: npt.NDArray[np.uint8], path: Path) -> None:
 
 def _warped_like(path: Path, like: Path) -> gdal.Dataset:
     """An image on the grid of a composite."""
-    raster = gdal.Open(str(like))
+    raster = open_raster(like)
     left, dx, _, top, _, dy = raster.GetGeoTransform()
     bounds = (left, top + dy * raster.RasterYSize, left + dx * raster.RasterXSize, top)
     size = {"width": raster.RasterXSize, "height": raster.RasterYSize}

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from s2sr_core.files import locked, read_record, write_record, written_atomically
+from s2sr_core.files import locked, open_to_append, read_bytes, read_record, write_record, written_atomically
 
 HOLDER = """
 import sys
@@ -72,3 +73,53 @@ def test_a_broken_record_is_none(tmp_path: Path, content: bytes) -> None:
     assert read_record(path) is None
     write_record(path, {"a": [1, "°"]})
     assert read_record(path) == {"a": [1, "°"]}
+
+
+def test_what_a_link_leads_to_is_not_written(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.write_text("somebody's")
+    (tmp_path / "link").symlink_to(other)
+    with pytest.raises(OSError, match="link is a symbolic link"):
+        open_to_append(tmp_path / "link")
+    with pytest.raises(OSError, match="symbolic link"), locked(tmp_path / "link", wait=True):
+        pass
+    with written_atomically(tmp_path / "final") as temporary:
+        temporary.touch()
+    with written_atomically(tmp_path / "final") as again:
+        again.touch()
+        assert again == temporary  # so somebody can know its name
+    temporary.symlink_to(other)
+    (tmp_path / "final").unlink()
+    (tmp_path / "final").symlink_to(other)
+    with written_atomically(tmp_path / "final") as temporary:
+        temporary.write_text("whole")
+    assert (tmp_path / "final").read_text() == "whole"
+    assert not (tmp_path / "final").is_symlink()
+    assert other.read_text() == "somebody's"
+
+
+def test_nothing_is_waited_for_that_is_not_a_file(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path in (pipe, Path("/dev/zero"), tmp_path):
+        with pytest.raises(OSError, match="is not a regular file"):
+            read_bytes(path, 10)
+        assert read_record(path) is None
+    with pytest.raises(OSError, match="is not a regular file"):
+        open_to_append(pipe)
+
+
+def test_a_file_has_a_largest_size(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"1234567890")
+    assert read_bytes(path, 10) == b"1234567890"
+    with pytest.raises(OSError, match="has more than 0 MB"):
+        read_bytes(path, 9)
+    os.truncate(path, 10**12)  # a sparse file; nothing of it is read beyond the limit
+    assert read_record(path) is None
+
+
+def test_a_record_of_endless_depth_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    path.write_text('{"a":' * 200_000)
+    assert read_record(path) is None

@@ -231,3 +231,48 @@ def test_clearing_leaves_what_is_not_a_ranks(tmp_path: Path) -> None:
     (workspace.tmp / "notes.txt").unlink()
     workspace.clear_tmp()
     assert not workspace.tmp.exists()
+
+
+# ------------------------------------------------------------------------------------------------------------- links
+
+
+def test_a_lock_that_is_a_link_is_refused_and_its_target_stays(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.write_text("somebody's")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".lock").symlink_to(other)
+    with (
+        pytest.raises(InputError, match=r"cannot be written \(.lock is a symbolic link\)"),
+        Workspace(tmp_path / "run").opened(),
+    ):
+        pass
+    assert other.read_text() == "somebody's"
+
+
+@pytest.mark.parametrize("name", ["tmp", "composites", "logs", "indices", "imagery_raw"])
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a link away")
+def test_another_users_link_is_not_followed(tmp_path: Path, name: str) -> None:
+    mine = tmp_path / "mine"
+    (mine / "rank_1" / "wgs84_vrt").mkdir(parents=True)
+    (mine / "decoded").mkdir()
+    (tmp_path / "run").mkdir()
+    link = tmp_path / "run" / name
+    link.symlink_to(mine)
+    os.chown(link, 12345, -1, follow_symlinks=False)
+    with pytest.raises(InputError, match=f"has a link {name}/ of another user"), Workspace(tmp_path / "run").opened():
+        pass
+    assert (mine / "rank_1" / "wgs84_vrt").is_dir()
+    assert (mine / "decoded").is_dir()
+
+
+def test_a_link_in_tmp_is_not_removed_through(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "mine").touch()
+    workspace = Workspace(tmp_path / "run")
+    (workspace.tmp / "rank_1").mkdir(parents=True)
+    for link in (workspace.decoded, workspace.tmp / "rank_2", workspace.tmp / "rank_1" / "wgs84_vrt"):
+        link.symlink_to(other)
+    with workspace.opened():
+        workspace.clear_tmp()
+    assert (other / "mine").exists()
