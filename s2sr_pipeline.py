@@ -8,6 +8,7 @@ from s2sr_core.import_path import leave_out_current_folder
 leave_out_current_folder()
 
 import argparse
+import json
 import os
 import sys
 from pathlib import Path
@@ -101,6 +102,10 @@ def _main(argv: list[str]) -> int:
         return _doctor(build(_Folder, arguments).work_dir)
     if arguments.verify is not None:
         return _verify(checked(_Folder, {"work_dir": arguments.verify}).work_dir)
+    if arguments.json and arguments.explain is None:
+        raise InputError("json", "on", "has no effect without --explain", "add --explain LON LAT")
+    if arguments.explain is not None:
+        return _explain(_of_last_run(arguments), *arguments.explain, as_json=arguments.json)
     parameters = _placed(_of_last_run(arguments) if arguments.repair else build(RunParameters, arguments))
     parameters.check_files()
     if arguments.print_job_script:
@@ -133,6 +138,15 @@ def _parser() -> Parser:
         help="Compare all composites of the work folder DIR with their records, and exit: every file is read, and its "
         "checksum compared. What is missing, changed, foreign, incomplete or on another lattice is listed.",
     )
+    actions.add_argument(
+        "--explain",
+        nargs=2,
+        type=float,
+        metavar=("LON", "LAT"),
+        help="Say why the pixel at this point has its value, scene by scene, and exit: with the parameters of the last "
+        "run of --work-dir, in its bands or those of --bands.",
+    )
+    actions.add_argument("--json", action="store_true", help="Print what --explain says as JSON.")
     actions.add_argument("--doctor", action="store_true", help="Check this installation, and exit.")
     actions.add_argument(
         "--version", action="version", version=f"{PROG} {__version__}", help="Print the version, and exit."
@@ -144,11 +158,12 @@ def _parser() -> Parser:
 def _of_last_run(arguments: argparse.Namespace) -> RunParameters:
     """The parameters of the last run of ``work_dir``, except those that are given now."""
     if arguments.work_dir is None:
-        raise InputError("work_dir", "", "is required", "add --work-dir, the folder of the run to continue")
+        raise InputError("work_dir", "", "is required", "add --work-dir, the folder of the last run")
     folder = build(_Folder, arguments).work_dir
-    last = read_record(Workspace(folder).flow_run)
-    if last is None:
-        raise InputError("work_dir", folder, "has no record of a run", "give all parameters, without --repair")
+    workspace = Workspace(folder)
+    last = read_record(workspace.flow_run) or read_record(workspace.run_record) or {}
+    if not isinstance(last.get("parameters"), dict):
+        raise InputError("work_dir", folder, "has no record of a run", "give the folder of a run")
     given = {name: value for name in RunParameters.model_fields if (value := getattr(arguments, name)) is not None}
     recorded = last.get("parameters")
     if not isinstance(recorded, dict):
@@ -206,6 +221,17 @@ def _verify(folder: Path) -> int:
     found = verify(workspace)
     print(found.text())
     return EXIT_FAILURES if found.findings else EXIT_DONE
+
+
+def _explain(parameters: RunParameters, longitude: float, latitude: float, *, as_json: bool) -> int:
+    Workspace(parameters.work_dir).check_composites()
+
+    from s2sr_core.outputs.explain import explain
+    from s2sr_core.outputs.explain_table import as_text
+
+    explanation = explain(parameters, longitude, latitude)
+    print(json.dumps(explanation.as_json(), indent=2) if as_json else as_text(explanation))
+    return EXIT_DONE if explanation.is_equal else EXIT_FAILURES
 
 
 def _plan(parameters: RunParameters) -> int:

@@ -237,6 +237,22 @@ def test_verify_of_what_is_not_a_run_is_one_sentence(command, recorded: Path, fo
     assert re.fullmatch(rf"s2sr-pipeline: work_dir = '.*': {problem}; .*\.\n", stderr), stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--explain", "1"], "argument --explain: expected 2 arguments; see s2sr-pipeline --help."),
+        (["--explain", "1", "x"], "argument --explain: invalid float value: 'x'; see s2sr-pipeline --help."),
+        (["--explain", "1", "2"], "work_dir = '': is required; add --work-dir, the folder of the last run."),
+        (["--explain", "1", "2", "--work-dir", "none"], "work_dir = '.*/none': has no record of a run; give .*"),
+        (["--json"], "json = 'on': has no effect without --explain; add --explain LON LAT."),
+    ],
+)
+def test_bad_input_of_explain_is_one_sentence(command, words: list[str], sentence: str) -> None:
+    code, stdout, stderr = command(*words)
+    assert (code, stdout) == (2, "")
+    assert re.fullmatch(f"s2sr-pipeline: {sentence}\n", stderr), stderr
+
+
 # --------------------------------------------------------------------------------------------------- help and doctor
 
 

@@ -106,6 +106,7 @@ def test_bad_input_of_the_pipeline_imports_nothing_heavy(folder: Path) -> None:
     calls += [["--doctor", "--work-dir", "~nobody-of-this-name"], ["--repair", "--work-dir", ""]]
     calls += [words_of({**PIPELINE, "source": None, "stage": "composite"})]
     calls += [["--verify", "none"], ["--verify", "file"], ["--verify", "archive"]]
+    calls += [["--explain", "1", "x"], ["--explain", "1", "2"], ["--explain", "1", "2", "--work-dir", "run"]]
     found = answers(folder, "s2sr_pipeline", calls)
     assert len(found) == len(calls)
     for call, (code, loaded, text) in zip(calls, found, strict=True):

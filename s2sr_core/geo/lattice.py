@@ -100,6 +100,20 @@ class Lattice:
         xmin, ymin, xmax, ymax = bounds
         return Window(self._first_column(xmin), self._first_row(ymax), self._first_column(xmax), self._first_row(ymin))
 
+    def pixel_of(self, x: float, y: float) -> Window:
+        """The pixel that holds a point: its west and south edges are in, its east and north edges out."""
+        column = math.floor((x - self.x_anchor) / self.dx)
+        while self.x_edge(column) > x:
+            column -= 1
+        while self.x_edge(column + 1) <= x:
+            column += 1
+        row = math.ceil((self.y_anchor - y) / self.dy) - 1
+        while self.y_edge(row) <= y:
+            row -= 1
+        while self.y_edge(row + 1) > y:
+            row += 1
+        return Window(column, row, column + 1, row + 1)
+
     def covering(self, bounds: Bounds) -> Window:
         """The pixels that together cover ``bounds``."""
         xmin, ymin, xmax, ymax = bounds

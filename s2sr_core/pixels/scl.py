@@ -7,7 +7,22 @@ probability), 9 cloud (high probability), 10 thin cirrus, 11 snow or ice.
 
 from __future__ import annotations
 
+#: What each class is called, by its value.
+CLASS_NAMES = (
+    "no data",
+    "saturated or defective",
+    "dark area",
+    "cloud shadow",
+    "vegetation",
+    "bare soil",
+    "water",
+    "unclassified",
+    "cloud, medium probability",
+    "cloud, high probability",
+    "thin cirrus",
+    "snow or ice",
+)
 #: The values that SCL defines; any other value is always masked.
-SCL_CLASSES = range(12)
+SCL_CLASSES = range(len(CLASS_NAMES))
 #: The classes that are masked by default: everything but vegetation, bare soil and water.
 MASKED_BY_DEFAULT = (0, 1, 2, 3, 7, 8, 9, 10, 11)

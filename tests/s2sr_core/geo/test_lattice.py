@@ -89,3 +89,20 @@ def test_the_pixels_of_two_windows_that_do_not_meet_are_none() -> None:
     assert not Window(0, 0, 5, 5) & Window(5, 0, 9, 5)
     assert (Window(0, 0, 5, 5) & Window(9, 9, 12, 12)).shape == (0, 0)
     assert Window(0, 0, 5, 6) & Window(2, -3, 9, 4) == Window(2, 0, 5, 4)
+
+
+@given(sizes, sizes, longitudes, latitudes, longitudes, latitudes)
+def test_the_pixel_of_a_point_holds_it_half_open(
+    dx: float, dy: float, x_anchor: float, y_anchor: float, x: float, y: float
+) -> None:
+    for lattice in (Lattice(dx, dy), Lattice(dx, dy, x_anchor, y_anchor)):
+        pixel = lattice.pixel_of(x, y)
+        assert pixel.shape == (1, 1)
+        assert lattice.x_edge(pixel.x0) <= x < lattice.x_edge(pixel.x1)
+        assert lattice.y_edge(pixel.y1) <= y < lattice.y_edge(pixel.y0)
+
+
+def test_on_an_edge_it_is_the_pixel_to_the_east_and_to_the_north() -> None:
+    lattice = Lattice(0.25, 0.5)
+    assert lattice.pixel_of(0.75, 1.0) == Window(3, -3, 4, -2)
+    assert lattice.pixel_of(-0.25, -0.5) == Window(-1, 0, 0, 1)

@@ -1,0 +1,430 @@
+"""Why a pixel has its value: every product at it, the statistic of their values, and the composite's own pixel.
+
+The tables of the folder say which products the run selected, and why not the others; the rest is computed again by the
+reference rules. Nothing is written but temporary VRTs in a temporary folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import shapely
+
+from s2sr_core.cells.gridcell_csv import read_gridcells
+from s2sr_core.cells.gridcells import Gridcell
+from s2sr_core.composites.recorded_files import INTACT, FileState, recorded_files
+from s2sr_core.composites.records import inputs_in, inputs_of
+from s2sr_core.errors import InputError, ProductError
+from s2sr_core.files import read_record
+from s2sr_core.geo.clip import owned_pixels
+from s2sr_core.geo.gdal_runtime import gdal
+from s2sr_core.geo.lattice import Lattice, Window
+from s2sr_core.outputs.pixel_history import History, Pixel, SceneValue, Verdict, history_of
+from s2sr_core.parameters import RunParameters
+from s2sr_core.pixels.rules import SCENE_NODATA
+from s2sr_core.pixels.statistics import Statistic
+from s2sr_core.products.safe import read_product
+from s2sr_core.progress import progress
+from s2sr_core.run_context import RunContext
+from s2sr_core.scenes.scene import Scene, SceneBand
+
+Row = Mapping[str, str]
+"""A row of the scene index or of the query manifest, by column."""
+
+#: What the statuses of products in the tables mean for a pixel; those of other products are looked at.
+_VERDICTS: Mapping[str, Verdict] = {
+    "duplicate": "repeated",
+    "twin": "repeated",
+    "filtered": "not selected",
+    "offline": "not selected",
+    "no cell": "not selected",
+    "failed": "failed",
+}
+#: Statuses of products whose bands SCL masks; earlier versions wrote "spared".
+_NOT_NEEDED = ("not needed", "spared")
+#: How far from a product's footprint a point may be and the product be listed, degrees: footprints are drawn roughly.
+_NEAR = 0.01
+#: How far the centre of a pixel may be from that of the composite's, pixels.
+_TOLERANCE = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class StatisticValue:
+    """A statistic at a pixel: as computed now, and as the composite's file has it.
+
+    Attributes
+    ----------
+    path: the file.
+    computed, composite: None if there is no value.
+    equal: whether they are the same.
+    reasons: if not, what may be why.
+    """
+
+    name: str
+    path: Path
+    computed: float | None
+    composite: float | None
+    equal: bool
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BandExplanation:
+    """A band at a pixel: all products, the values in order, and each statistic of them."""
+
+    band: str
+    scenes: tuple[SceneValue, ...]
+    values: tuple[int, ...]
+    statistics: tuple[StatisticValue, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why a pixel has its values.
+
+    Attributes
+    ----------
+    longitude, latitude: the point that was asked for, degrees.
+    cell_id: the gridcell that owns the pixel.
+    column, row: of the pixel on the lattice.
+    centre: its longitude and latitude.
+    file_column, file_row: of the pixel in the cell's files, from 0.
+    resampling, mask: how the composite is made.
+    """
+
+    longitude: float
+    latitude: float
+    cell_id: str
+    column: int
+    row: int
+    centre: tuple[float, float]
+    file_column: int
+    file_row: int
+    resampling: str
+    mask: Mapping[str, Any]
+    bands: tuple[BandExplanation, ...]
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether every computed value is that of the composite."""
+        return all(statistic.equal for band in self.bands for statistic in band.statistics)
+
+    def as_json(self) -> dict[str, Any]:
+        """All of it as plain JSON."""
+        bands = [asdict(band) for band in self.bands]
+        for band in bands:
+            for statistic in band["statistics"]:
+                statistic["path"] = str(statistic["path"])
+        return {**asdict(self), "bands": bands}
+
+
+def explain(parameters: RunParameters, longitude: float, latitude: float) -> Explanation:
+    """Explain the pixel at a point in the bands of ``parameters``, which are otherwise those of the folder's run.
+
+    Raises
+    ------
+    InputError
+        If no selected gridcell has a pixel there, a band has no composite, or the folder lacks the tables of a run.
+    """
+    context = RunContext(parameters)
+    pixel = _pixel_at(context, longitude, latitude)
+    for band in parameters.bands:
+        _check_composite(context, pixel.cell.cell_id, band)
+    lattice = parameters.lattice_of(pixel.cell.bounds)
+    column, row = pixel.window.x0, pixel.window.y0
+    centre = (lattice.x_centre(column), lattice.y_centre(row))
+    rows = list(_rows_at(context, pixel, centre))
+    with TemporaryDirectory(prefix="s2sr-explain-") as folder:
+        changes = {"work_dir": Path(folder), "engine": "reference", "scl_first": False}
+        elsewhere = RunContext(parameters.model_copy(update=changes))
+        with progress("scenes", len(rows)) as advance:
+            histories = []
+            for each in rows:
+                histories.append((each, _history(elsewhere, each, _folder_of(context, each), pixel)))
+                advance()
+    file_column, file_row = pixel.window.offset_in(lattice.owned(pixel.cell.bounds))
+    return Explanation(
+        longitude,
+        latitude,
+        pixel.cell.cell_id,
+        column,
+        row,
+        centre,
+        file_column,
+        file_row,
+        parameters.resampling,
+        context.mask.record(),
+        tuple(_explained(context, pixel, band, histories) for band in parameters.bands),
+    )
+
+
+# --------------------------------------------------------------------------------------------- which pixel, which cell
+
+
+def _pixel_at(context: RunContext, longitude: float, latitude: float) -> Pixel:
+    """The pixel that holds a point, of the cell that owns it; 180 and −180 are the same."""
+    point = f"{longitude:g} {latitude:g}"
+    if not (abs(longitude) <= 180 and abs(latitude) <= 90):  # also if not finite
+        raise InputError("explain", point, "is not on the globe", "give longitude (−180 to 180) and latitude")
+    table = context.workspace.selected_gridcells
+    if not table.exists():
+        raise InputError("work_dir", context.parameters.work_dir, f"has no {table.name}", "give the folder of a run")
+    cells = read_gridcells(table)
+    for x in (longitude, -longitude) if abs(longitude) == 180 else (longitude,):
+        if owners := list(_owners(context, cells, x, latitude)):
+            # Without a common lattice, cells that share an edge may each have a pixel there.
+            return next((owner for owner in owners if _holds(owner.cell, x, latitude)), owners[0])
+    raise InputError("explain", point, "is outside every selected gridcell", f"give a point in a cell of {table}")
+
+
+def _owners(context: RunContext, cells: Sequence[Gridcell], x: float, y: float) -> Iterator[Pixel]:
+    dx, dy = context.parameters.tr
+    west, south, east, north = shapely.bounds([cell.polygon for cell in cells]).T
+    near = (west - dx <= x) & (x <= east + dx) & (south - dy <= y) & (y <= north + dy)
+    for index in np.flatnonzero(near).tolist():
+        cell = cells[index]
+        lattice = context.parameters.lattice_of(cell.bounds)
+        window = lattice.pixel_of(x, y)
+        if owned_pixels(cell.polygon, lattice, window)[0, 0]:
+            yield Pixel(cell, window)
+
+
+def _holds(cell: Gridcell, x: float, y: float) -> bool:
+    """Whether a point is in a cell by the rule of pixel centres: it is that of a pixel without any size to speak of."""
+    return bool(owned_pixels(cell.polygon, Lattice(1e-300, 1e-300, x, y), Window(0, 0, 1, 1))[0, 0])
+
+
+def _check_composite(context: RunContext, cell_id: str, band: str) -> None:
+    workspace, name = context.workspace, context.statistics[0].name
+    if workspace.composite(cell_id, band, name).is_file():
+        return
+    paths = workspace.cell_folder(cell_id).glob(f"cell_{cell_id}_*_{name}_clip.tif")
+    others = sorted(path.name.removeprefix(f"cell_{cell_id}_").split("_")[0] for path in paths)
+    remedy = f"choose from {' '.join(others)}" if others else "choose a cell that has one"
+    raise InputError("bands", band, f"has no composite in gridcell {cell_id}", remedy)
+
+
+# --------------------------------------------------------------------------------------------------------- which scenes
+
+
+def _rows_at(context: RunContext, pixel: Pixel, centre: tuple[float, float]) -> Iterator[Row]:
+    """The products of the run's tables that may show the pixel, by time and name.
+
+    Of products that were left out without being opened only the tile is known: it is where another product of that tile
+    is or, if there is none, one of them. What is not named like a product is left out.
+    """
+    workspace = context.workspace
+    if not workspace.scene_index.exists():
+        problem = f"has no {workspace.scene_index.name}"
+        raise InputError("work_dir", workspace.work_dir, problem, "let a run finish there first")
+    rows = _read(workspace.scene_index)
+    names = {row["product"] for row in rows}
+    rows += [row for row in _read(workspace.query_manifest) if row["product"] not in names]
+    here: dict[str, bool] = {}
+    near: list[Row] = []
+    unplaced: list[Row] = []
+    for row in rows:
+        outline = row["footprint"]
+        if row["status"] in ("selected", *_NOT_NEEDED) and row.get("cells"):
+            is_near = pixel.cell.cell_id in row["cells"].split()
+        elif outline:
+            is_near = _is_near(outline, centre)
+        else:
+            unplaced.append(row)
+            continue
+        if is_near:
+            near.append(row)
+        here[row["tile"]] = here.get(row["tile"], False) or is_near
+    for row in unplaced:
+        if row["tile"] not in here and (found := _footprint_in(_folder_of(context, row))) is not None:
+            here[row["tile"]] = _is_near(found, centre)
+        if row["tile"] and here.get(row["tile"], row["status"] == "failed"):
+            near.append(row)
+    yield from sorted(near, key=lambda row: (row["sensing_time"], row["product"], row.get("path", "")))
+
+
+def _read(path: Path) -> list[Row]:
+    if not path.exists():
+        return []
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    return [{str(key): str(value) for key, value in row.items()} for row in table.to_dict("records")]
+
+
+def _is_near(outline: str, centre: tuple[float, float]) -> bool:
+    return bool(shapely.from_wkt(outline).distance(shapely.Point(centre)) <= _NEAR)
+
+
+def _folder_of(context: RunContext, row: Row) -> Path | None:
+    """Where a product is: as the table says or, if the work folder or the archive was moved, by its name."""
+    if not row.get("path"):
+        return None
+    path = Path(row["path"])
+    moved = (context.parameters.source or context.workspace.imagery_raw) / path.name
+    return moved if moved.exists() and not path.exists() else path
+
+
+def _footprint_in(path: Path | None) -> str | None:
+    if path is None:
+        return None
+    try:
+        outline = read_product(path).footprint
+    except (ProductError, OSError):
+        return None
+    return None if outline is None else outline.wkt
+
+
+def _history(context: RunContext, row: Row, path: Path | None, pixel: Pixel) -> History:
+    """A product at the pixel: looked at if the run selected it, else as the table says."""
+    status, reason = row["status"], row["reason"]
+    if status in ("selected", *_NOT_NEEDED) and path is not None:
+        try:
+            product = read_product(path)
+        except (ProductError, OSError) as error:
+            reason = error.reason if isinstance(error, ProductError) else f"cannot be read: {error}"
+            return _told(context, row, "failed", reason)
+        return history_of(context, product, pixel, is_not_needed=status in _NOT_NEEDED, why=reason)
+    return _told(context, row, _VERDICTS.get(status, "not selected"), reason or status)
+
+
+def _told(context: RunContext, row: Row, verdict: Verdict, reason: str) -> History:
+    value = SceneValue(row["product"], row["sensing_time"], row["baseline"], verdict, reason)
+    return History(dict.fromkeys(context.parameters.bands, value))
+
+
+# ------------------------------------------------------------------------------------------------------------ compared
+
+
+def _explained(
+    context: RunContext, pixel: Pixel, band: str, histories: Sequence[tuple[Row, History]]
+) -> BandExplanation:
+    scenes = tuple(history.values[band] for _, history in histories)
+    values = tuple(sorted(scene.warped for scene in scenes if scene.warped is not None))
+    stack = np.array(values or [SCENE_NODATA], np.uint16).reshape(-1, 1, 1)
+    compared = []
+    for statistic in context.statistics:
+        path = context.workspace.composite(pixel.cell.cell_id, band, statistic.name)
+        if not path.is_file():
+            continue
+        computed = _value(statistic, statistic.of_stack(stack)[0, 0])
+        lattice = context.parameters.lattice_of(pixel.cell.bounds)
+        is_there, composite = _value_in(path, statistic, lattice, pixel.window)
+        equal = is_there and composite == computed
+        reasons = () if equal else tuple(_reasons(context, pixel, band, histories, path, is_there))
+        compared.append(StatisticValue(statistic.name, path, computed, composite, equal, reasons))
+    return BandExplanation(band, scenes, values, tuple(compared))
+
+
+def _value(statistic: Statistic, value: np.generic) -> float | None:
+    return None if value == statistic.outside else float(value)
+
+
+def _value_in(path: Path, statistic: Statistic, lattice: Lattice, pixel: Window) -> tuple[bool, float | None]:
+    """Whether the file has just this pixel, and its value."""
+    try:
+        with gdal.OpenEx(str(path), gdal.OF_RASTER, allowed_drivers=["GTiff"]) as dataset:
+            x0, dx, _, y0, _, dy = dataset.GetGeoTransform()
+            column = (lattice.x_centre(pixel.x0) - x0) / dx - 0.5
+            row = (lattice.y_centre(pixel.y0) - y0) / dy - 0.5
+            off = max(
+                abs(column - round(column)), abs(row - round(row)), abs(dx / lattice.dx - 1), abs(dy / lattice.dy + 1)
+            )
+            inside = 0 <= round(column) < dataset.RasterXSize and 0 <= round(row) < dataset.RasterYSize
+            if off > _TOLERANCE or not inside:
+                return False, None
+            return True, _value(statistic, dataset.ReadAsArray(round(column), round(row), 1, 1)[0, 0])
+    except RuntimeError:
+        return False, None
+
+
+def _reasons(
+    context: RunContext,
+    pixel: Pixel,
+    band: str,
+    histories: Sequence[tuple[Row, History]],
+    path: Path,
+    is_there: bool,
+) -> Iterator[str]:
+    """What may be why a composite's pixel is not what is computed now."""
+    found = False
+    for reason in _differences(context, pixel, band, histories, path):
+        found = True
+        yield reason
+    if not found and not is_there:
+        yield "the file cannot be read, or is on another lattice"
+    elif not found:
+        yield "nothing that the record names has changed; compute it again with --overwrite and compare"
+
+
+def _differences(
+    context: RunContext, pixel: Pixel, band: str, histories: Sequence[tuple[Row, History]], path: Path
+) -> Iterator[str]:
+    record = read_record(context.workspace.record(pixel.cell.cell_id, band, context.statistics[0].name))
+    before = None if record is None else inputs_in(record)
+    if record is None or before is None:
+        yield "the composite has no record that can be read"
+        return
+    recorded = recorded_files(record).get(path.name)
+    state = FileState.UNRECORDED if recorded is None else recorded.state(path, thorough=True)
+    if state not in INTACT:
+        yield f"the file is not the one that its record describes ({state}); see --verify"
+    usable = [
+        (history.scene, scene_band)
+        for row, history in histories
+        if history.scene is not None and (scene_band := history.scene.band(band)) is not None
+    ]
+    now = inputs_of(context, pixel.cell, band, usable)
+    for key in ("lattice", "polygon", "resampling", "mask", "statistic"):
+        if before.get(key) != now[key]:
+            shown = "" if key == "polygon" else f": it was {_flat(before.get(key))}, and is {_flat(now[key])}"
+            yield f"the composite was made with another {key}{shown}"
+    if any(before.get(key) != now[key] for key in ("software", "code")):
+        yield "the composite was made by another version of the program"
+    yield from _differences_of_scenes(before, now, band, histories)
+    yield from _changed_images(usable)
+
+
+def _differences_of_scenes(
+    before: Mapping[str, Any], now: Mapping[str, Any], band: str, histories: Sequence[tuple[Row, History]]
+) -> Iterator[str]:
+    used = {scene["product"]: scene for scene in before.get("scenes", [])}
+    usable = {scene["product"]: scene for scene in now["scenes"]}
+    values = {row["product"]: history.values[band] for row, history in histories}
+    for product in sorted({*used, *usable}):
+        value = values.get(product)
+        if product not in usable:
+            if value is None:
+                yield f"{product} was used, and is not in the tables of the last run"
+            elif value.verdict != "not needed":
+                yield f"{product} was used, and now: {value.verdict} ({value.reason})"
+        elif product not in used:
+            yield f"{product} was not used, and is there now"
+        elif used[product] != usable[product]:
+            keys = sorted(key for key, entry in usable[product].items() if used[product].get(key) != entry)
+            yield f"{product} is not the one that was used (other: {', '.join(keys)})"
+
+
+def _changed_images(scenes: Sequence[tuple[Scene, SceneBand]]) -> Iterator[str]:
+    """Images that are not what their product's manifest says; each is read once, and only if a pixel differs."""
+    for scene, band in scenes:
+        for file in (band.file, scene.scl):
+            algorithm, _, digest = file.checksum.partition(":")
+            try:
+                with file.path.open("rb") as opened:
+                    is_right = hashlib.file_digest(opened, algorithm.replace("-", "_")).hexdigest() == digest
+            except (OSError, ValueError):
+                continue
+            if not is_right:
+                yield f"{file.path.name} of {scene.product.name} is not what its manifest says: it was changed"
+
+
+def _flat(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_flat(entry)}" for key, entry in value.items() if entry not in ({}, []))
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
