@@ -74,7 +74,7 @@ class Dataflow:
         groups = cell_groups(cells, context.parameters.bands, self._workers)
         self._schedule = Schedule(groups, selected_products(found))
         self._products = {str(product.name): product for product in self._schedule.products}
-        self._on_disk = {} if source.fetches else {candidate.title: candidate for candidate in found}
+        self._on_disk = {} if source.fetches else {(candidate.title, candidate.path): candidate for candidate in found}
         self._failed = {candidate.title for candidate in self._on_disk.values() if candidate.status == "failed"}
         self._downloads: list[Download] = []
         self._preparations: list[Preparation] = []
@@ -164,7 +164,7 @@ class Dataflow:
         """The products that are on disk now; the schedule awaits nothing more of the others."""
         candidates = [download.candidate for download in downloads]
         self._downloads += downloads
-        self._on_disk |= {candidate.title: candidate for candidate in candidates}
+        self._on_disk |= {(candidate.title, candidate.path): candidate for candidate in candidates}
         for candidate in candidates:
             if candidate.status == "failed":
                 self._failed.add(candidate.title)

@@ -99,6 +99,10 @@ class ProductError(S2SRError):
         return f"{self.product}{band}: {self.reason}"
 
 
+class OtherKindError(ProductError):
+    """A product of another kind than this program composites: it is left out, which is not a failure of the run."""
+
+
 def _product_error(product: str, reason: str, step: Step, band: str) -> ProductError:
     return ProductError(product, reason, step=step, band=band)
 

@@ -78,6 +78,7 @@ def _scene_row(candidate: Candidate[Product], preparation: Preparation | None, b
             else " ".join(f"{offset.band}={offset.source}" for offset in offsets),
             "cloud_cover": product.cloud_cover,
             "notes": "; ".join(product.notes),
+            "path": product.path,
             "footprint": "" if product.footprint is None else product.footprint.wkt,
         }
     if preparation is not None and candidate.status == "selected":
@@ -100,6 +101,8 @@ def _prepared_columns(scene: Scene) -> dict[str, Any]:
         "crs": _crs_name(scene.grid.crs),
         "band_files": ";".join(f"{file.band}={file.path.relative_to(scene.product.path)}" for file in files),
     }
+    if notes := [*scene.product.notes, *(file.note for file in files if file.note)]:
+        columns["notes"] = "; ".join(notes)
     if not scene.cells:
         columns |= {"status": "no cell", "reason": "its images touch no selected gridcell"}
     elif scene.is_not_needed:

@@ -11,12 +11,19 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Self
 
-from s2sr_core.errors import ProductError, Step
+from s2sr_core.errors import OtherKindError, ProductError, Step
 
 _PATTERN = re.compile(
     r"(?P<mission>S2[A-Z])_MSI(?P<level>L1C|L2A)_(?P<sensing>2\d{7}T\d{6})_N(?P<baseline>\d{4})"
     r"_R(?P<orbit>\d{3})_T(?P<tile>\d{2}[A-Z]{3})_(?P<discriminator>2\d{7}T\d{6})",
     re.ASCII,
+)
+_SAFE = re.compile(r"\.safe", re.IGNORECASE)
+#: An L2A product in another format than .SAFE.
+_OTHER_FORMAT = re.compile(rf"{_PATTERN.pattern}(?:\.SAFE)?(?P<format>\.(?!(?i:safe))\w+|_COG)(?:\.SAFE)?", re.ASCII)
+#: Products of Sentinel-2 at another level, or in the naming before 2017 that does not say Level-2A; of other Sentinels.
+_OTHER_SENTINEL = re.compile(
+    r"S2[A-Z]_(?:MSIL(?!2A)\d[A-Z]_|(?:OPER|USER)_(?!.*L2A)).+|S[13-6][A-Z_]_[A-Z0-9]{2,4}_.+", re.ASCII
 )
 _FIELDS = ((0, 4), (4, 6), (6, 8), (9, 11), (11, 13), (13, 15))
 _TILE = re.compile(r"(0[1-9]|[1-5]\d|60)[C-HJ-NP-X][A-HJ-NP-Z][A-HJ-NP-V]", re.ASCII)
@@ -25,6 +32,22 @@ _TILE = re.compile(r"(0[1-9]|[1-5]\d|60)[C-HJ-NP-X][A-HJ-NP-Z][A-HJ-NP-V]", re.A
 def is_tile(text: str) -> bool:
     """Whether ``text`` is an MGRS tile as Sentinel-2 writes it without the T (``05WPM``)."""
     return _TILE.fullmatch(text) is not None
+
+
+def without_suffix(name: str) -> str:
+    """``name`` without ``.SAFE``, in capital letters or small ones."""
+    return name[:-5] if _SAFE.fullmatch(name[-5:]) else name
+
+
+def looks_like_product(name: str) -> bool:
+    """Whether ``name`` (with or without ``.SAFE``) is built like that of a Sentinel-2 Level-1C or Level-2A product."""
+    return _PATTERN.fullmatch(without_suffix(name)) is not None
+
+
+def is_zarr(name: str) -> bool:
+    """Whether ``name`` is that of a Sentinel-2 product in the format zarr."""
+    match = _OTHER_FORMAT.fullmatch(name)
+    return match is not None and match["format"].lower() == ".zarr"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -63,14 +86,21 @@ class ProductName:
 
         Raises
         ------
+        OtherKindError
+            If it is the name of a product of another kind: another level, mission or format.
         ProductError
-            If the name is not that of a Level-2A product.
+            If it is not the name of a product.
         """
-        match = _PATTERN.fullmatch(name.removesuffix(".SAFE"))
+        match = _PATTERN.fullmatch(without_suffix(name))
         if match is None:
+            if other := _OTHER_FORMAT.fullmatch(name):
+                reason = f"is a product in the format {other['format'][1:]}; only .SAFE products can be used"
+                raise OtherKindError(name, reason, step=Step.NAME)
+            if _OTHER_SENTINEL.fullmatch(name):
+                raise OtherKindError(name, "is not a Sentinel-2 Level-2A product", step=Step.NAME)
             raise ProductError(name, "is not named like a Sentinel-2 Level-2A product", step=Step.NAME)
         if match["level"] != "L2A":
-            raise ProductError(name, "is Level-1C; only Level-2A has SCL", step=Step.NAME)
+            raise OtherKindError(name, "is Level-1C; only Level-2A has SCL", step=Step.NAME)
         if not is_tile(match["tile"]):
             raise ProductError(name, f"T{match['tile']} is not an MGRS tile", step=Step.NAME)
         if not 1 <= int(match["orbit"]) <= 143:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 import stat
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +19,17 @@ from pathlib import Path
 from shapely import MultiPolygon, Polygon
 
 from s2sr_core.errors import ProductError, Step
+from s2sr_core.products.bands import SCL
 from s2sr_core.products.manifest import MANIFEST, ListedFile, read_safe_footprint, read_safe_manifest, role_of
 from s2sr_core.products.metadata import Offset, offsets_of, read_metadata
-from s2sr_core.products.names import ProductName
+from s2sr_core.products.names import ProductName, is_zarr, looks_like_product, without_suffix
 
 _BLOCK = 1 << 20
+#: Suffixes of files that hold a whole product.
+_PACKED = re.compile(r"\.(?:zip|7z|rar|tar|tgz|tbz2?|txz|tar\.(?:gz|bz2|xz|zst))$", re.IGNORECASE)
+#: What lies in the top folder of a product, in small letters; one of them is enough.
+_TOP = frozenset({"granule", "manifest.safe", "mtd_msil2a.xml", "mtd_msil1c.xml"})
+_DEEPEST_NESTING = 4
 
 _logger = logging.getLogger(__name__)
 
@@ -61,12 +69,14 @@ class BandFile:
     path: of the file.
     size: in bytes, as found on disk.
     checksum: ``md5:…`` or ``sha3-256:…`` as the manifest says, ``sha256:…`` of its bytes if there is no manifest.
+    note: what is odd but not wrong; may be empty.
     """
 
     band: str
     path: Path
     size: int
     checksum: str
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,23 +99,65 @@ class BandFiles:
         return self.found[band]
 
 
-def safe_folders(folder: Path) -> Iterator[Path]:
-    """All ``*.SAFE`` folders below ``folder`` (or itself), in sorted order; symbolic links are followed once.
+def without_packing(name: str) -> str:
+    """``name`` of a file without the suffix of a packed format: ``X`` of ``X.zip``, ``X.SAFE`` of ``X.SAFE.tar.gz``."""
+    return _PACKED.sub("", name)
 
-    A folder that cannot be searched is left out, with a line in the log.
+
+def product_paths(folder: Path) -> Iterator[Path]:
+    """All products below ``folder`` (or itself), in sorted order; symbolic links are followed once.
+
+    These are folders named ``*.SAFE``, or like a product with ``.safe``; folders named like a product without a suffix,
+    if they hold one; and files named like a product: packed ones, which cannot be read in place. A folder that cannot
+    be searched is left out, with a line in the log.
     """
-    if folder.name.endswith(".SAFE"):
+    if _is_product_folder(folder):
         yield folder
         return
     seen: set[str] = set()
-    for here, folders, _ in os.walk(folder, onerror=_log_unsearched, followlinks=True):
+    for here, folders, files in os.walk(folder, onerror=_log_unsearched, followlinks=True):
         real = os.path.realpath(here)
         if real in seen:
             folders.clear()
             continue
         seen.add(real)
-        yield from (Path(here, name) for name in sorted(folders) if name.endswith(".SAFE"))
-        folders[:] = sorted(name for name in folders if not name.endswith(".SAFE"))
+        products = {name for name in folders if _is_product_folder(Path(here, name))}
+        yield from (Path(here, name) for name in sorted(products))
+        yield from (Path(here, name) for name in sorted(files) if looks_like_product(without_packing(name)))
+        folders[:] = sorted(name for name in folders if name not in products)
+
+
+def _is_product_folder(path: Path) -> bool:
+    """By its name alone if that ends in ``.SAFE``, so that most archives are not searched any deeper."""
+    name = path.name
+    if name.endswith(".SAFE"):
+        return True
+    if looks_like_product(name):
+        return name != without_suffix(name) or _holds_product(path)
+    return is_zarr(name)
+
+
+def _holds_product(path: Path) -> bool:
+    """Whether a folder is the top one of a product."""
+    try:
+        names = {item.name.lower() for item in path.iterdir()}
+    except OSError:
+        return False
+    return not names.isdisjoint(_TOP)
+
+
+def _top_of(path: Path) -> Path:
+    """The folder that holds the product of ``path``, which may lie in a folder of the same name: ``X.SAFE/X.SAFE``."""
+    inner = path
+    for _ in range(_DEEPEST_NESTING):
+        if _holds_product(inner):
+            return inner
+        title = without_suffix(inner.name)
+        below = sorted(item for item in inner.iterdir() if without_suffix(item.name) == title and item.is_dir())
+        if not below:
+            break
+        inner = below[0]
+    return inner if _holds_product(inner) else path
 
 
 def _log_unsearched(error: OSError) -> None:
@@ -113,16 +165,20 @@ def _log_unsearched(error: OSError) -> None:
 
 
 def read_product(path: Path) -> Product:
-    """Read name, metadata and manifest of the product in ``path``.
+    """Read name, metadata and manifest of the product in ``path``, or in a folder of the same name inside it.
 
     Raises
     ------
     ProductError
-        If the name is not an L2A product's, the XML is not XML, or nothing tells the radiometric offset.
+        If the name is not an L2A product's, the product is packed, the XML is not XML, or nothing tells the radiometric
+        offset.
     OSError
         If the folder cannot be read.
     """
-    name = ProductName.parse(path.name)
+    name = ProductName.parse(without_packing(path.name))
+    if path.is_file():
+        raise ProductError(str(name), _what_is_packed(path))
+    path = _top_of(path)
     metadata = read_metadata(name, path)
     manifest = path / MANIFEST
     footprint = read_safe_footprint(name, manifest) if manifest.exists() else None
@@ -135,6 +191,20 @@ def read_product(path: Path) -> Product:
         footprint=metadata.footprint if footprint is None and metadata is not None else footprint,
         notes=notes,
     )
+
+
+def _what_is_packed(path: Path) -> str:
+    """Why a file cannot be used as a product, and what to do."""
+    if zipfile.is_zipfile(path):
+        return "is a zip file, which is not read in place; unzip it into a folder"
+    if _PACKED.search(path.name):
+        return "is packed into one file, which is not read in place; unpack it into a folder"
+    return "is a file, not a folder"
+
+
+def lacking(product: Product, bands: Sequence[str]) -> list[str]:
+    """Which of SCL and ``bands`` the product does not have whole, by what can be seen without reading an image."""
+    return list(band_files(product, (SCL, *bands), hashed=False).errors)
 
 
 def band_files(product: Product, bands: Sequence[str], *, hashed: bool = True, there: bool = True) -> BandFiles:
@@ -158,9 +228,22 @@ def band_files(product: Product, bands: Sequence[str], *, hashed: bool = True, t
 
 
 def _images_on_disk(product: Product) -> list[ListedFile]:
-    paths = sorted(product.path.glob("GRANULE/*/IMG_DATA/R20m/*"))
-    hrefs = (str(path.relative_to(product.path)) for path in paths)
+    """The images of a product without a manifest. Of an image and what was converted from it, the JPEG 2000 counts."""
+    paths = sorted(product.path.glob("GRANULE/*/IMG_DATA/R20m/*"), key=lambda path: path.suffix.lower() != ".jp2")
+    originals: dict[Path, Path] = {}
+    for path in paths:
+        originals.setdefault(path.with_suffix(""), path)
+    hrefs = sorted(str(path.relative_to(product.path)) for path in originals.values())
     return [ListedFile(role, href) for href in hrefs if (role := role_of(href)) is not None]
+
+
+def _converted(path: Path) -> Path | None:
+    """The image that somebody made of the missing image ``path``, in the same folder under the same name; if any."""
+    try:
+        others = sorted(other for other in path.parent.iterdir() if other.stem == path.stem and other != path)
+    except OSError:
+        return None
+    return next((other for other in others if role_of(other.name) and other.is_file()), None)
 
 
 def _band_file(product: Product, band: str, listed: list[ListedFile], hashed: bool, there: bool) -> BandFile:
@@ -172,13 +255,17 @@ def _band_file(product: Product, band: str, listed: list[ListedFile], hashed: bo
     if len(listed) > 1:
         raise fail(f"the product lists {len(listed)} images of this band; products of one granule are supported")
     image = listed[0]
-    path = product.path / image.href
+    path, note = product.path / image.href, ""
     if not there:
         return BandFile(band, path, image.size or 0, image.checksum)
     try:
         status = path.stat()
     except FileNotFoundError as error:
-        raise fail(f"{path.name} is missing") from error
+        converted = _converted(path)
+        if converted is None:
+            raise fail(f"{path.name} is missing") from error
+        note = f"{converted.name} is used for {path.name}, which is missing; the manifest cannot vouch for it"
+        image, path, status = ListedFile(band, image.href), converted, converted.stat()
     except OSError as error:
         raise fail(f"{path.name} cannot be read: {error.strerror}") from error
     if not stat.S_ISREG(status.st_mode):
@@ -190,7 +277,9 @@ def _band_file(product: Product, band: str, listed: list[ListedFile], hashed: bo
         checksum = image.checksum or (_sha256(path) if hashed else "")
     except OSError as error:
         raise fail(f"{path.name} cannot be read: {error.strerror}") from error
-    return BandFile(band, path, size, checksum)
+    if not size:
+        raise fail(f"{path.name} is empty")
+    return BandFile(band, path, size, checksum, note)
 
 
 def _sha256(path: Path) -> str:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
 
 from s2sr_core.cells.gridcells import Gridcell
-from s2sr_core.errors import ProductError, Step
+from s2sr_core.errors import OtherKindError, ProductError, Step
 from s2sr_core.parameters import RunParameters
+from s2sr_core.products.bands import SCL
 from s2sr_core.products.baselines import is_operational
 from s2sr_core.products.names import ProductName
 from s2sr_core.selection.candidates import Candidate, Status
@@ -23,8 +26,9 @@ def find_products[P: ProductDescription](
 ) -> list[Candidate[P]]:
     """Every product that ``source`` has for the cells and the window, judged, by name.
 
-    ``progress`` is called once for each. A product that cannot be had is left out before the preferred ones of each
-    sensing time are chosen, so that another takes its place.
+    ``progress`` is called once for each. Of several copies of one product on disk, the most complete one that can be
+    used counts. A product that cannot be had is left out before the preferred ones of each sensing time are chosen, so
+    that another takes its place.
 
     Raises
     ------
@@ -33,29 +37,67 @@ def find_products[P: ProductDescription](
     """
     near = CellsNear(cells)
     candidates: list[Candidate[P]] = []
-    on_disk: dict[str, Candidate[P]] = {}
+    on_disk: dict[str, list[FoundProduct[P]]] = {}
     for found in source.find(cells, parameters.start, parameters.end):
         if isinstance(found, UnusableEntry):
-            candidate: Candidate[P] = Candidate(found.title or found.id, None, "failed", found.reason, Step.QUERY)
+            candidates.append(_unusable(found))
         elif found.path is None:
-            candidate = _judged(found, parameters, near)
+            candidates.append(_judged(found, parameters, near))
         else:
-            candidate = _copy_of(on_disk.get(found.title), found) or _judged(found, parameters, near)
-            if candidate.status != "duplicate":
-                on_disk[found.title] = candidate
-        candidates.append(candidate)
+            on_disk.setdefault(found.title, []).append(found)
+            continue
         progress()
+    for copies in on_disk.values():
+        candidates += _judged_copies(copies, parameters, near)
+        for _ in copies:
+            progress()
     if not parameters.keep_duplicates:
         candidates = without_repetitions(candidates)
     return sorted(candidates, key=lambda candidate: candidate.title)
 
 
-def _copy_of[P: ProductDescription](earlier: Candidate[P] | None, found: FoundProduct[P]) -> Candidate[P] | None:
-    """The duplicate that ``found`` is if the same product was found in another folder, and can be used there."""
-    if earlier is None or earlier.status == "failed":
-        return None
-    reason = f"the same product lies at {earlier.path}"
-    return Candidate(earlier.title, None, "duplicate", reason, name=earlier.name, path=found.path)
+def _unusable(entry: UnusableEntry) -> Candidate[Any]:
+    title = entry.title or entry.id
+    if entry.is_other_kind:
+        return Candidate(title, None, "filtered", entry.reason)
+    return Candidate(title, None, "failed", entry.reason, Step.QUERY)
+
+
+def _judged_copies[P: ProductDescription](
+    copies: Sequence[FoundProduct[P]], parameters: RunParameters, near: CellsNear
+) -> list[Candidate[P]]:
+    """The copies of one product: the most complete one as it is judged, the others as its duplicates.
+
+    If none can be used, each has failed for its own reason.
+    """
+    judged = [_judged(copy, parameters, near) for copy in copies]
+    if len(copies) == 1:
+        return judged
+    lacks = [_lacking(copy, candidate, parameters.bands) for copy, candidate in zip(copies, judged, strict=True)]
+    best = min(range(len(copies)), key=lambda index: (_shortfall(judged[index], lacks[index]), index))
+    if judged[best].status == "failed":
+        return judged
+    for index, lack in enumerate(lacks):
+        if index != best:
+            reason = f"the same product lies at {judged[best].path}"
+            if judged[index].status == "failed":
+                reason += f"; this copy cannot be used: {judged[index].reason}"
+            elif lack:
+                reason += f"; this copy lacks {' '.join(lack)}"
+            judged[index] = replace(judged[index], product=None, status="duplicate", reason=reason, step=None)
+    return judged
+
+
+def _lacking[P: ProductDescription](
+    copy: FoundProduct[P], candidate: Candidate[P], bands: Sequence[str]
+) -> Sequence[str]:
+    return () if candidate.product is None else copy.lacking(candidate.product, bands)
+
+
+def _shortfall(candidate: Candidate[Any], lacks: Sequence[str]) -> tuple[bool, bool, int, bool]:
+    """Sort key of copies, the best one first: one without SCL has nothing; metadata says more than a bare name."""
+    product = candidate.product
+    return candidate.status == "failed", SCL in lacks, len(lacks), product is None or product.cloud_cover is None
 
 
 def _judged[P: ProductDescription](found: FoundProduct[P], parameters: RunParameters, near: CellsNear) -> Candidate[P]:
@@ -66,6 +108,8 @@ def _judged[P: ProductDescription](found: FoundProduct[P], parameters: RunParame
         if reason := ruled_out_by_name(name, parameters):
             return Candidate(title, None, "filtered", reason, name=name, path=path)
         product = found.describe()
+    except OtherKindError as error:
+        return Candidate(title, None, "filtered", error.reason, path=path)
     except ProductError as error:
         return Candidate(title, None, "failed", error.reason, error.step, name, path)
     except OSError as error:

@@ -11,13 +11,17 @@ from pathlib import Path
 from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.errors import InputError
 from s2sr_core.fields import Stage
-from s2sr_core.products.safe import Product, read_product, safe_folders
+from s2sr_core.products.names import without_suffix
+from s2sr_core.products.safe import Product, lacking, product_paths, read_product, without_packing
 from s2sr_core.sources.source import FoundProduct
 
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """Every product below ``folder``, which is only read."""
+    """Every product below ``folder``, which is only read.
+
+    Packed products (zip, tar …) are found too, but cannot be described: each says that it must be unpacked.
+    """
 
     folder: Path
 
@@ -37,8 +41,9 @@ class Archive:
             If there is none at all.
         """
         path = None
-        for path in safe_folders(self.folder):
-            yield FoundProduct(path.name.removesuffix(".SAFE"), partial(read_product, path), path)
+        for path in product_paths(self.folder):
+            title = without_suffix(without_packing(path.name))
+            yield FoundProduct(title, partial(read_product, path), path, lacking=lacking)
         if path is None:
             raise self._empty()
 

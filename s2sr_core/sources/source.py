@@ -56,11 +56,15 @@ class RemoteProduct:
 
 @dataclass(frozen=True, slots=True)
 class UnusableEntry:
-    """Something a source lists that is not a product, with the reason; ``title`` may be empty."""
+    """Something a source lists that cannot be used, with the reason; ``title`` may be empty.
+
+    ``is_other_kind`` says that nothing is wrong with it: it is a product of another kind, and is left out.
+    """
 
     id: str
     title: str
     reason: str
+    is_other_kind: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +76,17 @@ class FoundProduct[P: ProductDescription]:
     title: its name without ``.SAFE``, or what stands in its place.
     describe: gives its description, or raises ProductError or OSError. It is called only if the name does not rule the
         product out, so it may read files.
-    path: its folder; None if it is not on disk.
+    path: its folder, or the archive file that holds it; None if it is not on disk.
     unavailable: why its bytes cannot be had; empty if they can.
+    lacking: which images of SCL and the given bands this copy lacks, empty if none. It is called only if a source
+        has more than one copy of the product.
     """
 
     title: str
     describe: Callable[[], P]
     path: Path | None = None
     unavailable: str = ""
+    lacking: Callable[[P, Sequence[str]], Sequence[str]] = lambda _product, _bands: ()
 
 
 class Source[P: ProductDescription](Protocol):

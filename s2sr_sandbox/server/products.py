@@ -18,7 +18,7 @@ from zipstream import ZipStream
 
 from s2sr_core.errors import InputError, ProductError
 from s2sr_core.products.names import ProductName
-from s2sr_core.products.safe import read_product, safe_folders
+from s2sr_core.products.safe import product_paths, read_product
 from s2sr_sandbox.orbit import absolute_orbit
 from s2sr_sandbox.server.settings import SandboxSettings
 
@@ -221,7 +221,7 @@ def value_type(value: Value) -> str:
 
 
 def _read(folder: Path) -> Iterator[Entry]:
-    for path in safe_folders(folder):
+    for path in product_paths(folder):
         try:
             yield Entry.of_folder(path)
         except (ProductError, OSError) as error:

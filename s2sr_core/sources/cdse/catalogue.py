@@ -17,7 +17,7 @@ import numpy as np
 import shapely
 from shapely import MultiPolygon, Polygon
 
-from s2sr_core.errors import ProductError
+from s2sr_core.errors import OtherKindError, ProductError
 from s2sr_core.geo import geometry
 from s2sr_core.products.names import ProductName
 from s2sr_core.sources.cdse.http import CdseError, Http
@@ -119,7 +119,7 @@ def parse_entry(entry: Any) -> RemoteProduct | UnusableEntry:
     try:
         name = ProductName.parse(title)
     except ProductError as error:
-        return UnusableEntry(product_id, title, error.reason)
+        return UnusableEntry(product_id, title, error.reason, is_other_kind=isinstance(error, OtherKindError))
     size = entry.get("ContentLength")
     return RemoteProduct(
         id=product_id,

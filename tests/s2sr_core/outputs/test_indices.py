@@ -16,7 +16,7 @@ from s2sr_core.composites.composite import Outcome
 from s2sr_core.outputs import indices
 from s2sr_core.outputs.summary import Summary
 from s2sr_core.planning.plan import choose_gridcells
-from s2sr_core.products.safe import safe_folders
+from s2sr_core.products.safe import product_paths
 from s2sr_core.run_context import RunContext
 from s2sr_core.selection.judge import find_products
 from s2sr_core.sources import source_of
@@ -95,7 +95,7 @@ def test_errors_of_an_earlier_run_do_not_stay(tmp_path: Path, archive: Path) -> 
     index_of(tmp_path, archive)
     workspace = Workspace(tmp_path / "run")
     assert workspace.phase1_errors.exists()
-    for path in safe_folders(archive):
+    for path in product_paths(archive):
         if "nonsense" in path.name:
             path.rmdir()
     index_of(tmp_path, archive)

@@ -28,7 +28,7 @@ from s2sr_core.errors import ProductError
 from s2sr_core.products.bands import SCL
 from s2sr_core.products.manifest import inside
 from s2sr_core.products.names import ProductName
-from s2sr_core.products.safe import BandFile, Product, band_files, read_product, safe_folders
+from s2sr_core.products.safe import BandFile, Product, band_files, product_paths, read_product
 from s2sr_sandbox.grid import Grid
 from s2sr_sandbox.products import write_product
 
@@ -213,6 +213,35 @@ def test_before_2017_names_of_images_and_metadata_were_others(tmp_path: Path) ->
 @pytest.mark.parametrize("suffix", ["tif", "TIF", "tiff", "JP2"])
 def test_archives_may_hold_geotiffs(tmp_path: Path, suffix: str) -> None:
     assert file_of(write_tree(tmp_path, suffix=suffix), "B04").path.suffix == f".{suffix}"
+
+
+@pytest.mark.parametrize("manifest", ["", None])
+def test_an_image_that_somebody_converted_is_used_with_a_note(tmp_path: Path, manifest: str | None) -> None:
+    """The manifest still lists the JPEG 2000, which is gone; without a manifest what lies there is the product's."""
+    path = write_tree(tmp_path, manifest=manifest)
+    original = path / image_path(OLD, "B04")
+    converted = original.with_suffix(".tif")
+    original.unlink()
+    converted.write_bytes(b"a GeoTIFF of another size")
+    converted.with_name(f"{converted.name}.aux.xml").write_text("<PAMDataset/>")
+    note = f"{converted.name} is used for {original.name}, which is missing; the manifest cannot vouch for it"
+    digest = hashlib.sha256(b"a GeoTIFF of another size").hexdigest()
+    assert file_of(path, "B04") == BandFile("B04", converted, 25, f"sha256:{digest}", note if manifest == "" else "")
+    assert file_of(path, "B03").note == ""
+
+
+@pytest.mark.parametrize("manifest", ["", None])
+def test_an_original_counts_where_a_converted_image_lies_next_to_it(tmp_path: Path, manifest: str | None) -> None:
+    path = write_tree(tmp_path, manifest=manifest)
+    original = path / image_path(OLD, "B04")
+    original.with_suffix(".tif").write_bytes(b"a GeoTIFF")
+    assert file_of(path, "B04").path == original
+
+
+def test_an_empty_image_is_named(tmp_path: Path) -> None:
+    path = write_tree(tmp_path, manifest=None)
+    (path / image_path(OLD, "B04")).write_bytes(b"")
+    assert fault_of(path, "B04") == f"{Path(image_path(OLD, 'B04')).name} is empty"
 
 
 def test_other_images_are_not_taken_for_a_band(tmp_path: Path) -> None:
@@ -581,7 +610,7 @@ def test_a_manifest_is_believed_before_the_disk(tmp_path: Path) -> None:
 
 
 def names(folder: Path) -> list[str]:
-    return [path.relative_to(folder).as_posix() for path in safe_folders(folder)]
+    return [path.relative_to(folder).as_posix() for path in product_paths(folder)]
 
 
 def test_products_are_found_at_any_depth_in_sorted_order(tmp_path: Path) -> None:
@@ -594,7 +623,7 @@ def test_products_are_found_at_any_depth_in_sorted_order(tmp_path: Path) -> None
 
 def test_a_product_itself_may_be_the_source(tmp_path: Path) -> None:
     path = write_tree(tmp_path)
-    assert list(safe_folders(path)) == [path]
+    assert list(product_paths(path)) == [path]
 
 
 def test_links_are_followed_and_loops_end(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import shapely
 import shapely.affinity
 from hypothesis import given
 from hypothesis import strategies as st
-from support.trees import OLD, metadata_xml, ring, write_tree
+from support.trees import OLD, image_path, metadata_xml, ring, write_tree
 
 from s2sr_core.cells.gridcells import Gridcell, make_gridcells
 from s2sr_core.errors import InputError
@@ -357,17 +358,214 @@ def test_the_same_product_in_two_folders_counts_once(tmp_path: Path) -> None:
         assert copy.reason == f"the same product lies at {first}"
 
 
+def copies_of(tmp_path: Path, **changes: Any) -> dict[str, tuple[str, str]]:
+    """Status and reason of each copy of one product, by the folder below the archive in which it lies."""
+    candidates = select_products(parameters(tmp_path, **changes), [CELL])
+    assert {candidate.title for candidate in candidates} == {OLD}
+    assert [candidate.product is not None for candidate in candidates] == [
+        candidate.status == "selected" for candidate in candidates
+    ]
+    archive = tmp_path / "archive"
+    return {
+        str(candidate.path.relative_to(archive).parent): (candidate.status, candidate.reason)
+        for candidate in candidates
+        if candidate.path is not None
+    }
+
+
+def interrupt(product: Path) -> None:
+    """What an interrupted copy leaves: all folders, and no file but the first."""
+    for path in product.rglob("*"):
+        if path.is_file() and path.name != "MTD_MSIL2A.xml":
+            path.unlink()
+
+
+def truncate(product: Path) -> None:
+    (product / image_path(OLD, "B04")).write_bytes(b"pix")
+
+
+def empty(product: Path) -> None:
+    """Files of no bytes, and no manifest that would say how many there should be."""
+    (product / "manifest.safe").unlink()
+    for path in product.rglob("*.jp2"):
+        path.write_bytes(b"")
+
+
+def resource_forks(product: Path) -> None:
+    """What macOS adds to a zip next to each file."""
+    for path in list(product.rglob("*")):
+        if path.is_file():
+            path.rename(path.with_name(f"._{path.name}"))
+
+
+@pytest.mark.parametrize(
+    ("folder", "damage", "reason"),
+    [
+        ("a", None, ""),
+        ("a", interrupt, "; this copy lacks SCL B04"),
+        ("a", truncate, "; this copy lacks B04"),
+        ("a", empty, "; this copy lacks SCL B04"),
+        ("__MACOSX", resource_forks, "; this copy lacks SCL B04"),
+    ],
+)
+def test_the_most_complete_copy_counts_wherever_it_lies(
+    tmp_path: Path, folder: str, damage: Callable[[Path], None] | None, reason: str
+) -> None:
+    """The damaged copy comes first by path, and then again after the good one."""
+    archive = tmp_path / "archive"
+    good = "a" if damage is None else "m"
+    for place in (folder, "m", "z"):
+        product = write_tree(archive / place)
+        if damage is not None and place != "m":
+            damage(product)
+    assert copies_of(tmp_path, bands=["B04"]) == {
+        place: ("selected", "")
+        if place == good
+        else ("duplicate", f"the same product lies at {archive / good / OLD}.SAFE{reason}")
+        for place in (folder, "m", "z")
+    }
+
+
+def test_a_catalogue_of_metadata_alone_does_not_hide_the_images(tmp_path: Path) -> None:
+    write_tree(tmp_path / "archive" / "catalogue", bands=())
+    write_tree(tmp_path / "archive" / "images", metadata=None)
+    statuses_of_copies = {place: status for place, (status, _) in copies_of(tmp_path).items()}
+    assert statuses_of_copies == {"catalogue": "duplicate", "images": "selected"}
+
+
+def test_only_the_bands_asked_for_make_a_copy_complete(tmp_path: Path) -> None:
+    write_tree(tmp_path / "archive" / "a", bands=("B04", "SCL"))
+    write_tree(tmp_path / "archive" / "b")
+    assert copies_of(tmp_path, bands=["B04"])["a"] == ("selected", "")
+    assert copies_of(tmp_path, bands=["B03", "B04"])["b"] == ("selected", "")
+    assert copies_of(tmp_path, bands=["B03", "B04"])["a"][1].endswith(".SAFE; this copy lacks B03")
+
+
 def test_a_whole_copy_counts_where_the_first_is_broken(tmp_path: Path) -> None:
     write_tree(tmp_path / "archive" / "a", metadata="no XML")
     good = write_tree(tmp_path / "archive" / "b")
     write_tree(tmp_path / "archive" / "c")
-    found = {candidate.path: candidate for candidate in select_products(parameters(tmp_path), [CELL])}
-    assert {path.parent.name: candidate.status for path, candidate in found.items() if path} == {
-        "a": "failed",
+    found = copies_of(tmp_path)
+    assert {place: status for place, (status, _) in found.items()} == {
+        "a": "duplicate",
         "b": "selected",
         "c": "duplicate",
     }
-    assert found[good].product is not None
+    assert found["a"][1].startswith(
+        f"the same product lies at {good}; this copy cannot be used: MTD_MSIL2A.xml cannot be read: "
+    )
+
+
+def test_copies_of_which_none_can_be_used_fail_each_for_its_reason(tmp_path: Path) -> None:
+    write_tree(tmp_path / "archive" / "a", metadata="no XML")
+    write_tree(tmp_path / "archive" / "b", manifest="no XML")
+    reasons = {place: reason.partition(" ")[0] for place, (status, reason) in copies_of(tmp_path).items()}
+    assert reasons == {"a": "MTD_MSIL2A.xml", "b": "manifest.safe"}
+    assert {status for status, _ in copies_of(tmp_path).values()} == {"failed"}
+
+
+# ------------------------------------------------------------------------------------- archives as people keep them
+
+
+@pytest.mark.parametrize(
+    "folder",
+    [
+        f"{OLD}.safe",
+        f"{OLD}.Safe",
+        OLD,
+        f"{OLD}.SAFE/{OLD}.SAFE",
+        f"{OLD}/{OLD}.SAFE",
+        f"{OLD}.SAFE/{OLD}",
+        f"{OLD}/{OLD}",
+    ],
+)
+def test_products_are_found_under_the_names_that_folders_get(tmp_path: Path, folder: str) -> None:
+    archive = tmp_path / "archive"
+    made = write_tree(tmp_path / "made")
+    (archive / folder).parent.mkdir(parents=True)
+    made.rename(archive / folder)
+    for source in (archive, archive / Path(folder).parts[0]):
+        [candidate] = select_products(parameters(tmp_path, source=source), [CELL])
+        assert (candidate.title, candidate.status, candidate.reason) == (OLD, "selected", "")
+        assert candidate.product is not None
+        assert candidate.product.path == archive / folder
+
+
+def test_a_folder_with_the_name_of_a_product_may_hold_others(tmp_path: Path, select: Select) -> None:
+    """Somebody unzipped several products into it; none of them is missed."""
+    other = named(tile="05WPN")
+    for name in (OLD, other):
+        write_tree(tmp_path / "archive" / OLD, name)
+    assert statuses(select()) == {OLD: "selected", other: "selected"}
+
+
+ZIP = "is a zip file, which is not read in place; unzip it into a folder"
+TAR = "is packed into one file, which is not read in place; unpack it into a folder"
+
+
+def pack(product: Path, target: Path) -> None:
+    """The product with its folder, as CDSE packs it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(target, "w") as file:
+        for path in product.rglob("*"):
+            file.write(path, path.relative_to(product.parent))
+
+
+@pytest.mark.parametrize("suffix", [".zip", ".SAFE.zip", ".SAFE", ".safe.ZIP"])
+def test_a_zipped_product_is_one_row_with_the_remedy_unless_it_is_unpacked_too(tmp_path: Path, suffix: str) -> None:
+    product = write_tree(tmp_path / "made")
+    pack(product, tmp_path / "archive" / "a" / f"{OLD}{suffix}")
+    assert copies_of(tmp_path) == {"a": ("failed", ZIP)}
+    product.rename(tmp_path / "archive" / f"{OLD}.SAFE") if suffix != ".SAFE" else write_tree(tmp_path / "archive")
+    unpacked = tmp_path / "archive" / f"{OLD}.SAFE"
+    assert copies_of(tmp_path) == {
+        ".": ("selected", ""),
+        "a": ("duplicate", f"the same product lies at {unpacked}; this copy cannot be used: {ZIP}"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("file", "reason"),
+    [(f"{OLD}.tar", TAR), (f"{OLD}.SAFE.tar.gz", TAR), (f"{OLD}.tgz", TAR), (f"{OLD}.SAFE", "is a file, not a folder")],
+)
+def test_a_product_in_one_file_is_one_row_with_the_reason(
+    tmp_path: Path, select: Select, file: str, reason: str
+) -> None:
+    (tmp_path / "archive").mkdir()
+    (tmp_path / "archive" / file).write_bytes(b"anything")
+    (tmp_path / "archive" / "notes.zip").write_bytes(b"anything")
+    assert select() == {OLD: ("failed", reason)}
+    assert select(end="2019-01-01") == {OLD: ("filtered", "sensing time outside start … end")}
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        (OLD.replace("MSIL2A", "MSIL1C") + ".SAFE", "is Level-1C; only Level-2A has SCL"),
+        (OLD.replace("MSIL2A", "MSIL1C"), "is Level-1C; only Level-2A has SCL"),
+        (OLD.replace("MSIL2A", "MSIL1C") + ".zip", "is Level-1C; only Level-2A has SCL"),
+        (
+            "S1A_IW_GRDH_1SDV_20190701T214529_20190701T214554_027925_032727_9C5D.SAFE",
+            "is not a Sentinel-2 Level-2A product",
+        ),
+        (
+            "S2A_OPER_PRD_MSIL1C_PDMC_20160401T000000_R072_V20160401T000000_20160401T000000.SAFE",
+            "is not a Sentinel-2 Level-2A product",
+        ),
+        (f"{OLD}.zarr", "is a product in the format zarr; only .SAFE products can be used"),
+    ],
+)
+def test_products_of_another_kind_are_left_out_and_are_no_failure(
+    tmp_path: Path, select: Select, name: str, reason: str
+) -> None:
+    other = named(tile="05WPN")
+    write_tree(tmp_path / "archive", other)
+    if name.endswith(".zip"):
+        (tmp_path / "archive" / name).write_bytes(b"anything")
+    else:
+        (tmp_path / "archive" / name / "GRANULE").mkdir(parents=True)
+    title = name.removesuffix(".SAFE").removesuffix(".zip")
+    assert select() == {other: ("selected", ""), title: ("filtered", reason)}
 
 
 def test_a_product_reached_by_two_links_counts_once(tmp_path: Path) -> None:
@@ -384,7 +582,8 @@ def test_a_product_reached_by_two_links_counts_once(tmp_path: Path) -> None:
     ("name", "reason"),
     [
         ("garbage", "is not named like a Sentinel-2 Level-2A product"),
-        (OLD.replace("MSIL2A", "MSIL1C"), "is Level-1C; only Level-2A has SCL"),
+        (OLD.replace("N0212", "N212"), "is not named like a Sentinel-2 Level-2A product"),
+        (f"{OLD}_copy", "is not named like a Sentinel-2 Level-2A product"),
         (OLD.replace("T05WPM", "T61WPM"), "T61WPM is not an MGRS tile"),
         (OLD.replace("N0212", "N9999"), OWN_SEN2COR),
     ],

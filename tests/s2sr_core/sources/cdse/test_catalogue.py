@@ -111,6 +111,28 @@ def test_entries_that_cannot_be_used_are_no_exception(entry: Any) -> None:
     assert isinstance(parse_entry(entry), UnusableEntry)
 
 
+@pytest.mark.parametrize(
+    ("name", "is_other_kind"),
+    [
+        ("S2A_MSIL2A_20250701T214529_N0511_R072_T05WPM_20250702T014529.zarr", True),
+        ("S2A_MSIL2A_20250701T214529_N0511_R072_T05WPM_20250702T014529.SAFE.zarr", True),
+        ("S2A_MSIL2A_20250701T214529_N0511_R072_T05WPM_20250702T014529_COG.SAFE", True),
+        ("S2A_MSIL1C_20250701T214529_N0511_R072_T05WPM_20250702T014529.SAFE", True),
+        ("S2A_OPER_AUX_GNSSRD_POD__20171211T090358_V20151217T235941_20151218T235941", True),
+        ("S2A_MSIL2A_20250701T214529_N511_R072_T05WPM_20250702T014529.SAFE", False),
+        ("S2A_MSIL2A_20250731T214529_N0511_R072_T61WPM_20250702T014529.SAFE", False),
+        ("S2A_OPER_PRD_MSIL2A_PDMC_20160401T000000_R072_V20160401T000000_20160401T000000.SAFE", False),
+        ("", False),
+        ("nonsense", False),
+    ],
+)
+def test_products_of_another_kind_are_told_from_broken_entries(name: str, is_other_kind: bool) -> None:
+    found = parse_entry({"Id": "00000000-0000-0000-0000-000000000000", "Name": name})
+    assert isinstance(found, UnusableEntry)
+    assert found.is_other_kind is is_other_kind
+    assert found.reason
+
+
 NAMES = [
     str(ProductName("S2A", START + timedelta(hours=n), "02.14", 72, "05WPM", START + timedelta(days=9)))
     for n in range(23)
