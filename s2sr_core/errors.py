@@ -21,7 +21,7 @@ class Step(StrEnum):
     # Phase 2.
     SCENES = "scenes"
     SELECT = "select"
-    MEDIAN = "median"
+    STATISTIC = "statistic"
     WRITE = "write"
     RECORD = "record"
     TASK = "task"

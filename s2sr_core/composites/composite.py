@@ -19,6 +19,7 @@ from s2sr_core.composites.render import Rendering, render
 from s2sr_core.engines import ENGINES
 from s2sr_core.engines.decoded import decoded_band
 from s2sr_core.engines.stack import CellStack, Layer
+from s2sr_core.errors import Step
 from s2sr_core.files import read_record, write_record, written_atomically
 from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.geo.lattice import Lattice, Window
@@ -50,7 +51,7 @@ class Outcome:
     scenes: int = 0
     owned: int = 0
     valid: int = 0
-    step: str = ""
+    step: Step | None = None
     reason: str = ""
 
 
@@ -82,7 +83,7 @@ class _Composite:
     """One composite and its files; ``step`` is the work that was begun last."""
 
     def __init__(self, context: RunContext, cell: Gridcell, band: str, scenes: Sequence[Scene]) -> None:
-        self.step = "select"
+        self.step = Step.SELECT
         self._context, self._workspace = context, context.workspace
         self._cell, self._band = cell, band
         self._lattice: Lattice = context.parameters.lattice_of(cell.bounds)
@@ -105,7 +106,7 @@ class _Composite:
                 self._note_copies(earlier)
                 return self._outcome("kept", earlier.record["pixels"])
             case "keep earlier":
-                self.step = "scenes"
+                self.step = Step.SCENES
                 return self.failed(decision.reason, self._path)
             case "no scene":
                 self._remove_earlier()
@@ -144,14 +145,14 @@ class _Composite:
 
     def _compute(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """Compute, write and record; returns the record."""
-        self.step = self._context.statistics[0].name
+        self.step = Step.STATISTIC
         for leftover in self._path.parent.glob(f".cell_{self._cell.cell_id}_{self._band}_*.part*"):
             leftover.unlink()  # of a process that was killed while writing
         engine = ENGINES[self._context.parameters.engine]
         rendering = render(engine, self._stack(), self._cell, self._band, self._context.statistics)
-        self.step = "write"
+        self.step = Step.WRITE
         files = self._write(rendering)
-        self.step = "record"
+        self.step = Step.RECORD
         record = {
             "key": key_of(inputs),
             "inputs": inputs,

@@ -13,6 +13,7 @@ from support.scenes import parameters_for, prepare, product_name, run, write_sce
 
 from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.composites.composite import Outcome
+from s2sr_core.errors import Step
 from s2sr_core.outputs import indices
 from s2sr_core.outputs.summary import Summary
 from s2sr_core.planning.plan import choose_gridcells
@@ -100,9 +101,10 @@ def test_errors_of_an_earlier_run_do_not_stay(tmp_path: Path, archive: Path) -> 
             path.rmdir()
     index_of(tmp_path, archive)
     assert not workspace.phase1_errors.exists()
-    indices.write_phase2_errors(workspace.phase2_errors, [Outcome("a", "B04", "failed", step="median", reason="x, y")])
+    outcome = Outcome("a", "B04", "failed", step=Step.STATISTIC, reason="x, y")
+    indices.write_phase2_errors(workspace.phase2_errors, [outcome])
     assert pd.read_csv(workspace.phase2_errors).to_dict("records") == [
-        {"cell_id": "a", "band": "B04", "step": "median", "reason": "x, y"}
+        {"cell_id": "a", "band": "B04", "step": "statistic", "reason": "x, y"}
     ]
     indices.write_phase2_errors(workspace.phase2_errors, [])
     assert not workspace.phase2_errors.exists()
