@@ -1,4 +1,7 @@
-"""One service for all tests of this folder, stopped by Ctrl-C at their end."""
+"""One service for all tests of this folder, stopped by Ctrl-C at their end.
+
+In its folder lie modules that nobody must import.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,13 @@ from collections.abc import Iterator
 import psutil
 import pytest
 from support.serving import ROOT, Service
+from support.traps import lay_traps, trapped
 
 
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("service")
-    shutil.copy(ROOT / "prefect.yaml", folder)
+    shutil.copy(ROOT / "prefect.yaml", lay_traps(folder))
     running = Service(folder)
     running.start()
     family = running.family()
@@ -27,4 +31,5 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
             process.kill()
         running.api.close()
     assert (code, alive) == (0, [])
+    assert trapped(folder) == []
     assert "Traceback" not in running.output.read_text()

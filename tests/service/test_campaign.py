@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import psutil
 import pytest
 from osgeo import gdal
 from support.serving import Service, until
@@ -86,7 +85,7 @@ def test_a_campaign_whose_process_dies_takes_up_the_runs_it_started(service: Ser
     until(lambda: len([entry for entry in ledger(folder).values() if entry["flow_run_id"]]) == 2)
     started = {entry["flow_run_id"] for entry in ledger(folder).values()}
     holder = int((folder / ".lock").read_text().split()[1])
-    psutil.Process(holder).kill()
+    service.member(holder).kill()
     service.ended(flow_run_id)
     (folder / "wait").unlink()
     state = service.ended(service.trigger("campaign/campaign", **stub, work_dir=str(folder)))

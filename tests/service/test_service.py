@@ -16,7 +16,6 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pandas as pd
-import psutil
 import pytest
 from osgeo import gdal
 from support.serving import PATIENCE, ROOT, Service, until
@@ -268,7 +267,7 @@ def test_after_a_crash_the_command_takes_the_run_up_again(service: Service, firs
     until(lambda: [run for run in service.task_runs(flow_run_id) if run["state_type"] == "RUNNING"] and files(here.tmp))
     note = json.loads(here.flow_run.read_text())
     assert (note["flow_run_id"], note["ended"]) == (flow_run_id, None)
-    process = psutil.Process(note["process"])
+    process = service.member(note["process"])
     for member in [process, *process.children(recursive=True)]:
         member.kill()
 

