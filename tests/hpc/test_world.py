@@ -47,6 +47,16 @@ def ranks(
     return done, {path.name: path.read_text() for path in folder.glob("rank*")}
 
 
+def assert_ended(mpi: tuple[str, Path], ended: dict[str, str], code: int, count: int) -> None:
+    """Open MPI ends ranks that are still there when one ends with another code than 0."""
+    expected = {f"rank{rank}": f"{code} {rank == 0}" for rank in range(count)}
+    if code and mpi[0] == "openmpi":
+        assert ended
+        assert ended.items() <= expected.items()
+    else:
+        assert ended == expected
+
+
 @pytest.mark.parametrize(
     ("body", "code"),
     [("return 0", 0), ("return 3", 3), ("raise SystemExit(None)", 0), ("raise SystemExit('bad')", 1)],
@@ -56,7 +66,7 @@ def test_every_rank_ends_with_the_code_of_rank_0(mpi: tuple[str, Path], tmp_path
     done, ended = ranks(mpi, tmp_path, body)
     assert done.returncode == code, done.stderr
     assert done.stdout.splitlines() == ["main 0 3 True"]
-    assert ended == {"rank0": f"{code} True", "rank1": f"{code} False", "rank2": f"{code} False"}
+    assert_ended(mpi, ended, code, count=3)
 
 
 def test_an_error_of_rank_0_ends_the_others(mpi: tuple[str, Path], tmp_path: Path) -> None:
@@ -74,4 +84,4 @@ def test_a_rank_that_cannot_work_says_so_and_waits_for_the_end(mpi: tuple[str, P
     done, ended = ranks(mpi, tmp_path, f"world.send_to_all(('work', {order!r})); return 4", count=2)
     assert done.returncode == 4, done.stderr
     assert "rank 1: " in done.stderr
-    assert ended == {"rank0": "4 True", "rank1": "4 False"}
+    assert_ended(mpi, ended, 4, count=2)
