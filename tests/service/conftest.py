@@ -1,6 +1,7 @@
 """One service for all tests of this folder, stopped by Ctrl-C at their end.
 
-In its folder lie modules that nobody must import.
+In its folder lies a module that nobody must import. It is no other, because Prefect itself puts the working folder of a
+deployment first while it imports the flow.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from support.traps import lay_traps, trapped
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("service")
-    shutil.copy(ROOT / "prefect.yaml", lay_traps(folder))
+    shutil.copy(ROOT / "prefect.yaml", lay_traps(folder, ["queue.py"]))
     running = Service(folder)
     running.start()
     family = running.family()

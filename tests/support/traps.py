@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 SENTENCE = "imported from the folder where the command was typed"
 
 
-def lay_traps(folder: Path) -> Path:
+NAMES = ("tasks.py", "flows/__init__.py", "deployments/__init__.py", "queue.py")
+
+
+def lay_traps(folder: Path, names: Sequence[str] = NAMES) -> Path:
     """Put ``tasks.py``, ``flows/``, ``deployments/`` and ``queue.py`` there; the import of any of them is an error.
 
     Each also leaves a file ``trapped-by-…`` in ``folder``, in case somebody catches the error. Returns ``folder``.
     """
-    for name in ("tasks.py", "flows/__init__.py", "deployments/__init__.py", "queue.py"):
+    for name in names:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         mark = folder / f"trapped-by-{name.partition('/')[0].removesuffix('.py')}"
