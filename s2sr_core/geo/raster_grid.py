@@ -22,6 +22,12 @@ class RasterGrid:
         """All of its pixels."""
         return Window(0, 0, self.shape[1], self.shape[0])
 
+    def same_as(self, other: RasterGrid) -> bool:
+        """Whether both hold the same pixels, however the CRS is written."""
+        if (self.geotransform, self.shape) != (other.geotransform, other.shape):
+            return False
+        return self.crs == other.crs or bool(spatial_reference(self.crs).IsSame(spatial_reference(other.crs)))
+
     def pixel_metres(self) -> tuple[float, float]:
         """Width and height of a pixel in metres; in degrees, at the latitude of the middle row."""
         reference = spatial_reference(self.crs)

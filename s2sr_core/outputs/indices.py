@@ -101,7 +101,7 @@ def _prepared_columns(scene: Scene) -> dict[str, Any]:
         "crs": _crs_name(scene.grid.crs),
         "band_files": ";".join(f"{file.band}={file.path.relative_to(scene.product.path)}" for file in files),
     }
-    if notes := [*scene.product.notes, *(file.note for file in files if file.note)]:
+    if notes := [*scene.product.notes, *scene.notes, *(file.note for file in files if file.note)]:
         columns["notes"] = "; ".join(notes)
     if not scene.cells:
         columns |= {"status": "no cell", "reason": "its images touch no selected gridcell"}

@@ -19,6 +19,7 @@ from s2sr_core.cells.gridcells import Gridcell, select_gridcells
 from s2sr_core.errors import ProductError, Step
 from s2sr_core.geo import geometry
 from s2sr_core.geo.gdal_runtime import IMAGE_DRIVERS, gdal
+from s2sr_core.geo.geometry import spatial_reference
 from s2sr_core.geo.lattice import Lattice, Window
 from s2sr_core.geo.raster_grid import RasterGrid
 from s2sr_core.parameters import RunParameters
@@ -26,6 +27,7 @@ from s2sr_core.pixels import vrt
 from s2sr_core.pixels.masks import Mask
 from s2sr_core.products.bands import SCL
 from s2sr_core.products.safe import BandFile, Product, band_files
+from s2sr_core.products.tile_metadata import TILE_METADATA, read_tile_grid
 from s2sr_core.run_context import RunContext
 from s2sr_core.scenes.occupancy import NearbyPixels, Occupancy, kernel_reach, nearby_pixels
 from s2sr_core.scenes.scene import Preparation, Scene, SceneBand, WarpedPiece
@@ -76,11 +78,13 @@ def prepare_product(
     except RuntimeError as error:
         return Preparation(name, None, (_open_error(product, SCL, error),))
     files = band_files(product, tuple(parameters.bands))
-    bands, errors = [], []
+    bands, errors, notes = [], [], [*scene.notes]
     for band in parameters.bands:
         try:
             file = files[band]
-            if _open_grid(name, file) != grid:
+            band_grid, note = _placed(product, file)
+            notes.append(note)
+            if not band_grid.same_as(grid):
                 raise ProductError(
                     name, "its grid (CRS, geotransform, size) is not that of SCL", step=Step.OPEN, band=band
                 )
@@ -107,14 +111,15 @@ def prepare_product(
             errors.append(error)
         except RuntimeError as error:
             errors.append(_open_error(product, band, error))
-    return Preparation(name, replace(scene, bands=tuple(bands)) if bands else None, tuple(errors))
+    noted = tuple(note for note in dict.fromkeys(notes) if note)
+    return Preparation(name, replace(scene, bands=tuple(bands), notes=noted) if bands else None, tuple(errors))
 
 
 def _classified(context: RunContext, product: Product, cells: Sequence[Gridcell]) -> Scene:
     """The scene by SCL alone: grid, outline, cells, which pixels count, whether its bands are needed."""
     parameters, workspace, name = context.parameters, context.workspace, str(product.name)
     scl = band_files(product, (SCL,))[SCL]
-    grid = _open_grid(name, scl)
+    grid, note = _placed(product, scl)
     outline = geometry.of_raster(grid.crs, grid.geotransform, grid.shape)
     touched = select_gridcells(cells, outline)
     scale = scene_scale(grid, parameters.lattice)
@@ -136,6 +141,7 @@ def _classified(context: RunContext, product: Product, cells: Sequence[Gridcell]
         valid_share,
         cells=tuple(cell.cell_id for cell in touched),
         bands=(),
+        notes=(note,) if note else (),
         is_not_needed=parameters.may_lack_bands and valid_share == 0 and not counts.any(),
     )
 
@@ -239,7 +245,7 @@ def _with_margin(window: Window, lattice: Lattice) -> Window:
 
 
 def _open(name: str, file: BandFile) -> gdal.Dataset:
-    """Open an image as what it must be: one band of unsigned integers with a CRS."""
+    """Open an image as what it must be: one band of unsigned integers."""
     try:
         dataset = gdal.OpenEx(str(file.path), gdal.OF_RASTER | gdal.OF_READONLY, allowed_drivers=list(IMAGE_DRIVERS))
     except RuntimeError as error:
@@ -250,16 +256,36 @@ def _open(name: str, file: BandFile) -> gdal.Dataset:
         raise ProductError(
             name, f"{file.path.name} is not one band of unsigned integers", step=Step.OPEN, band=file.band
         )
-    if dataset.GetSpatialRef() is None:
-        raise ProductError(name, f"{file.path.name} has no coordinate system", step=Step.OPEN, band=file.band)
     return dataset
 
 
-def _open_grid(name: str, file: BandFile) -> RasterGrid:
+def _placed(product: Product, file: BandFile) -> tuple[RasterGrid, str]:
+    """The grid of an image, and a note if the image does not say it and the granule's metadata does.
+
+    Raises
+    ------
+    ProductError
+        If the image cannot be opened, neither says where it is, or the two disagree.
+    """
+    name = str(product.name)
     with _open(name, file) as dataset:
-        return RasterGrid(
-            dataset.GetSpatialRef().ExportToWkt(), dataset.GetGeoTransform(), (dataset.RasterYSize, dataset.RasterXSize)
-        )
+        reference, geotransform = dataset.GetSpatialRef(), dataset.GetGeoTransform(can_return_null=True)
+        shape = (dataset.RasterYSize, dataset.RasterXSize)
+    if reference is not None and geotransform is not None:
+        return RasterGrid(reference.ExportToWkt(), geotransform, shape), ""
+    lacks = "coordinate system" if reference is None else "geotransform"
+
+    def fail(reason: str) -> ProductError:
+        return ProductError(name, f"{file.path.name} has no {lacks}, and {reason}", step=Step.OPEN, band=file.band)
+
+    stated = read_tile_grid(product.name, file.path)
+    if stated is None:
+        raise fail(f"there is no {TILE_METADATA} that says where it is")
+    crs = spatial_reference(stated.crs).ExportToWkt() if reference is None else reference.ExportToWkt()
+    grid = RasterGrid(crs, geotransform or stated.geotransform, shape)
+    if not grid.same_as(stated):
+        raise fail(f"what it says of its place or size is not what {TILE_METADATA} says")
+    return grid, f"images have no {lacks} of their own; {TILE_METADATA} says {stated.crs} and the corner"
 
 
 def _open_error(product: Product, band: str, error: RuntimeError) -> ProductError:

@@ -61,6 +61,7 @@ class Scene:
     bands: those that can be used.
     is_not_needed: whether its bands may be missing, because SCL masks all that its cells see of it.
         Its ``bands`` are then as the product lists them, and none of their VRTs is written.
+    notes: what is odd about its images but not wrong, for the scene index.
     """
 
     product: Product
@@ -73,6 +74,7 @@ class Scene:
     cells: tuple[str, ...]
     bands: tuple[SceneBand, ...]
     is_not_needed: bool = False
+    notes: tuple[str, ...] = ()
 
     def band(self, name: str) -> SceneBand | None:
         return next((band for band in self.bands if band.file.band == name), None)

@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import shapely
-from support.scenes import parameters_for, prepare, product_name, run, write_scene
+from support.scenes import parameters_for, pixels, prepare, product_name, run, write_scene
 
 from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.composites.composite import Outcome
 from s2sr_core.errors import Step
+from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.outputs import indices
 from s2sr_core.outputs.summary import Summary
 from s2sr_core.planning.plan import choose_gridcells
@@ -71,6 +72,27 @@ def test_the_scene_index_tells_all_of_a_scene(tmp_path: Path, archive: Path) -> 
     assert all((Path(row["path"]) / file).is_file() for file in files.values())
     assert shapely.from_wkt(row["footprint"]).contains(shapely.Point(-149.6, 68.63))
     assert 0 < float(row["valid_share"]) < 1
+
+
+def test_notes_on_converted_images_without_a_coordinate_system_are_in_the_index(tmp_path: Path, archive: Path) -> None:
+    """As somebody leaves them who made GeoTIFFs without thinking of the coordinate system."""
+    folder = archive / product_name(1).folder
+    (jp2,) = folder.rglob("*_B04_20m.jp2")
+    array = pixels(jp2)
+    jp2.unlink()
+    tif = jp2.with_suffix(".tif")
+    raster = gdal.GetDriverByName("GTiff").Create(str(tif), array.shape[1], array.shape[0], 1, gdal.GDT_UInt16)
+    raster.GetRasterBand(1).WriteArray(array)
+    raster.Close()
+    shutil.copytree(folder, archive / "backup" / folder.name)
+    table = index_of(tmp_path, archive)
+    rows = table.loc[str(product_name(1))].set_index("path")
+    assert rows.loc[str(archive / "backup" / folder.name), ["status", "notes"]].tolist() == ["duplicate", ""]
+    assert rows.loc[str(folder), ["status", "notes"]].tolist() == [
+        "selected",
+        "images have no coordinate system of their own; MTD_TL.xml says EPSG:32605 and the corner; "
+        f"{tif.name} is used for {jp2.name}, which is missing; the manifest cannot vouch for it",
+    ]
 
 
 def test_what_was_left_out_is_there_with_its_reason(tmp_path: Path, archive: Path) -> None:

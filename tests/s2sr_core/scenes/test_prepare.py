@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import shapely
-from support.scenes import parameters_for, pixels, prepare, product_name, write_scene
+from support.scenes import parameters_for, pixels, prepare, product_name, run, write_scene
 
 from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.geo import geometry
@@ -164,3 +164,80 @@ def test_the_scale_of_a_scene_is_lattice_pixels_a_scene_pixel() -> None:
     )
     assert x == pytest.approx(20 / 55.80, rel=2e-3)
     assert y == pytest.approx(20 / 111.41, rel=2e-3)
+
+
+# ------------------------------------------------------------------------- images that do not say where they are
+
+
+def strip(path: Path, *, crs: bool = False, corner: bool = False) -> None:
+    """Write the image again without its CRS and its geotransform, or with one of them."""
+    source = gdal.Open(str(path))
+    raster = gdal.GetDriverByName("MEM").CreateCopy("", source)
+    options = [] if crs or corner else ["GeoJP2=NO", "GMLJP2=NO"]
+    bare = gdal.GetDriverByName("MEM").Create(
+        "", raster.RasterXSize, raster.RasterYSize, 1, raster.GetRasterBand(1).DataType
+    )
+    bare.GetRasterBand(1).WriteArray(raster.ReadAsArray())
+    if crs:
+        bare.SetSpatialRef(raster.GetSpatialRef())
+    if corner:
+        bare.SetGeoTransform(raster.GetGeoTransform())
+    driver = "GTiff" if corner or crs else "JP2OpenJPEG"
+    if driver == "JP2OpenJPEG":
+        options += ["QUALITY=100", "REVERSIBLE=YES"]
+    source.Close()
+    path.unlink()
+    gdal.GetDriverByName(driver).CreateCopy(str(path), bare, 0, options).Close()
+
+
+def composites(tmp_path: Path, archive: Path, engine: str) -> dict[tuple[str, str], np.ndarray]:
+    parameters = parameters_for(tmp_path, archive, [CELL], bands=["B04", "B11"], engine=engine)
+    return {key: pixels(outcome.path) for key, outcome in run(parameters).items()}
+
+
+@pytest.mark.parametrize("engine", ["fast", "reference"])
+@pytest.mark.parametrize("stripped", [("B04", "B11", "SCL"), ("B04",)])
+def test_a_jp2_without_a_coordinate_system_lies_where_the_granules_metadata_says(
+    tmp_path: Path, archive: Path, engine: str, stripped: tuple[str, ...]
+) -> None:
+    """The pixels are those of the same images with their coordinate system."""
+    for manifest in archive.rglob("manifest.safe"):
+        manifest.unlink()
+    (tmp_path / "whole").mkdir()
+    expected = composites(tmp_path / "whole", archive, engine)
+    assert all((raster != -9999).any() for raster in expected.values())
+    for band in stripped:
+        strip(image(archive, band))
+        assert gdal.Open(str(image(archive, band))).GetSpatialRef() is None
+    found = composites(tmp_path, archive, engine)
+    assert found.keys() == expected.keys()
+    assert all(np.array_equal(found[key], expected[key]) for key in expected)
+    scene = prepared(tmp_path, archive).scene
+    assert scene is not None
+    assert scene.notes == ("images have no coordinate system of their own; MTD_TL.xml says EPSG:32605 and the corner",)
+
+
+@pytest.mark.parametrize(
+    ("edit", "kept", "reason"),
+    [
+        (None, {}, "and there is no MTD_TL.xml that says where it is"),
+        (("EPSG:32605", "local"), {}, "MTD_TL.xml does not give the UTM zone, corner, pixel size and shape"),
+        (("<NROWS>100<", "<NROWS>99<"), {}, "and what it says of its place or size is not what MTD_TL.xml says"),
+        (("<ULX>", "<ULX>1"), {"corner": True}, "and what it says of its place or size is not what MTD_TL.xml says"),
+        (("EPSG:32605", "EPSG:32606"), {"crs": True}, "no geotransform, and what it says of its place or size"),
+    ],
+)
+def test_an_image_that_neither_says_where_it_is_nor_agrees_is_not_used(
+    tmp_path: Path, archive: Path, edit: tuple[str, str] | None, kept: dict[str, bool], reason: str
+) -> None:
+    strip(image(archive, "SCL"), **kept)
+    (metadata,) = archive.rglob("MTD_TL.xml")
+    if edit is None:
+        metadata.unlink()
+    else:
+        assert edit[0] in metadata.read_text()
+        metadata.write_text(metadata.read_text().replace(*edit))
+    preparation = prepared(tmp_path, archive)
+    assert preparation.scene is None
+    assert [error.band for error in preparation.errors if error.step == "open"] in (["SCL"], [])
+    assert reason in preparation.errors[0].reason
