@@ -17,8 +17,8 @@ WORK = Path(__file__).with_name("work")
 
 CaseName = Literal["a", "b", "c"]
 
-#: A granule at 69° N, and the 6 × 2 cells of 0.25° in its middle.
-GRID = Grid.utm(-149.5, 69.0)
+#: A granule at 69° N, and 6 × 2 cells of 0.25° that lie in it.
+GRID = Grid.granule(-149.5, 69.0, zone=5)
 _CELL_SIZE = 0.25
 _ALL_CELLS = (-150.25, 68.75, -148.75, 69.25)
 _FOUR_CELLS = (-149.75, 68.75, -149.25, 69.25)

@@ -42,7 +42,7 @@ MASKED = (0.83, 0.35, 0.25, 0.60, 0.40, 0.95, 0.30, 0.70, 0.20, 0.45, 0.83, 0.35
 _NOISE = 50.0
 _CLOUD_DN, _CLOUD_SLOPE = 6_500.0, 1.5
 #: Increase it when pixels change: products of an older version are then made again.
-_VERSION = 1
+_VERSION = 2
 
 
 def make(size: Size) -> None:
@@ -122,7 +122,7 @@ def _ground(size: Size, rows: slice, part: int) -> None:
 def _scene(size: Size, number: int) -> str:
     """Write the product ``number``; returns its name."""
     lon, lat = GRID.centre
-    name = acquisitions(lon, mgrs_tile(lon, lat), [summer_dates(SCENES)[number]])[0].name
+    name = acquisitions(lon, mgrs_tile(lon, lat, zone=5), [summer_dates(SCENES)[number]])[0].name
     field = clouds.field(number + 1, GRID.shape)
     above = field - np.float32(clouds.exceeded_by(field, MASKED[number]))
     scl = _classes(np.load(size.folder / f"{SCL}.npy").astype(np.uint8), above)

@@ -69,9 +69,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _make(given: argparse.Namespace) -> None:
     """Make the archive and print its size."""
-    size = FULL_SIZE if given.full else given.size
     lon, lat = given.centre
-    grid = Grid.covering(*given.bbox) if given.bbox else Grid.utm(lon, lat, size)
+    if given.bbox:
+        grid = Grid.covering(*given.bbox)
+    else:
+        grid = Grid.granule(lon, lat) if given.full else Grid.utm(lon, lat, given.size)
     products = make_archive(given.out, grid, dates=given.dates, seed=given.seed, bands=given.bands)
     total = sum(file.stat().st_size for product in products for file in product.rglob("*") if file.is_file())
     print(f"{given.out}: {len(products)} products, {total} bytes", flush=True)
@@ -142,7 +144,11 @@ def _parser() -> argparse.ArgumentParser:
         help="centre of the granule, degrees; default: Toolik Lake, {:g} {:g}".format(*_TOOLIK),
     )
     add("--size", type=int, default=800, metavar="PX", help="rows and columns, in pixels of 20 m; default: %(default)s")
-    add("--full", action="store_true", help=f"make a full granule, {FULL_SIZE} x {FULL_SIZE} pixels")
+    add(
+        "--full",
+        action="store_true",
+        help=f"make the centre's full granule, {FULL_SIZE} x {FULL_SIZE} pixels",
+    )
     add("--dates", type=int, default=6, metavar="N", help="number of sensing times; default: %(default)s")
     add(
         "--seed",

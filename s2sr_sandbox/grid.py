@@ -66,6 +66,18 @@ class Grid:
         return cls(crs, (xmin, _PIXEL, 0.0, ymax, 0.0, -_PIXEL), (rows, cols))
 
     @classmethod
+    def granule(cls, lon: float, lat: float, *, zone: int | None = None) -> Self:
+        """The 20 m grid of the whole granule whose tile (:func:`mgrs_tile`) holds a place.
+
+        It starts at the upper left corner of the tile's 100 km square, moved outwards to multiples of 60 m. ``zone`` is
+        the place's own by default.
+        """
+        crs = f"EPSG:{utm_code(lon, lat, zone)}"
+        x, y = _from_lonlat(crs, lon, lat)
+        left, top = x // 100_000 * 100_000 // 60 * 60, -(-(y // 100_000 + 1) * 100_000 // 60) * 60
+        return cls(crs, (left, _PIXEL, 0.0, top, 0.0, -_PIXEL), (FULL_SIZE, FULL_SIZE))
+
+    @classmethod
     def covering(cls, xmin: float, ymin: float, xmax: float, ymax: float) -> Self:
         """A ``utm`` grid just large enough for a box of longitudes and latitudes.
 

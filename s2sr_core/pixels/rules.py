@@ -13,12 +13,14 @@ import numpy.typing as npt
 UInt16Array = npt.NDArray[np.uint16]
 BoolArray = npt.NDArray[np.bool_]
 
-#: Nodata of harmonised scenes: above every DN, which end at 32767 (15 bits).
+#: The largest DN of a pixel that is not saturated (15 bits).
+LARGEST_DN = 32767
+#: Nodata of harmonised scenes: above every DN.
 SCENE_NODATA = 65535
 #: Nodata of composites.
 COMPOSITE_NODATA = -9999.0
 #: DN that mean "no data" and "saturated" (SPECIAL_VALUES of the product metadata).
-_DN_NODATA, _DN_SATURATED = 0, 65535
+_DN_NODATA, DN_SATURATED = 0, 65535
 
 
 def harmonised(dn: npt.NDArray[np.integer[Any]], masked_out: BoolArray, offset: int) -> UInt16Array:
@@ -27,7 +29,7 @@ def harmonised(dn: npt.NDArray[np.integer[Any]], masked_out: BoolArray, offset: 
     Returns UInt16 with :data:`SCENE_NODATA` where ``masked_out``, or DN is 0 (no data) or 65535 (saturated).
     """
     shifted: UInt16Array = np.clip(dn.astype(np.int32) + offset, 0, SCENE_NODATA - 1).astype(np.uint16)
-    shifted[masked_out | (dn == _DN_NODATA) | (dn == _DN_SATURATED)] = SCENE_NODATA
+    shifted[masked_out | (dn == _DN_NODATA) | (dn == DN_SATURATED)] = SCENE_NODATA
     return shifted
 
 

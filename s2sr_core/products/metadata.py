@@ -21,8 +21,8 @@ METADATA_FILE = re.compile(r"MTD_MSIL2A\.xml", re.IGNORECASE)
 #: ``band_id`` of the metadata, in order (PSD, "Spectral_Information").
 _BAND_IDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
 _QUANTIFICATION = 10_000.0
-#: DN have 15 bits: an offset beyond this is not one.
-_LARGEST_OFFSET = 32_767
+#: DN are reflectance × 10000: an offset beyond this is not one.
+_LARGEST_OFFSET = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def read_metadata(name: ProductName, folder: Path) -> Metadata | None:
     Raises
     ------
     ProductError
-        If it is not XML, is quantified by another number than 10000, or gives an offset that is not one.
+        If it is not XML, is quantified by another number than 10000, or gives an offset that is not one, or two.
     """
     path = min((item for item in folder.iterdir() if METADATA_FILE.fullmatch(item.name)), default=None)
     if path is None:
@@ -82,10 +82,14 @@ def _stated_offsets(name: ProductName, root: Element) -> dict[str, int]:
         if band_id is None or dn is None or dn % 1 or abs(dn) > _LARGEST_OFFSET or band_id not in range(len(_BAND_IDS)):
             raise ProductError(
                 str(name),
-                f"BOA_ADD_OFFSET of band_id {element.get('band_id')!r} is {element.text!r}: not a band and its DN",
+                f"BOA_ADD_OFFSET of band_id {element.get('band_id')!r} is {element.text!r}: not a band and its DN, "
+                f"-{_LARGEST_OFFSET} to {_LARGEST_OFFSET}",
                 step=Step.METADATA,
             )
-        stated[_BAND_IDS[int(band_id)]] = int(dn)
+        band = _BAND_IDS[int(band_id)]
+        if band in stated:
+            raise ProductError(str(name), f"BOA_ADD_OFFSET of {band} is given twice", step=Step.METADATA)
+        stated[band] = int(dn)
     return stated
 
 

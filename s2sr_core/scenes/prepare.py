@@ -29,6 +29,7 @@ from s2sr_core.products.bands import SCL
 from s2sr_core.products.safe import BandFile, Product, band_files
 from s2sr_core.products.tile_metadata import TILE_METADATA, read_tile_grid
 from s2sr_core.run_context import RunContext
+from s2sr_core.scenes import plausible
 from s2sr_core.scenes.occupancy import NearbyPixels, Occupancy, kernel_reach, nearby_pixels
 from s2sr_core.scenes.scene import Preparation, Scene, SceneBand, WarpedPiece
 
@@ -88,6 +89,8 @@ def prepare_product(
                 raise ProductError(
                     name, "its grid (CRS, geotransform, size) is not that of SCL", step=Step.OPEN, band=band
                 )
+            with _open(name, file) as dataset:
+                plausible.check_values(name, band, dataset)
             planned = _planned(scene, file, targets, folder)
             vrt.masked(
                 planned.masked,
@@ -121,6 +124,7 @@ def _classified(context: RunContext, product: Product, cells: Sequence[Gridcell]
     scl = band_files(product, (SCL,))[SCL]
     grid, note = _placed(product, scl)
     outline = geometry.of_raster(grid.crs, grid.geotransform, grid.shape)
+    notes = plausible.check_place(product.name, grid, outline)
     touched = select_gridcells(cells, outline)
     scale = scene_scale(grid, parameters.lattice)
     nearby = nearby_pixels(tuple(touched), outline, grid, kernel_reach(scale))
@@ -141,8 +145,8 @@ def _classified(context: RunContext, product: Product, cells: Sequence[Gridcell]
         valid_share,
         cells=tuple(cell.cell_id for cell in touched),
         bands=(),
-        notes=(note,) if note else (),
         is_not_needed=parameters.may_lack_bands and valid_share == 0 and not counts.any(),
+        notes=tuple(filter(None, (note, *notes))),
     )
 
 
@@ -245,17 +249,17 @@ def _with_margin(window: Window, lattice: Lattice) -> Window:
 
 
 def _open(name: str, file: BandFile) -> gdal.Dataset:
-    """Open an image as what it must be: one band of unsigned integers."""
+    """Open an image as what it must be: one band of unsigned integers, no larger than a granule."""
     try:
         dataset = gdal.OpenEx(str(file.path), gdal.OF_RASTER | gdal.OF_READONLY, allowed_drivers=list(IMAGE_DRIVERS))
     except RuntimeError as error:
         reason = f"{file.path.name} is not a JPEG 2000 or GeoTIFF image that GDAL can read ({_one_line(error)})"
         raise ProductError(name, reason, step=Step.OPEN, band=file.band) from error
-    types = (gdal.GDT_Byte,) if file.band == SCL else (gdal.GDT_Byte, gdal.GDT_UInt16)
-    if dataset.RasterCount != 1 or dataset.GetRasterBand(1).DataType not in types:
-        raise ProductError(
-            name, f"{file.path.name} is not one band of unsigned integers", step=Step.OPEN, band=file.band
-        )
+    bits, kind = (8, gdal.GDT_Byte) if file.band == SCL else (16, gdal.GDT_UInt16)
+    if dataset.RasterCount != 1 or dataset.GetRasterBand(1).DataType != kind:
+        reason = f"{file.path.name} is not one band of unsigned integers of {bits} bits"
+        raise ProductError(name, reason, step=Step.OPEN, band=file.band)
+    plausible.check_size(name, file.band, dataset)
     return dataset
 
 

@@ -29,7 +29,7 @@ from s2sr_sandbox.products import write_product
 FIRST = datetime(2019, 7, 1, 21, 45, 29, tzinfo=UTC)
 
 
-def product_name(number: int = 0, *, tile: str = "05WPM", baseline: str = "02.14", mission: str = "S2A") -> ProductName:
+def product_name(number: int = 0, *, tile: str = "05WPS", baseline: str = "02.14", mission: str = "S2A") -> ProductName:
     """A name of its own for each ``number``: five days apart."""
     sensed = FIRST + timedelta(days=5 * number)
     return ProductName(mission, sensed, baseline, 72, tile, sensed + timedelta(hours=4))

@@ -212,7 +212,7 @@ def test_a_failure_while_writing_leaves_no_half_written_composite(
 
 def test_parameters_travel_as_they_are(tmp_path: Path, archive: Path) -> None:
     """What the flow is called with gives the same parameters again, also by JSON, as an API would send it."""
-    parameters = parameters_for(tmp_path, archive, [WEST], scl_dilation={9: 40.0}, months="6-8", tiles=["T05WPM"])
+    parameters = parameters_for(tmp_path, archive, [WEST], scl_dilation={9: 40.0}, months="6-8", tiles=["T05WPS"])
     assert RunParameters(**dict(parameters)) == parameters
     assert RunParameters.model_validate_json(parameters.model_dump_json()) == parameters
 

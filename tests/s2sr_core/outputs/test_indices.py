@@ -57,7 +57,7 @@ def test_the_scene_index_tells_all_of_a_scene(tmp_path: Path, archive: Path) -> 
     expected = {
         "status": "selected",
         "mission": "S2A",
-        "tile": "05WPM",
+        "tile": "05WPS",
         "sensing_time": "2019-07-01T21:45:29Z",
         "relative_orbit": "72",
         "baseline": "05.09",

@@ -57,7 +57,9 @@ def layers(tmp_path: Path) -> np.ndarray:
     rng, layers = np.random.default_rng(3), []
     for number, baseline in enumerate(("02.14", "05.09", "04.00", "03.01", "05.11")):
         grid = Grid("EPSG:4326", (BOX[0], TR, 0.0, BOX[3], 0.0, -TR), (90, 120))
-        scene = write_scene(tmp_path / "archive", product_name(number, baseline=baseline), grid, rng)["B04"]
+        scene = write_scene(tmp_path / "archive", product_name(number, tile="06WWA", baseline=baseline), grid, rng)[
+            "B04"
+        ]
         values = np.maximum(scene.dn.astype(float) + scene.offset, 0)
         layers.append(np.where((scene.dn > 0) & np.isin(scene.scl, (4, 5, 6)), values, np.nan))
     return np.stack(layers)

@@ -333,11 +333,11 @@ def test_user_made_products_need_xml_and_are_believed_by_it(tmp_path: Path, base
         )
 
 
-@pytest.mark.parametrize("dn", ["", "x", "nan", "inf", "-1000.5", "1e9", "32768", "-1000 -1000"])
+@pytest.mark.parametrize("dn", ["", "x", "nan", "inf", "-1000.5", "1e9", "10001", "-10001", "-1000 -1000"])
 def test_an_offset_that_is_no_dn_is_refused(tmp_path: Path, dn: str) -> None:
     path = write_tree(tmp_path, NEW, metadata=metadata_xml(offsets={"B04": dn}))
     text = None if dn == "" else dn
-    assert refusal(path) == f"BOA_ADD_OFFSET of band_id '3' is {text!r}: not a band and its DN"
+    assert refusal(path) == f"BOA_ADD_OFFSET of band_id '3' is {text!r}: not a band and its DN, -10000 to 10000"
 
 
 @pytest.mark.parametrize("dn", ["-1000.0", " -1000 ", "-1e3"])
@@ -349,7 +349,14 @@ def test_an_offset_may_be_written_in_any_way_a_number_is(tmp_path: Path, dn: str
 def test_an_offset_of_no_band_is_refused(tmp_path: Path, band_id: str) -> None:
     text = metadata_xml(offsets={"B04": -1000}).replace('band_id="3"', f'band_id="{band_id}"')
     path = write_tree(tmp_path, NEW, metadata=text)
-    assert refusal(path) == f"BOA_ADD_OFFSET of band_id '{band_id}' is '-1000': not a band and its DN"
+    assert refusal(path) == f"BOA_ADD_OFFSET of band_id '{band_id}' is '-1000': not a band and its DN, -10000 to 10000"
+
+
+@pytest.mark.parametrize("second", ["0", "-1000"])
+def test_an_offset_given_twice_is_refused(tmp_path: Path, second: str) -> None:
+    text = metadata_xml(offsets={"B03": 0, "B04": -1000})
+    text = text.replace('band_id="2">0<', f'band_id="3">{second}<')
+    assert refusal(write_tree(tmp_path, NEW, metadata=text)) == "BOA_ADD_OFFSET of B04 is given twice"
 
 
 @pytest.mark.parametrize("value", ["1000", "ten", "nan"])

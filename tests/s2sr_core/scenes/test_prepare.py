@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +9,13 @@ import shapely
 from support.scenes import parameters_for, pixels, prepare, product_name, run, write_scene
 
 from s2sr_core.cells.gridcells import Gridcell
+from s2sr_core.errors import ProductError
 from s2sr_core.geo import geometry
 from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.geo.lattice import Lattice
 from s2sr_core.geo.raster_grid import RasterGrid
 from s2sr_core.scenes.occupancy import kernel_reach, nearby_pixels
+from s2sr_core.scenes.plausible import check_place
 from s2sr_core.scenes.prepare import scene_scale
 from s2sr_core.scenes.scene import Preparation
 from s2sr_sandbox.grid import Grid
@@ -80,7 +83,7 @@ def test_a_jp2_that_is_a_vrt_is_not_opened(tmp_path: Path, archive: Path) -> Non
     image(archive, "B04").rename(secret)
     path = secret.parent / "archive" / "x"
     path = (
-        next((archive / product_name().folder).glob("GRANULE/*/IMG_DATA/R20m")) / "T05WPM_20190701T214529_B04_20m.jp2"
+        next((archive / product_name().folder).glob("GRANULE/*/IMG_DATA/R20m")) / "T05WPS_20190701T214529_B04_20m.jp2"
     )
     gdal.Translate(str(path), str(secret), format="VRT").Close()
     preparation = prepared(tmp_path, archive)
@@ -116,6 +119,88 @@ def test_a_bad_band_is_an_error_with_its_reason_and_the_others_go_on(
     assert reason in preparation.errors[0].reason
     assert preparation.scene is not None
     assert [ready.file.band for ready in preparation.scene.bands] == ["B11"]
+
+
+def test_a_band_of_8_bits_is_refused(tmp_path: Path, archive: Path) -> None:
+    write_image(image(archive, "B04"), np.ones((100, 100), np.uint8))
+    (error,) = prepared(tmp_path, archive).errors
+    assert (error.band, error.step) == ("B04", "open")
+    assert "not one band of unsigned integers of 16 bits" in error.reason
+
+
+@pytest.mark.parametrize("dn", [32767, 32768, 65534, 65535])
+@pytest.mark.parametrize("engine", ["fast", "reference"])
+def test_dn_beyond_15_bits_are_refused_except_saturated_ones(
+    tmp_path: Path, archive: Path, dn: int, engine: str
+) -> None:
+    """The same for both engines, wherever the pixel is: phase 1 looks, before an engine does."""
+    dns = np.full((100, 100), 500, np.uint16)
+    dns[99, 0] = dn
+    write_image(image(archive, "B04"), dns)
+    preparation = prepared(tmp_path, archive, engine=engine)
+    if dn in (32767, 65535):
+        assert not preparation.errors
+    else:
+        (error,) = preparation.errors
+        assert error.reason == f"it holds DN of {dn} and more; they have 15 bits, up to 32767"
+        assert error.band == "B04"
+
+
+def moved(grid: Grid, east: float = 0.0, pixel: float = 20.0, shear: float = 0.0, height: float | None = None) -> Grid:
+    left, _, _, top, _, _ = grid.geotransform
+    return replace(grid, geotransform=(left + east, pixel, shear, top, 0.0, -pixel if height is None else height))
+
+
+@pytest.mark.parametrize(
+    ("grid", "reason"),
+    [
+        (moved(GRID, pixel=10.0), "not 20 m wide and high, north up"),
+        (moved(GRID, shear=1.0), "not 20 m wide and high, north up"),
+        (moved(GRID, height=20.0), "not 20 m wide and high, north up"),
+        (moved(GRID, east=-200_000), "lie outside tile T05WPS"),
+        (moved(OTHER_ZONE, east=500_000), "lie outside tile T05WPS"),
+    ],
+    ids=["10 m", "sheared", "south up", "another tile", "another zone, far off"],
+)
+def test_images_that_do_not_lie_on_the_tile_are_refused(tmp_path: Path, archive: Path, grid: Grid, reason: str) -> None:
+    for band, kind in (("B04", np.uint16), ("B11", np.uint16), ("SCL", np.uint8)):
+        write_image(image(archive, band), np.full((100, 100), 4, kind), grid)
+    preparation = prepared(tmp_path, archive)
+    assert preparation.scene is None
+    (error,) = preparation.errors
+    assert reason in error.reason
+
+
+@pytest.mark.parametrize(("east", "is_used"), [(0.0, True), (60.0, True), (5_000.0, False), (-80.0, False)])
+def test_a_whole_granule_lies_exactly_on_its_tile(east: float, is_used: bool) -> None:
+    grid = Grid.granule(-149.6, 68.63, zone=5)
+    shifted = RasterGrid(grid.crs, (grid.geotransform[0] + east, *grid.geotransform[1:]), grid.shape)
+    outline = geometry.of_raster(shifted.crs, shifted.geotransform, shifted.shape)
+    if is_used:
+        assert check_place(product_name(), shifted, outline) == ()
+    else:
+        with pytest.raises(ProductError, match="the image is of another place"):
+            check_place(product_name(), shifted, outline)
+
+
+def test_images_in_another_crs_are_used_with_a_note(tmp_path: Path) -> None:
+    write_scene(tmp_path / "archive", product_name(), OTHER_ZONE, np.random.default_rng(0), ("B04", "B11"))
+    scene = prepared(tmp_path, tmp_path / "archive").scene
+    assert scene is not None
+    assert scene.notes == ("its images are not in the CRS of tile T05WPS, EPSG:32605",)
+
+
+def test_a_raster_larger_than_a_granule_is_refused_by_its_header(tmp_path: Path, archive: Path) -> None:
+    path = image(archive, "SCL")
+    path.unlink()
+    raster = gdal.GetDriverByName("GTiff").Create(str(path), 40_000, 40_000, 1, options=["SPARSE_OK=TRUE"])
+    raster.SetProjection(GRID.crs)
+    raster.SetGeoTransform(GRID.geotransform)
+    raster.Close()
+    preparation = prepared(tmp_path, archive)
+    assert preparation.scene is None
+    (error,) = preparation.errors
+    assert error.reason == "it has 40000 x 40000 pixels; a granule has 5490 x 5490 at 20 m"
 
 
 @pytest.mark.parametrize("how", ["missing", "rubbish", "uint16"])
