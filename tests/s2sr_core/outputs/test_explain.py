@@ -101,8 +101,8 @@ def points_of(path: Path, count: int, rng: np.random.Generator) -> list[tuple[in
 
 
 PLACES = {
-    "toolik": (-149.6, 68.63, 5, "05WPM"),
-    "180": (179.9985, 67.2, 60, "60WWT"),
+    "toolik": (-149.6, 68.63, 5, "05WPS"),
+    "180": (179.9985, 67.2, 60, "60WXV"),
     "-180": (-179.9985, 69.3, 1, "01WCT"),
 }
 
