@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from pydantic.fields import FieldInfo
 
+from s2sr_core.files import is_utf8
 from s2sr_core.geo.lattice import Bounds
 from s2sr_core.pixels.scl import SCL_CLASSES
 from s2sr_core.products.names import is_tile
@@ -200,6 +201,8 @@ def _not_empty(value: Any) -> Any:
 def _expand(path: Path) -> Path:
     if "\0" in str(path):
         raise ValueError("contains a null character; remove it")
+    if not is_utf8(path):
+        raise ValueError("has a name that is not UTF-8; rename the file or folder")
     try:
         return path.expanduser().absolute()
     except RuntimeError as error:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import io
 import json
 import os
+import shutil
 import socket
 import stat
 import threading
@@ -16,8 +18,22 @@ from typing import IO, Any
 
 from s2sr_core.errors import InputError
 
-#: Bytes that a record may have.
-_LARGEST_RECORD = 100_000_000
+#: Bytes that a record and a table of a run may have.
+_LARGEST_RECORD, _LARGEST_TABLE = 100_000_000, 2_000_000_000
+
+
+def shown(text: str) -> str:
+    r"""``text`` with each byte of a file's name that is not UTF-8 as ``\xNN``, which can be written and printed."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def is_utf8(path: Path) -> bool:
+    """Whether a path can be written as text; GDAL, tables and Prefect take no other."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def check_exists(field: str, path: Path, remedy: str) -> os.stat_result:
@@ -70,6 +86,23 @@ def read_bytes(path: Path, limit: int) -> bytes:
     if len(content) > limit:
         raise OSError(errno.EFBIG, f"has more than {limit // 10**6} MB", str(path))
     return content
+
+
+def table_in(path: Path) -> io.BytesIO:
+    """The bytes of a table of a run, for a parser.
+
+    Raises
+    ------
+    OSError
+        As :func:`read_bytes`.
+    """
+    return io.BytesIO(read_bytes(path, _LARGEST_TABLE))
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder and what is in it, as far as that is possible; a link is left alone."""
+    with contextlib.suppress(RecursionError):  # a thousand folders deep
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def open_to_append(path: Path) -> IO[str]:

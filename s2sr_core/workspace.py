@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
 import socket
 import stat
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from s2sr_core.errors import InputError
-from s2sr_core.files import check_exists, locked
+from s2sr_core.files import check_exists, locked, remove_tree
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +123,7 @@ class Workspace:
     def clear_tmp(self) -> None:
         """Remove what ranks left in tmp/, and tmp/ itself if nothing else is in it."""
         for folder in (*self.tmp.glob("rank_*"), self.decoded):
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_tree(folder)
         with contextlib.suppress(OSError):  # somebody's own files
             self.tmp.rmdir()
 
@@ -188,7 +187,7 @@ class Workspace:
             lock.write(f"process {os.getpid()} on {socket.gethostname()}")
             lock.flush()
             for folder in (*self.tmp.glob("rank_*/wgs84_vrt"), self.decoded):
-                shutil.rmtree(folder, ignore_errors=True)
+                remove_tree(folder)
             yield
 
     def _check_links(self) -> None:

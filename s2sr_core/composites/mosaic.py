@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from s2sr_core.composites.cog import remove_raster
-from s2sr_core.files import written_atomically
+from s2sr_core.files import table_in, written_atomically
 from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.geo.lattice import Lattice, Window
 from s2sr_core.parameters import RunParameters
@@ -29,7 +29,7 @@ def mosaic_path(workspace: Workspace, band: str, kind: str = "median") -> Path:
 
 def mosaic_cells(workspace: Workspace, parameters: RunParameters) -> list[Path]:
     """Mosaic the composites that the folder's index names, one VRT for each band; returns those written."""
-    index = pd.read_csv(workspace.composite_index, dtype=str, keep_default_na=False)
+    index = pd.read_csv(table_in(workspace.composite_index), dtype=str, keep_default_na=False)
     there = index[index["path"] != ""]
     made = []
     for band in parameters.bands:

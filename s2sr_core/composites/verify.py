@@ -6,6 +6,7 @@ Nothing is written. A folder's files and records may be anybody's: a record name
 from __future__ import annotations
 
 import csv
+import io
 import os
 import re
 from collections import Counter
@@ -18,7 +19,7 @@ from typing import Any
 
 from s2sr_core.composites.recorded_files import INTACT, FileState, RecordedFile, recorded_files
 from s2sr_core.composites.records import inputs_in, key_of
-from s2sr_core.files import read_record
+from s2sr_core.files import read_record, table_in
 from s2sr_core.progress import progress
 from s2sr_core.workspace import Workspace
 
@@ -167,7 +168,7 @@ def _undescribed(workspace: Workspace, folder: _Folder, records: set[Path], desc
 def _listed(workspace: Workspace) -> Iterator[Path]:
     """The composites that the index of the folder lists as there."""
     try:
-        with workspace.composite_index.open(encoding="utf-8", newline="") as file:
+        with io.TextIOWrapper(table_in(workspace.composite_index), encoding="utf-8", newline="") as file:
             rows = [row.get("path") for row in csv.DictReader(file)]
     except (OSError, ValueError, csv.Error):
         return

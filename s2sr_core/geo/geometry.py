@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import shapely
 from shapely import MultiPolygon, Polygon
 from shapely.affinity import scale, translate
@@ -21,6 +22,16 @@ from s2sr_core.geo.lattice import Bounds, Geotransform
 METRES_PER_DEGREE = 111_320.0
 _WORLD = shapely.box(-180.0, -90.0, 180.0, 90.0)
 _POINTS_A_SIDE = 65
+#: Points that the rings of an outline may have. Those of products have some hundred at most.
+_MOST_POINTS = 2_000
+#: Points that they may have if they must be repaired or put together, which takes the time of all crossings.
+_MOST_POINTS_TO_REPAIR = 1_000
+#: Pairs of segments of an invalid ring that may meet, besides neighbours.
+_MOST_CROSSINGS = 200
+#: Points of two outlines that are compared as they are; more are simplified first.
+_MOST_POINTS_TO_COMPARE = 400
+#: Segments that are tried for crossings at once.
+_BATCH = 50
 
 
 def of_raster(crs: str, geotransform: Geotransform, shape: tuple[int, int]) -> Polygon | MultiPolygon:
@@ -61,6 +72,40 @@ def cut_at_antimeridian(ring: Sequence[Sequence[float]] | np.ndarray) -> Polygon
     return on_the_globe(shapely.make_valid(Polygon(points)))
 
 
+def of_rings(rings: Sequence[npt.NDArray[np.float64]]) -> Polygon | MultiPolygon | None:
+    """The area inside any of ``rings`` (n × 2: longitude, latitude), whoever wrote them.
+
+    None if there is no area, or if the rings have so many points or cross themselves so often that it would take
+    seconds to find out. Takes a few milliseconds at most for each ring of a product.
+    """
+    points = sum(map(len, rings))
+    if not rings or points > _MOST_POINTS or (len(rings) > 1 and points > _MOST_POINTS_TO_REPAIR):
+        return None
+    if not all(_is_valid_or_soon_repaired(ring) for ring in rings):
+        return None
+    outline = union([cut_at_antimeridian(ring) for ring in rings])
+    return None if outline.is_empty else outline
+
+
+def _is_valid_or_soon_repaired(ring: npt.NDArray[np.float64]) -> bool:
+    """The time of a repair is that of all crossings, of which a ring of 400 points can have 80,000."""
+    points = np.column_stack([np.unwrap(ring[:, 0], period=360.0), ring[:, 1]])
+    polygon = Polygon(points)
+    if polygon.is_valid:
+        return True
+    if len(points) > _MOST_POINTS_TO_REPAIR:
+        return False
+    closed = shapely.get_coordinates(polygon.exterior)
+    segments = np.array(shapely.linestrings(np.stack([closed[:-1], closed[1:]], axis=1)), object)
+    tree, meetings = shapely.STRtree(segments), 0
+    for start in range(0, len(segments), _BATCH):
+        batch = segments[start : start + _BATCH]
+        meetings += len(tree.query(batch, predicate="intersects")[0]) - 3 * len(batch)  # itself and its neighbours
+        if meetings > 2 * _MOST_CROSSINGS:
+            return False
+    return True
+
+
 def on_the_globe(geometry: BaseGeometry) -> Polygon | MultiPolygon:
     """The polygons of ``geometry``, cut at ±180; longitudes may be up to two turns off."""
     west, _, east, _ = geometry.bounds
@@ -92,7 +137,10 @@ def box(bounds: Bounds) -> Polygon | MultiPolygon:
 
 
 def covers(cover: Polygon | MultiPolygon, footprint: Polygon | MultiPolygon, tolerance: float) -> bool:
-    """Whether ``cover`` holds all of ``footprint``, except where it sticks out by at most ``tolerance`` metres."""
+    """Whether ``cover`` holds all of ``footprint``, except where it sticks out by at most ``tolerance`` metres.
+
+    False if the outlines are so intricate that it would take seconds to find out.
+    """
     west, _, east, _ = shapely.total_bounds([cover, footprint])
     if east - west > 180.0:
         cover, footprint = _joined(cover), _joined(footprint)
@@ -101,6 +149,10 @@ def covers(cover: Polygon | MultiPolygon, footprint: Polygon | MultiPolygon, tol
         scale(part, xfact=METRES_PER_DEGREE * np.cos(np.radians(latitude)), yfact=METRES_PER_DEGREE, origin=(0, 0))
         for part in (cover, footprint)
     ]
+    if shapely.get_num_coordinates(flat).sum() > _MOST_POINTS_TO_COMPARE:
+        flat = [polygonal(part.simplify(tolerance / 20)) for part in flat]
+        if shapely.get_num_coordinates(flat).sum() > _MOST_POINTS_TO_COMPARE:
+            return False
     return bool(flat[0].buffer(tolerance).covers(flat[1]))
 
 

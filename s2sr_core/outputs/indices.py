@@ -13,7 +13,7 @@ import pandas as pd
 from s2sr_core import __version__
 from s2sr_core.composites.composite import Outcome
 from s2sr_core.composites.records import inputs_in
-from s2sr_core.files import read_record, write_record, written_atomically
+from s2sr_core.files import read_record, shown, table_in, write_record, written_atomically
 from s2sr_core.geo import geometry
 from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.parameters import RunParameters
@@ -206,13 +206,18 @@ def _composite_row(workspace: Workspace, outcome: Outcome) -> Row:
 def _read_composite_index(path: Path) -> list[Row]:
     if not path.exists():
         return []
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table = pd.read_csv(table_in(path), dtype=str, keep_default_na=False)
     return [{str(key): str(value) for key, value in row.items()} for row in table.to_dict("records")]
 
 
 def _write_table(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    printable = [
+        {key: shown(str(value)) if isinstance(value, str | Path) else value for key, value in row.items()}
+        for row in rows
+    ]
+    table = pd.DataFrame(printable, columns=list(columns), dtype=object)
     with written_atomically(path) as temporary:
-        pd.DataFrame(rows, columns=list(columns), dtype=object).to_csv(temporary, index=False)
+        table.to_csv(temporary, index=False)
 
 
 # ------------------------------------------------------------------------------------------------ record of the run

@@ -8,12 +8,17 @@ from xml.etree.ElementTree import Element, ParseError
 
 import defusedxml.ElementTree
 import numpy as np
+import numpy.typing as npt
 from defusedxml import DefusedXmlException
 from shapely import MultiPolygon, Polygon
 
 from s2sr_core.errors import ProductError, Step
+from s2sr_core.files import read_bytes
 from s2sr_core.geo import geometry
 from s2sr_core.products.names import ProductName
+
+#: Bytes that a file may have; those of products have 0.1 MB.
+_LARGEST = 8_000_000
 
 
 def parse(name: ProductName, path: Path) -> Element:
@@ -22,10 +27,10 @@ def parse(name: ProductName, path: Path) -> Element:
     Raises
     ------
     ProductError
-        If it is not XML, or holds a DTD or entities.
+        If it is not XML, holds a DTD or entities, is not a regular file, or has more than 8 MB.
     """
     try:
-        root = defusedxml.ElementTree.parse(path, forbid_dtd=True).getroot()
+        root = defusedxml.ElementTree.fromstring(read_bytes(path, _LARGEST), forbid_dtd=True)
     except DefusedXmlException as error:
         raise ProductError(
             str(name),
@@ -33,9 +38,8 @@ def parse(name: ProductName, path: Path) -> Element:
             step=Step.METADATA,
         ) from error
     except (ParseError, OSError, ValueError, LookupError) as error:  # LookupError: of an encoding
-        raise ProductError(str(name), f"{path.name} cannot be read: {error}", step=Step.METADATA) from error
-    if root is None:
-        raise ProductError(str(name), f"{path.name} is empty", step=Step.METADATA)
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ProductError(str(name), f"{path.name} cannot be read: {reason}", step=Step.METADATA) from error
     return root
 
 
@@ -55,15 +59,14 @@ def number(text: str | None) -> float | None:
 
 
 def outline(root: Element, tag: str) -> Polygon | MultiPolygon | None:
-    """The area inside the rings of elements ``tag``, ``lat lon lat lon …`` (EPSG:4326); None if there is none."""
-    parts = [part for text in texts(root, tag) if (part := polygon_of(text)) is not None]
-    return geometry.union(parts) if parts else None
+    """The area inside the rings of elements ``tag``, ``lat lon lat lon …`` (EPSG:4326); None if it is unknown."""
+    return geometry.of_rings([ring for text in texts(root, tag) if (ring := ring_of(text)) is not None])
 
 
-def polygon_of(text: str) -> Polygon | MultiPolygon | None:
-    """A footprint from a list ``lat lon lat lon …``, as ``EXT_POS_LIST`` and ``gml:coordinates`` hold it.
+def ring_of(text: str) -> npt.NDArray[np.float64] | None:
+    """A ring (n × 2: longitude, latitude) from ``lat lon lat lon …``, as ``EXT_POS_LIST`` and ``gml:coordinates`` hold.
 
-    Returns None if the text is not a ring: fewer than three positions, numbers that are not on the globe, no area.
+    Returns None if the text is not one: fewer than three positions, or numbers that are not on the globe.
     """
     try:
         values = np.array(text.replace(",", " ").split(), float)
@@ -74,5 +77,4 @@ def polygon_of(text: str) -> Polygon | MultiPolygon | None:
     ring = values.reshape(-1, 2)[:, ::-1]
     if (np.abs(ring[:, 0]) > 180).any() or (np.abs(ring[:, 1]) > 90).any():
         return None
-    outline = geometry.cut_at_antimeridian(ring)
-    return None if outline.is_empty else outline
+    return ring

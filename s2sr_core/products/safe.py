@@ -19,6 +19,7 @@ from pathlib import Path
 from shapely import MultiPolygon, Polygon
 
 from s2sr_core.errors import ProductError, Step
+from s2sr_core.files import is_utf8
 from s2sr_core.products.bands import SCL
 from s2sr_core.products.manifest import MANIFEST, ListedFile, read_safe_footprint, read_safe_manifest, role_of
 from s2sr_core.products.metadata import Offset, offsets_of, read_metadata
@@ -114,13 +115,18 @@ def product_paths(folder: Path) -> Iterator[Path]:
     if _is_product_folder(folder):
         yield folder
         return
-    seen: set[str] = set()
+    seen: set[tuple[int, int]] = set()
     for here, folders, files in os.walk(folder, onerror=_log_unsearched, followlinks=True):
-        real = os.path.realpath(here)
-        if real in seen:
+        try:
+            status = os.stat(here)  # noqa: PTH116  # as os.walk names it
+        except OSError as error:
+            _log_unsearched(error)
             folders.clear()
             continue
-        seen.add(real)
+        if (inode := (status.st_dev, status.st_ino)) in seen:
+            folders.clear()
+            continue
+        seen.add(inode)
         products = {name for name in folders if _is_product_folder(Path(here, name))}
         yield from (Path(here, name) for name in sorted(products))
         yield from (Path(here, name) for name in sorted(files) if looks_like_product(without_packing(name)))
@@ -176,19 +182,25 @@ def read_product(path: Path) -> Product:
         If the folder cannot be read.
     """
     name = ProductName.parse(without_packing(path.name))
+    if not is_utf8(path):
+        raise ProductError(str(name), "lies in a folder whose name is not UTF-8; rename that folder", step=Step.READ)
     if path.is_file():
         raise ProductError(str(name), _what_is_packed(path))
     path = _top_of(path)
     metadata = read_metadata(name, path)
     manifest = path / MANIFEST
     footprint = read_safe_footprint(name, manifest) if manifest.exists() else None
+    if footprint is None and metadata is not None:
+        footprint = metadata.footprint
     offsets, notes = offsets_of(name, metadata)
+    if footprint is None and metadata is not None:
+        notes = (*notes, "its metadata gives no footprint that can be used")
     return Product(
         name=name,
         path=path,
         offsets=offsets,
         cloud_cover=None if metadata is None else metadata.cloud_cover,
-        footprint=metadata.footprint if footprint is None and metadata is not None else footprint,
+        footprint=footprint,
         notes=notes,
     )
 

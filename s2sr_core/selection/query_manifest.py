@@ -12,7 +12,7 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from s2sr_core.errors import InputError, ProductError
-from s2sr_core.files import written_atomically
+from s2sr_core.files import table_in, written_atomically
 from s2sr_core.geo.geometry import polygonal
 from s2sr_core.products.names import ProductName
 from s2sr_core.scenes.scene import Scene
@@ -77,7 +77,7 @@ def read_query_manifest(path: Path) -> list[Candidate[RemoteProduct]]:
         If there is no manifest, or it is not one.
     """
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        table = pd.read_csv(table_in(path), dtype=str, keep_default_na=False)
         rows = table.loc[table["status"].str.strip().isin(_WANTED)].to_dict("records")
         outlines = shapely.from_wkt([row["footprint"] or None for row in rows])
         candidates = [
@@ -108,7 +108,7 @@ def _candidate(row: dict[str, str], outline: BaseGeometry | None) -> Candidate[R
 
 def mark_not_needed(path: Path, scenes: Sequence[Scene]) -> None:
     """Mark ``scenes`` in a query manifest as not needed, with the reason and the bytes saved, and no other product."""
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table = pd.read_csv(table_in(path), dtype=str, keep_default_na=False)
     table.loc[table["status"].str.strip().isin(_NOT_NEEDED), ["status", "reason"]] = "selected", ""
     table["bytes_saved"] = ""
     not_needed = {str(scene.product.name): scene for scene in scenes}

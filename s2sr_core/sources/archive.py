@@ -11,6 +11,7 @@ from pathlib import Path
 from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.errors import InputError
 from s2sr_core.fields import Stage
+from s2sr_core.files import shown
 from s2sr_core.products.names import without_suffix
 from s2sr_core.products.safe import Product, lacking, product_paths, read_product, without_packing
 from s2sr_core.sources.source import FoundProduct
@@ -42,7 +43,7 @@ class Archive:
         """
         path = None
         for path in product_paths(self.folder):
-            title = without_suffix(without_packing(path.name))
+            title = without_suffix(without_packing(shown(path.name)))
             yield FoundProduct(title, partial(read_product, path), path, lacking=lacking)
         if path is None:
             raise self._empty()

@@ -376,6 +376,7 @@ def test_paths_are_absolute_and_home_is_expanded(monkeypatch: pytest.MonkeyPatch
     ("path", "sentence"),
     [
         ("~nobody-of-this-name/run", "there is no home folder for ~nobody-of-this-name; give the path without ~."),
+        (os.fsdecode(b"caf\xe9/run"), "has a name that is not UTF-8; rename the file or folder."),
         ("run\0", "contains a null character; remove it."),
         ("", "is empty; give a path."),
         (" ", "is empty; give a path."),

@@ -156,8 +156,7 @@ def _footprint(entry: Mapping[str, Any]) -> Polygon | MultiPolygon | None:
     rings = [shapely.get_coordinates(part.exterior) for part in shapely.get_parts(shape)]
     if not all(np.isfinite(ring).all() for ring in rings):
         return None
-    outline = geometry.union([geometry.cut_at_antimeridian(ring) for ring in rings])
-    return None if outline.is_empty else outline
+    return geometry.of_rings(rings)
 
 
 def _odata_time(time: datetime) -> str:

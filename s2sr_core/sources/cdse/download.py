@@ -6,7 +6,9 @@ that are there and right are not downloaded again.
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -76,8 +78,9 @@ class Downloader:
     def _complete(self, product: RemoteProduct, target: Path, bands: Sequence[str]) -> int:
         manifest_path = target / MANIFEST
         total = 0
-        for leftover in target.rglob(".*.part"):
-            leftover.unlink()  # of a process that was killed while it received
+        for here, _, names in os.walk(target):
+            for name in fnmatch.filter(names, ".*.part"):
+                Path(here, name).unlink()  # of a process that was killed while it received
         try:
             _check_manifest(product, manifest_path)
         except TransientError:

@@ -155,7 +155,7 @@ class Http:
     def _json(response: requests.Response) -> dict[str, Any]:
         try:
             body = response.json()
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             # Maintenance pages come with status 200; they are transient.
             raise TransientError(
                 f"{_shown(response.url)}: not JSON: {_said(response)}", response.status_code

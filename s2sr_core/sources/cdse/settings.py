@@ -77,6 +77,10 @@ class Credentials:
         if self.password_file is None:
             return os.environ["CDSE_PASSWORD"]
         try:
+            if not stat.S_ISREG(self.password_file.stat().st_mode):  # a pipe would be waited for
+                raise InputError(
+                    "CDSE_PASSWORD_FILE", self.password_file, "is not a regular file", "give a file of mode 0600"
+                )
             with self.password_file.open(encoding="utf-8") as file:
                 mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
                 if mode & 0o177:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from pathlib import Path
 
 import pytest
@@ -330,3 +331,9 @@ def test_a_file_that_cannot_be_opened_is_refused(tmp_path: Path) -> None:
         read_gridcells(tmp_path / "none.csv")
     with pytest.raises(InputError, match=r"is a folder, not a file; give the path of a CSV of gridcells"):
         read_gridcells(tmp_path)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "cells.csv")
+    with pytest.raises(InputError, match="is not a regular file; give the path of a CSV"):
+        read_gridcells(tmp_path / "cells.csv")

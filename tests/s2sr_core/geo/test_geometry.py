@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 import shapely
 from hypothesis import assume, given
@@ -200,3 +202,64 @@ def test_an_outline_covers_itself_and_not_one_far_away(lon: float, lat: float, w
     assume(here.area > 0)
     assert geometry.covers(here, here, 500)
     assert not geometry.covers(here, translate(here, 6, 0) if lon < 0 else translate(here, -6, 0), 500)
+
+
+# ------------------------------------------------------------------------------------------------------ bounded time
+
+
+def at_random(points: int) -> npt.NDArray[np.float64]:
+    """A ring that crosses itself in about a fifth of all pairs of its segments."""
+    numbers = np.random.default_rng(1)
+    return np.column_stack([numbers.uniform(-150, -148, points), numbers.uniform(68, 69, points)])
+
+
+def comb(points: int) -> npt.NDArray[np.float64]:
+    """A valid ring with teeth of a degree, some metres apart."""
+    number = np.arange(points)
+    teeth = np.column_stack([-150 + number * 1e-4 + number % 2, 68.0 + number % 2])
+    return np.vstack([teeth, [[-148.0, 67.9]]])
+
+
+@pytest.mark.parametrize("rings", [[at_random(400)], [at_random(100_000)], [comb(100_000)], [comb(600), comb(600)]])
+def test_rings_that_would_take_minutes_are_unknown(rings: list[npt.NDArray[np.float64]]) -> None:
+    assert geometry.of_rings(rings) is None
+
+
+@pytest.mark.parametrize("points", [5, 7, 9, 11])
+def test_a_ring_that_crosses_itself_some_times_is_repaired(points: int) -> None:
+    """A star drawn in one go: the area that an odd number of its turns encloses."""
+    angles = np.arange(points) * 2 * np.pi * (points // 2) / points
+    star = np.column_stack([-149 + np.cos(angles), 68 + np.sin(angles)])
+    outline = geometry.of_rings([star])
+    assert outline is not None
+    inside = shapely.points(np.random.default_rng(2).uniform((-150, 67), (-148, 69), (500, 2)))
+    ends = np.roll(star, -1, axis=0)
+    for point in inside:
+        x, y = shapely.get_coordinates(point)[0]
+        crossed = (star[:, 1] > y) != (ends[:, 1] > y)
+        at = star[:, 0] + (y - star[:, 1]) / (ends[:, 1] - star[:, 1]) * (ends[:, 0] - star[:, 0])
+        assert outline.contains(point) == bool(np.count_nonzero(crossed & (at > x)) % 2)
+
+
+def test_a_long_valid_ring_is_as_it_is() -> None:
+    angles = np.linspace(0, 2 * np.pi, 1500, endpoint=False)
+    ring = np.column_stack([-149 + np.cos(angles), 68 + np.sin(angles)])
+    outline = geometry.of_rings([ring])
+    assert outline is not None
+    assert outline.equals(shapely.Polygon(ring))
+
+
+def test_intricate_outlines_are_compared_in_time() -> None:
+    outline = geometry.of_rings([comb(999)])
+    assert outline is not None
+    assert not geometry.covers(outline, outline, 1000.0)
+
+
+def test_jagged_outlines_are_compared_as_smooth_ones() -> None:
+    """Steps of some metres, as detectors leave them; the outlines lie 500 m apart, or 1500 m."""
+    number = np.arange(600)
+    edge = np.column_stack([-150 + number / 600, 68.0 + number % 2 * 1e-4])
+    north = np.vstack([edge, [[-149.0, 69.0], [-150.0, 69.0]]])
+    for metres, covered in ((500, True), (1500, False)):
+        outline, moved = shapely.Polygon(north), shapely.Polygon(north - [0, metres / METRES])
+        assert geometry.covers(outline, moved, 1000.0) is covered

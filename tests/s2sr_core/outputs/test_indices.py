@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -194,3 +195,18 @@ def test_a_row_is_removed_with_its_composite(tmp_path: Path, archive: Path) -> N
     publish(tmp_path, archive, CELLS)
     shutil.rmtree(Workspace(tmp_path / "run").cell_folder("b"))
     assert publish(tmp_path, archive, CELLS[:1]) == ({"a"}, set())
+
+
+def test_names_that_are_not_utf_8_are_rows_like_others(tmp_path: Path, archive: Path) -> None:
+    name = str(product_name(1))
+    elsewhere = archive / os.fsdecode(b"caf\xe9")
+    elsewhere.mkdir()
+    (archive / f"{name}.SAFE").rename(elsewhere / f"{name}.SAFE")
+    (archive / os.fsdecode(b"S2A_\xff.SAFE")).mkdir()
+    table = index_of(tmp_path, archive)
+    assert table.loc["S2A_\\xff", "status"] == "failed"
+    assert table.loc[name, "reason"] == "lies in a folder whose name is not UTF-8; rename that folder"
+    assert table.loc[name, "path"] == f"{archive}/caf\\xe9/{name}.SAFE"
+    assert table.loc[str(product_name(0, baseline="05.09")), "status"] == "selected"
+    errors = pd.read_csv(Workspace(tmp_path / "run").phase1_errors)
+    assert {"S2A_\\xff", name} <= set(errors["product"])

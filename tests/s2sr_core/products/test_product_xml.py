@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import pytest
 import shapely
+from shapely import MultiPolygon, Polygon
 
-from s2sr_core.products.product_xml import polygon_of
+from s2sr_core.geo import geometry
+from s2sr_core.products.product_xml import ring_of
+
+
+def outline_of(text: str) -> Polygon | MultiPolygon | None:
+    ring = ring_of(text)
+    return None if ring is None else geometry.of_rings([ring])
 
 
 def test_latitude_comes_before_longitude() -> None:
-    outline = polygon_of("60 10 60 12 61 12 61 10 60 10 ")
+    outline = outline_of("60 10 60 12 61 12 61 10 60 10 ")
     assert outline is not None
     assert outline.equals(shapely.box(10, 60, 12, 61))
 
 
 @pytest.mark.parametrize("text", ["60,10 60,12 61,12 61,10 60,10", "\n60 10\t60 12  61 12 61 10\n"])
 def test_commas_line_breaks_and_an_open_ring_are_understood(text: str) -> None:
-    outline = polygon_of(text)
+    outline = outline_of(text)
     assert outline is not None
     assert outline.equals(shapely.box(10, 60, 12, 61))
 
@@ -38,12 +45,12 @@ def test_commas_line_breaks_and_an_open_ring_are_understood(text: str) -> None:
     ],
 )
 def test_what_is_not_a_ring_with_an_area_is_none(text: str) -> None:
-    assert polygon_of(text) is None
+    assert outline_of(text) is None
 
 
 def test_a_ring_that_crosses_itself_keeps_its_area() -> None:
     """A bow tie: two triangles of 0.25."""
-    outline = polygon_of("0 0 1 1 0 1 1 0 0 0")
+    outline = outline_of("0 0 1 1 0 1 1 0 0 0")
     assert outline is not None
     assert outline.is_valid
     assert outline.area == pytest.approx(0.5)

@@ -5,6 +5,7 @@ import logging
 import os
 import re
 import shutil
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from support.trees import (
 )
 
 from s2sr_core.errors import ProductError
+from s2sr_core.files import remove_tree
 from s2sr_core.products.bands import SCL
 from s2sr_core.products.manifest import inside
 from s2sr_core.products.names import ProductName
@@ -457,14 +459,6 @@ def test_a_million_elements_deep_is_no_harm(tmp_path: Path) -> None:
     assert read_product(path).cloud_cover is None
 
 
-def test_a_folder_in_place_of_a_file_is_an_error(tmp_path: Path) -> None:
-    path = write_tree(tmp_path, metadata=None)
-    (path / "MTD_MSIL2A.xml").mkdir()
-    assert refusal(path) == "MTD_MSIL2A.xml cannot be read: [Errno 21] Is a directory: " + repr(
-        str(path / "MTD_MSIL2A.xml")
-    )
-
-
 # --------------------------------------------------------------------------------------------------------- manifest
 
 
@@ -673,3 +667,95 @@ def test_an_empty_folder_holds_none(tmp_path: Path) -> None:
 def test_the_footprint_of_the_trees_is_the_box_it_says() -> None:
     """The tests' own maker."""
     assert ring(-150, 68.5, -149, 69) == "68.5 -150 68.5 -149 69 -149 69 -150 68.5 -150" == FOOTPRINT
+
+
+# ----------------------------------------------------------------------------------------------------------- hostile
+
+
+@pytest.mark.parametrize("file", ["manifest.safe", "MTD_MSIL2A.xml"])
+def test_a_file_of_100_mb_is_not_parsed(tmp_path: Path, file: str) -> None:
+    path = write_tree(tmp_path)
+    os.truncate(path / file, 100_000_000)
+    assert refusal(path) == f"{file} cannot be read: has more than 8 MB"
+
+
+@pytest.mark.parametrize("file", ["manifest.safe", "MTD_MSIL2A.xml"])
+@pytest.mark.parametrize("kind", ["pipe", "socket", "folder", "device"])
+def test_what_is_not_a_file_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: str, kind: str
+) -> None:
+    path = write_tree(tmp_path)
+    (path / file).unlink()
+    monkeypatch.chdir(path)  # the address of a socket is short
+    with socket.socket(socket.AF_UNIX) as listening:
+        if kind == "pipe":
+            os.mkfifo(file)
+        elif kind == "socket":
+            listening.bind(file)
+        elif kind == "folder":
+            Path(file).mkdir()
+        else:
+            Path(file).symlink_to("/dev/zero")
+        assert refusal(path) == f"{file} cannot be read: is not a regular file"
+
+
+def test_an_image_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    path = write_tree(tmp_path)
+    image = path / image_path(path.name.removesuffix(".SAFE"), "B04")
+    image.unlink()
+    os.mkfifo(image)
+    found = files_of(path, "B04")["B04"]
+    assert isinstance(found, ProductError)
+    assert found.reason == f"{image.name} is not a file"
+
+
+def test_a_footprint_that_cannot_be_used_is_unknown(tmp_path: Path) -> None:
+    numbers = np.random.default_rng(1)
+    text = " ".join(f"{lat} {lon}" for lat, lon in numbers.uniform((68, -150), (69, -148), (400, 2)))
+    path = write_tree(tmp_path)
+    (path / "manifest.safe").write_text(manifest_xml([], footprint=text))
+    (path / "MTD_MSIL2A.xml").write_text(metadata_xml(footprint=text))
+    product = read_product(path)
+    assert product.footprint is None
+    assert "its metadata gives no footprint that can be used" in product.notes
+
+
+def test_folders_of_any_depth_are_searched(tmp_path: Path) -> None:
+    path, made = tmp_path, []
+    for _ in range(1500):
+        path /= "d"
+        path.mkdir()
+        made.append(path)
+    (path / f"{OLD}.SAFE").mkdir()
+    try:
+        assert list(product_paths(tmp_path)) == [path / f"{OLD}.SAFE"]
+        remove_tree(tmp_path / "d")  # never an error
+    finally:
+        shutil.rmtree(path / f"{OLD}.SAFE", ignore_errors=True)
+        for folder in reversed(made):
+            if folder.exists():
+                folder.rmdir()
+
+
+def test_paths_that_are_too_long_are_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / f"{OLD}.SAFE").mkdir()
+    here = os.open(tmp_path, os.O_RDONLY)
+    folders = [here]
+    try:
+        for _ in range(20):  # 20 × 250 letters: more than a path may have
+            os.mkdir("x" * 250, dir_fd=folders[-1])
+            folders.append(os.open("x" * 250, os.O_RDONLY, dir_fd=folders[-1]))
+        with caplog.at_level(logging.WARNING):
+            assert list(product_paths(tmp_path)) == [tmp_path / f"{OLD}.SAFE"]
+        assert "cannot be searched for products: File name too long" in caplog.text
+    finally:
+        for parent in reversed(folders[:-1]):
+            os.rmdir("x" * 250, dir_fd=parent)
+        for folder in folders:
+            os.close(folder)
+
+
+def test_a_folder_whose_name_is_not_utf_8_is_named_in_the_reason(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    assert refusal(write_tree(folder)) == "lies in a folder whose name is not UTF-8; rename that folder"

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 
@@ -151,3 +152,9 @@ def test_what_a_server_said_is_shown_without_secrets() -> None:
     text = 'Bearer eyJhbGciOi.JIUzI1NiIs "access_token": "abcdefghijkl" password=hunter2!# and "password":"pw!#x"'
     assert redacted(text) == 'Bearer *** "access_token": "***" password=*** and "password":"***"'
     assert redacted("openid-connect/token: ConnectionError") == "openid-connect/token: ConnectionError"
+
+
+def test_a_password_file_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "password", 0o600)
+    with pytest.raises(InputError, match="is not a regular file; give a file of mode 0600"):
+        Credentials("sandbox", tmp_path / "password").password()
