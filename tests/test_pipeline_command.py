@@ -136,7 +136,7 @@ def test_a_box_across_the_antimeridian_selects_both_sides(command, job: dict[str
             "bands = 'B08': is not one of B02 .* B12; choose one of these.",
         ),
         ({"months": "13"}, "months = '13': '13' is not a month .* or a span of months; write 6-8, or 6 7 8."),
-        ({"tiles": "5WPM"}, "tiles = '5WPM': '5WPM' is not an MGRS tile; write one like 05WPS."),
+        ({"tiles": "5WPM"}, "tiles = '5WPM': '5WPM' is not an MGRS tile; write one like 05WPM."),
         ({"min_baseline": "5"}, "min_baseline = '5': is not a processing baseline; write one like 05.00."),
         (
             {"scl_dilation": "9"},
@@ -186,7 +186,7 @@ def test_an_archive_without_products_is_bad_input(command, job: dict[str, str], 
 
 
 def test_a_bad_product_does_not_stop_a_plan(command, job: dict[str, str], tmp_path: Path) -> None:
-    path = write_tree(tmp_path / "archive", OLD.replace("05WPS", "05WPN"))
+    path = write_tree(tmp_path / "archive", OLD.replace("05WPM", "05WPN"))
     manifest = (path / "manifest.safe").read_text()
     (path / "manifest.safe").write_text(manifest.replace("./GRANULE", "/GRANULE"))
     (tmp_path / "archive" / "garbage.SAFE").mkdir()

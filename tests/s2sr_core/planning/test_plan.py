@@ -141,7 +141,7 @@ def test_downloads_and_both_phases_together_keep_within_the_task_runs_of_a_flow(
 
 def test_a_product_travels_with_the_cells_near_it(tmp_path: Path) -> None:
     near, far = Gridcell("near", shapely.box(-149.5, 68.6, -149.4, 68.7)), Gridcell("far", shapely.box(9, 60, 10, 61))
-    other = OLD.replace("05WPS", "32VNN")
+    other = OLD.replace("05WPM", "32VNN")
     products = [read_product(write_tree(tmp_path, bands=()))]
     products.append(read_product(write_tree(tmp_path, other, footprint=ring(9, 60, 10, 61), bands=())))
     units = scene_units(products, [near, far], 2)
