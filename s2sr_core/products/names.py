@@ -44,6 +44,11 @@ def looks_like_product(name: str) -> bool:
     return _PATTERN.fullmatch(without_suffix(name)) is not None
 
 
+def begins_like_product(name: str) -> bool:
+    """Whether ``name`` begins with that of a Sentinel-2 product, as names of copies do (``X (1)``, ``X.SAFE.bak``)."""
+    return _PATTERN.match(name) is not None
+
+
 def is_zarr(name: str) -> bool:
     """Whether ``name`` is that of a Sentinel-2 product in the format zarr."""
     match = _OTHER_FORMAT.fullmatch(name)
@@ -94,7 +99,7 @@ class ProductName:
         match = _PATTERN.fullmatch(without_suffix(name))
         if match is None:
             if other := _OTHER_FORMAT.fullmatch(name):
-                reason = f"is a product in the format {other['format'][1:]}; only .SAFE products can be used"
+                reason = f"has the suffix {other['format']}; only .SAFE products are used"
                 raise OtherKindError(name, reason, step=Step.NAME)
             if _OTHER_SENTINEL.fullmatch(name):
                 raise OtherKindError(name, "is not a Sentinel-2 Level-2A product", step=Step.NAME)

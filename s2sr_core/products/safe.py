@@ -23,7 +23,7 @@ from s2sr_core.files import is_utf8
 from s2sr_core.products.bands import SCL
 from s2sr_core.products.manifest import MANIFEST, ListedFile, read_safe_footprint, read_safe_manifest, role_of
 from s2sr_core.products.metadata import Offset, offsets_of, read_metadata
-from s2sr_core.products.names import ProductName, is_zarr, looks_like_product, without_suffix
+from s2sr_core.products.names import ProductName, begins_like_product, is_zarr, looks_like_product, without_suffix
 
 _BLOCK = 1 << 20
 #: Suffixes of files that hold a whole product.
@@ -108,9 +108,9 @@ def without_packing(name: str) -> str:
 def product_paths(folder: Path) -> Iterator[Path]:
     """All products below ``folder`` (or itself), in sorted order; symbolic links are followed once.
 
-    These are folders named ``*.SAFE``, or like a product with ``.safe``; folders named like a product without a suffix,
-    if they hold one; and files named like a product: packed ones, which cannot be read in place. A folder that cannot
-    be searched is left out, with a line in the log.
+    These are folders named ``*.SAFE``, or like a product with ``.safe``; other folders that hold a product, if their
+    name begins with that of one; and files named like a product, which are packed ones and cannot be read in place.
+    Not all of them can be used. A folder that cannot be searched is left out, with a line in the log.
     """
     if _is_product_folder(folder):
         yield folder
@@ -129,7 +129,7 @@ def product_paths(folder: Path) -> Iterator[Path]:
         seen.add(inode)
         products = {name for name in folders if _is_product_folder(Path(here, name))}
         yield from (Path(here, name) for name in sorted(products))
-        yield from (Path(here, name) for name in sorted(files) if looks_like_product(without_packing(name)))
+        yield from (Path(here, name) for name in sorted(files) if _is_product_file(name))
         folders[:] = sorted(name for name in folders if name not in products)
 
 
@@ -138,9 +138,13 @@ def _is_product_folder(path: Path) -> bool:
     name = path.name
     if name.endswith(".SAFE"):
         return True
-    if looks_like_product(name):
-        return name != without_suffix(name) or _holds_product(path)
-    return is_zarr(name)
+    if is_zarr(name) or (looks_like_product(name) and name != without_suffix(name)):
+        return True
+    return begins_like_product(name) and _holds_product(path)
+
+
+def _is_product_file(name: str) -> bool:
+    return begins_like_product(name) and (looks_like_product(name) or _PACKED.search(name) is not None)
 
 
 def _holds_product(path: Path) -> bool:

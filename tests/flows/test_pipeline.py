@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -82,10 +83,23 @@ def test_the_flow_composites_as_the_core_does_and_keeps_what_is_done(
 def test_a_failed_scene_is_recorded_and_the_rest_goes_on(tmp_path: Path, archive: Path, cells: list[Gridcell]) -> None:
     (image,) = (archive / product_name(1, baseline="05.09").folder).rglob("*_B04_20m.jp2")
     image.write_bytes(image.read_bytes()[:1000])
+    good = archive / product_name(0).folder
+    for place in ("copy", "interrupted"):
+        shutil.copytree(good, archive / place / good.name)
+    shutil.rmtree(archive / "interrupted" / good.name / "GRANULE")
+    (archive / good.name.replace("MSIL2A", "MSIL1C")).mkdir()
     state = go(parameters_for(tmp_path, archive, cells, workers=1))
     assert state.is_completed()
     assert state.name == "Completed with 1 failure"
     workspace = Workspace(tmp_path / "run")
+    scenes = pd.read_csv(workspace.scene_index)
+    rows = scenes[scenes["path"].str.endswith(good.name)].set_index("path")["status"].to_dict()
+    assert rows == {
+        str(good): "selected",
+        str(archive / "copy" / good.name): "duplicate",
+        str(archive / "interrupted" / good.name): "duplicate",
+    }
+    assert scenes.set_index("product").loc[str(product_name(0)).replace("MSIL2A", "MSIL1C"), "status"] == "filtered"
     errors = pd.read_csv(workspace.phase1_errors)
     assert errors[["product", "band", "step"]].to_numpy().tolist() == [
         [str(product_name(1, baseline="05.09")), "B04", "files"]

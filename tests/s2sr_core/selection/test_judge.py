@@ -552,10 +552,10 @@ def test_a_product_in_one_file_is_one_row_with_the_reason(
             "S2A_OPER_PRD_MSIL1C_PDMC_20160401T000000_R072_V20160401T000000_20160401T000000.SAFE",
             "is not a Sentinel-2 Level-2A product",
         ),
-        (f"{OLD}.zarr", "is a product in the format zarr; only .SAFE products can be used"),
+        (f"{OLD}.zarr", "has the suffix .zarr; only .SAFE products are used"),
     ],
 )
-def test_products_of_another_kind_are_left_out_and_are_no_failure(
+def test_products_of_another_kind_are_left_out_and_are_not_failures(
     tmp_path: Path, select: Select, name: str, reason: str
 ) -> None:
     other = named(tile="05WPN")
@@ -592,6 +592,30 @@ def test_a_bad_product_is_recorded_and_the_others_go_on(tmp_path: Path, select: 
     write_tree(tmp_path / "archive", OLD)
     (tmp_path / "archive" / f"{name}.SAFE").mkdir()
     assert select() == {OLD: ("selected", ""), name: ("failed", reason)}
+
+
+@pytest.mark.parametrize(
+    ("name", "title", "status"),
+    [
+        (f"{OLD} (1)", f"{OLD} (1)", "failed"),
+        (f"{OLD}_backup", f"{OLD}_backup", "failed"),
+        (f"{OLD} (1).zip", f"{OLD} (1)", "failed"),
+        (f"{OLD}.SAFE.bak", f"{OLD}.SAFE.bak", "filtered"),
+    ],
+)
+def test_copies_under_other_names_are_rows(tmp_path: Path, select: Select, name: str, title: str, status: str) -> None:
+    """Nothing says that they are what their name begins with; but they are not passed over in silence."""
+    product = write_tree(tmp_path / "made")
+    (tmp_path / "archive").mkdir()
+    if name.endswith(".zip"):
+        pack(product, tmp_path / "archive" / name)
+    else:
+        product.rename(tmp_path / "archive" / name)
+    found = select()
+    assert statuses(found) == {title: status}
+    assert found[title][1]
+    (tmp_path / "archive" / f"{OLD}_notes").mkdir()
+    assert statuses(select()) == {title: status}
 
 
 @pytest.mark.parametrize("encoding", ["klingon", "shift_jis"])
