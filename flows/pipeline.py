@@ -76,7 +76,7 @@ def pipeline(**fields: Any) -> State:
 
 
 def _run(context: RunContext, source: Source[Any]) -> Summary:
-    """The recipe: select gridcells, find products, make composites of them, publish what came of it."""
+    """The recipe: select gridcells, find products, make composites of them, publish the results."""
     cells = select_gridcells(context)
     found = _find_products(context, source, cells)
     if context.parameters.stage == "query":

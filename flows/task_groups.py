@@ -1,4 +1,4 @@
-"""Tasks over units of work, all under way at once; a plain coroutine awaits what comes of a unit, failures included."""
+"""Tasks over units of work, all under way at once; a coroutine awaits the results of a unit, failures included."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class TaskGroup[U: Unit, R]:
         self._pending: dict[PrefectFuture[list[R]], U] = {}
 
     def run(self, unit: U) -> Results[R]:
-        """Submit the task for ``unit``; await what comes of it."""
+        """Submit the task for ``unit``; await its results."""
         self._bar.expect(1)
         future = self._submit(unit)
         self._pending[future] = unit

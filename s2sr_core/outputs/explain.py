@@ -34,6 +34,7 @@ from s2sr_core.products.safe import read_product
 from s2sr_core.progress import progress
 from s2sr_core.run_context import RunContext
 from s2sr_core.scenes.scene import Scene, SceneBand
+from s2sr_core.selection.candidates import NOT_NEEDED
 
 Row = Mapping[str, str]
 """A row of the scene index or of the query manifest, by column."""
@@ -47,8 +48,6 @@ _VERDICTS: Mapping[str, Verdict] = {
     "no cell": "not selected",
     "failed": "failed",
 }
-#: Statuses of products whose bands SCL masks; earlier versions wrote "spared".
-_NOT_NEEDED = ("not needed", "spared")
 #: How far from a product's footprint a point may be and the product be listed, degrees: footprints are drawn roughly.
 _NEAR = 0.01
 #: How far the centre of a pixel may be from that of the composite's, pixels.
@@ -232,7 +231,7 @@ def _rows_at(context: RunContext, pixel: Pixel, centre: tuple[float, float]) -> 
     unplaced: list[Row] = []
     for row in rows:
         outline = row["footprint"]
-        if row["status"] in ("selected", *_NOT_NEEDED) and row.get("cells"):
+        if row["status"] in ("selected", *NOT_NEEDED) and row.get("cells"):
             is_near = pixel.cell.cell_id in row["cells"].split()
         elif outline:
             is_near = _is_near(outline, centre)
@@ -283,13 +282,13 @@ def _footprint_in(path: Path | None) -> str | None:
 def _history(context: RunContext, row: Row, path: Path | None, pixel: Pixel) -> History:
     """A product at the pixel: looked at if the run selected it, else as the table says."""
     status, reason = row["status"], row["reason"]
-    if status in ("selected", *_NOT_NEEDED) and path is not None:
+    if status in ("selected", *NOT_NEEDED) and path is not None:
         try:
             product = read_product(path)
         except (ProductError, OSError) as error:
             reason = error.reason if isinstance(error, ProductError) else f"cannot be read: {error}"
             return _told(context, row, "failed", reason)
-        return history_of(context, product, pixel, is_not_needed=status in _NOT_NEEDED, why=reason)
+        return history_of(context, product, pixel, is_not_needed=status in NOT_NEEDED, why=reason)
     return _told(context, row, _VERDICTS.get(status, "not selected"), reason or status)
 
 

@@ -12,6 +12,8 @@ from s2sr_core.products.names import ProductName
 from s2sr_core.sources.source import ProductDescription
 
 Status = Literal["selected", "filtered", "offline", "duplicate", "twin", "no cell", "not needed", "failed"]
+#: Statuses of a product whose bands are not needed, because SCL masks them; earlier versions wrote "spared".
+NOT_NEEDED = ("not needed", "spared")
 
 
 @dataclass(frozen=True, slots=True)

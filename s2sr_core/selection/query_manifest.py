@@ -16,7 +16,7 @@ from s2sr_core.files import table_in, written_atomically
 from s2sr_core.geo.geometry import polygonal
 from s2sr_core.products.names import ProductName
 from s2sr_core.scenes.scene import Scene
-from s2sr_core.selection.candidates import Candidate
+from s2sr_core.selection.candidates import NOT_NEEDED, Candidate
 from s2sr_core.sources.source import RemoteProduct
 
 _COLUMNS = (
@@ -35,10 +35,8 @@ _COLUMNS = (
     "bytes_saved",
     "footprint",
 )
-#: Statuses of a product whose bands are not needed, because SCL masks them; earlier versions wrote "spared".
-_NOT_NEEDED = ("not needed", "spared")
 #: Statuses of products that can be downloaded; each run decides from SCL which of the two it is.
-_WANTED = ("selected", *_NOT_NEEDED)
+_WANTED = ("selected", *NOT_NEEDED)
 
 
 def write_query_manifest(path: Path, candidates: Sequence[Candidate[RemoteProduct]]) -> None:
@@ -109,7 +107,7 @@ def _candidate(row: dict[str, str], outline: BaseGeometry | None) -> Candidate[R
 def mark_not_needed(path: Path, scenes: Sequence[Scene]) -> None:
     """Mark ``scenes`` in a query manifest as not needed, with the reason and the bytes saved, and no other product."""
     table = pd.read_csv(table_in(path), dtype=str, keep_default_na=False)
-    table.loc[table["status"].str.strip().isin(_NOT_NEEDED), ["status", "reason"]] = "selected", ""
+    table.loc[table["status"].str.strip().isin(NOT_NEEDED), ["status", "reason"]] = "selected", ""
     table["bytes_saved"] = ""
     not_needed = {str(scene.product.name): scene for scene in scenes}
     for index in table.index[table["product"].isin(not_needed) & (table["status"].str.strip() == "selected")]:
