@@ -17,6 +17,7 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from multiprocessing import get_context
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,7 +73,7 @@ def make(size: Size) -> None:
     many = size.case("c").source
     for path in sorted(size.granules.glob("*.SAFE")):
         for name in _repeated(ProductName.parse(path.name)):
-            shutil.copytree(path, many / name.folder, copy_function=os.link)
+            _link_as(path, many / name.folder)
     for source in (size.granules, many):
         write_gridcells(SIZES["full"].case("b").cells, source / "gridcells.csv")
     mark.write_text(json.dumps(recipe), encoding="utf-8")
@@ -98,6 +99,19 @@ def bits_a_pixel(size: Size) -> float:
     )
     files = [path for band in size.bands for path in size.granules.rglob(f"*_{band}_20m.jp2")]
     return 8.0 * sum(path.stat().st_size for path in files) / (pixels * len(files))
+
+
+def _link_as(product: Path, target: Path) -> None:
+    """The same images as the product of another day, whose metadata say so."""
+    sensed, other = product.name.split("_")[2], target.name.split("_")[2]
+    for path in (path for path in product.rglob("*") if path.is_file()):
+        copy = target / str(path.relative_to(product)).replace(sensed, other)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".jp2":
+            os.link(path, copy)
+        else:
+            text = path.read_text(encoding="utf-8")
+            copy.write_text(text.replace(product.name, target.name).replace(sensed, other), encoding="utf-8")
 
 
 def _repeated(name: ProductName) -> Iterator[ProductName]:

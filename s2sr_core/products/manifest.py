@@ -20,7 +20,8 @@ METADATA = "metadata"
 
 # T05WPM_20190701T214529_B04_20m.jp2; L2A_T… before 2017; some archives hold the same rasters as GeoTIFF.
 _IMAGE = re.compile(
-    r"(?:L2A_)?T\d{2}[A-Z]{3}_\d{8}T\d{6}_(?P<band>B\d[\dA]|SCL)_20m\.(?:jp2|tiff?)", re.IGNORECASE | re.ASCII
+    r"(?:L2A_)?T(?P<tile>\d{2}[A-Z]{3})_(?P<sensing>\d{8}T\d{6})_(?P<band>B\d[\dA]|SCL)_20m\.(?:jp2|tiff?)",
+    re.IGNORECASE | re.ASCII,
 )
 
 
@@ -48,7 +49,8 @@ def read_safe_manifest(name: ProductName, path: Path) -> list[ListedFile]:
     Raises
     ------
     ProductError
-        If it is not XML, or names one of them outside the product's folder.
+        If it is not XML, belongs to a product of another tile or sensing time, or names one of the files outside the
+        product's folder.
     """
     files = []
     for stream in product_xml.parse(name, path).iter("byteStream"):
@@ -57,6 +59,7 @@ def read_safe_manifest(name: ProductName, path: Path) -> list[ListedFile]:
         role = role_of(href)
         if role is None:
             continue
+        _check_owner(name, href)
         size = stream.get("size", "")
         digest = "" if checksum is None or not checksum.text else checksum.text.strip().lower()
         algorithm = "" if checksum is None else checksum.get("checksumName", "").lower()
@@ -85,6 +88,15 @@ def role_of(href: str) -> str | None:
         return METADATA
     match = _IMAGE.fullmatch(path.name)
     return match["band"].upper() if match else None
+
+
+def _check_owner(name: ProductName, href: str) -> None:
+    """Compare the name of an image with that of the product."""
+    match = _IMAGE.fullmatch(PurePosixPath(href).name)
+    own = (name.tile, f"{name.sensing_time:%Y%m%dT%H%M%S}")
+    if match and (match["tile"].upper(), match["sensing"].upper()) != own:
+        reason = f"manifest.safe belongs to another product: it lists {PurePosixPath(href).name}"
+        raise ProductError(str(name), reason, step=Step.METADATA)
 
 
 def inside(name: ProductName, href: str) -> str:

@@ -56,14 +56,42 @@ def read_metadata(name: ProductName, folder: Path) -> Metadata | None:
     Raises
     ------
     ProductError
-        If it is not XML, is quantified by another number than 10000, or gives an offset that is not one, or two.
+        If it is not XML, names another product, is quantified by another number than 10000, or gives an offset that is
+        not one, or two for a band.
     """
-    path = min((item for item in folder.iterdir() if METADATA_FILE.fullmatch(item.name)), default=None)
+    path = _metadata_file(folder)
     if path is None:
         return None
     root = product_xml.parse(name, path)
+    if owner := _other_owner(name, root):
+        raise ProductError(str(name), f"{path.name} belongs to another product, {owner}", step=Step.METADATA)
     clouds = next(iter(product_xml.texts(root, "Cloud_Coverage_Assessment")), None)
     return Metadata(product_xml.number(clouds), product_xml.outline(root, "EXT_POS_LIST"), _stated_offsets(name, root))
+
+
+def is_of_another_product(name: ProductName, folder: Path) -> bool:
+    """Whether the metadata in ``folder`` names another product than ``name``; not if it names none, or is not there."""
+    path = _metadata_file(folder) if folder.is_dir() else None
+    try:
+        return path is not None and _other_owner(name, product_xml.parse(name, path)) is not None
+    except ProductError:
+        return False
+
+
+def _metadata_file(folder: Path) -> Path | None:
+    return min((item for item in folder.iterdir() if METADATA_FILE.fullmatch(item.name)), default=None)
+
+
+def _other_owner(name: ProductName, root: Element) -> ProductName | None:
+    """The product that metadata names, in the way they have been named since 2016, if that is not ``name``."""
+    for uri in (*product_xml.texts(root, "PRODUCT_URI"), *product_xml.texts(root, "PRODUCT_URI_2A")):
+        try:
+            owner = ProductName.parse(uri)
+        except ProductError:
+            continue
+        if owner != name:
+            return owner
+    return None
 
 
 def _stated_offsets(name: ProductName, root: Element) -> dict[str, int]:

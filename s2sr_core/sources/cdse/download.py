@@ -20,6 +20,7 @@ from s2sr_core.errors import ProductError, Step
 from s2sr_core.files import written_atomically
 from s2sr_core.products.bands import SCL
 from s2sr_core.products.manifest import MANIFEST, METADATA, ListedFile, read_safe_manifest
+from s2sr_core.products.metadata import is_of_another_product
 from s2sr_core.sources.cdse.auth import TokenSource
 from s2sr_core.sources.cdse.catalogue import is_uuid
 from s2sr_core.sources.cdse.http import CdseError, Http, TransientError
@@ -83,12 +84,20 @@ class Downloader:
                 Path(here, name).unlink()  # of a process that was killed while it received
         try:
             _check_manifest(product, manifest_path)
+            _check_metadata(product, target)
         except TransientError:
             total += self._fetch(product, MANIFEST, None, manifest_path)
         for file in _wanted(read_safe_manifest(product.name, manifest_path), bands):
             path = target / file.href
-            if not _is_whole(path, file):
-                total += self._fetch(product, file.href, file, path)
+            try:
+                if not _is_whole(path, file):
+                    total += self._fetch(product, file.href, file, path)
+                if file.role == METADATA:
+                    _check_metadata(product, target)
+            except TransientError:
+                if file.role == METADATA:  # the manifest may be of a product with the same tile and sensing time
+                    manifest_path.unlink(missing_ok=True)
+                raise
         return total
 
     def _fetch(self, product: RemoteProduct, href: str, expected: ListedFile | None, path: Path) -> int:
@@ -149,6 +158,12 @@ def _check_manifest(product: RemoteProduct, path: Path) -> None:
         raise TransientError(f"the file received as manifest.safe is not one: {error.reason}") from error
     if not {METADATA, SCL} <= roles:
         raise TransientError("the file received as manifest.safe lists no metadata or no SCL at 20 m")
+
+
+def _check_metadata(product: RemoteProduct, folder: Path) -> None:
+    """Check that the metadata in a folder, if there is any, names no other product: it may match its manifest."""
+    if is_of_another_product(product.name, folder):
+        raise TransientError("the metadata received belongs to another product")
 
 
 def _wanted(listed: Sequence[ListedFile], bands: Sequence[str]) -> list[ListedFile]:

@@ -28,7 +28,7 @@ from support.trees import (
 from s2sr_core.errors import ProductError
 from s2sr_core.files import remove_tree
 from s2sr_core.products.bands import SCL
-from s2sr_core.products.manifest import inside
+from s2sr_core.products.manifest import inside, read_safe_manifest
 from s2sr_core.products.names import ProductName
 from s2sr_core.products.safe import BandFile, Product, band_files, product_paths, read_product
 from s2sr_sandbox.grid import Grid
@@ -759,3 +759,40 @@ def test_a_folder_whose_name_is_not_utf_8_is_named_in_the_reason(tmp_path: Path)
     folder = tmp_path / os.fsdecode(b"caf\xe9")
     folder.mkdir()
     assert refusal(write_tree(folder)) == "lies in a folder whose name is not UTF-8; rename that folder"
+
+
+# ---------------------------------------------------------------------------------------- files of another product
+
+
+TWIN = OLD.replace("20190702T001122", "20190702T001123")
+
+
+@pytest.mark.parametrize("tag", ["PRODUCT_URI", "PRODUCT_URI_2A"])
+def test_metadata_of_another_product_are_refused(tmp_path: Path, tag: str) -> None:
+    """Even of a twin, whose name differs by a second."""
+    text = metadata_xml().replace("<n1:General_Info>", f"<n1:General_Info><{tag}>{TWIN}.SAFE</{tag}>")
+    other = write_tree(tmp_path / "a", OLD, metadata=text)
+    assert refusal(other) == f"MTD_MSIL2A.xml belongs to another product, {TWIN}"
+    own = text.replace(TWIN, OLD)
+    assert read_product(write_tree(tmp_path / "b", OLD, metadata=own)).name == ProductName.parse(OLD)
+    odd = text.replace(TWIN, "S2A_USER_PRD_MSIL2A_PDMC")
+    assert read_product(write_tree(tmp_path / "c", OLD, metadata=odd)).name == ProductName.parse(OLD)
+
+
+@pytest.mark.parametrize(
+    "other", [OLD.replace("05WPM", "05WPN"), OLD.replace("20190701T214529", "20190704T213529")], ids=["tile", "day"]
+)
+def test_a_manifest_of_another_product_is_refused(tmp_path: Path, other: str) -> None:
+    path = write_tree(tmp_path / "a", OLD)
+    (path / "manifest.safe").write_text((write_tree(tmp_path / "b", other) / "manifest.safe").read_text())
+    errors = band_files(read_product(path), ("B04", "SCL")).errors
+    assert {error.reason.split(":")[0] for error in errors.values()} == {"manifest.safe belongs to another product"}
+    assert set(errors) == {"B04", "SCL"}
+
+
+def test_real_products_own_their_metadata(shared_data: Path) -> None:
+    paths = sorted((shared_data / "safe_metadata").glob("*.SAFE"))
+    assert len(paths) == 3
+    for path in paths:
+        product = read_product(path)
+        assert read_safe_manifest(product.name, path / "manifest.safe")

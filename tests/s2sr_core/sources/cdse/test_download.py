@@ -115,6 +115,32 @@ def test_what_came_wrong_is_fetched_again(connect, archive: Path, fault: Fault) 
         assert hashlib.md5(path.read_bytes()).digest() == hashlib.md5(original.read_bytes()).digest()
 
 
+@pytest.mark.parametrize("files", [("manifest.safe",), ("manifest.safe", "MTD_MSIL2A.xml"), ("MTD_MSIL2A.xml",)])
+@pytest.mark.parametrize("is_twin", [True, False], ids=["a twin", "another day"])
+def test_files_of_another_product_are_fetched_again(
+    connect, archive: Path, files: tuple[str, ...], is_twin: bool
+) -> None:
+    """What one wrong answer of a server left; a twin's manifest fits by its names, and its metadata fit to it."""
+    client = connect()
+    names = sorted(path.name for path in archive.glob("*.SAFE"))
+    sensed = [name[11:26] for name in names]
+    own = next(name for name in names if sensed.count(name[11:26]) > 1)
+    other = next(name for name in names if name != own and (name[11:26] == own[11:26]) == is_twin)
+    product = next(found for found in map(client.product, range(len(names))) if found.name.folder == own)
+    folder = client.folder / "imagery_raw" / own
+    folder.mkdir(parents=True)
+    for file in files:
+        (folder / file).write_bytes((archive / other / file).read_bytes())
+    if files == ("manifest.safe",) and is_twin:  # nothing in it names the twin; the task tries again
+        with pytest.raises(ProductError, match=r"not the manifest.s|the manifest says") as caught:
+            client.downloader().download(product, ["B04"])
+        assert caught.value.step == Step.CONNECTION
+    client.downloader().download(product, ["B04"])
+    for path in roles(folder).values():
+        assert path.read_bytes() == (archive / own / path.relative_to(folder)).read_bytes()
+    assert set(roles(folder)) == FILES
+
+
 def test_a_manifest_that_is_none_is_not_kept(connect) -> None:
     """An error page that comes with status 200, twice and then always."""
     client = connect()
