@@ -19,6 +19,7 @@ from pydantic import BaseModel, Field
 from deployments.mpi.launched_rank import launched_rank
 from s2sr_core import __version__
 from s2sr_core.command_line import EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILURES, Parser, add_fields, build, run
+from s2sr_core.disk_space import explained, is_full_disk
 from s2sr_core.errors import InputError, SourceError
 from s2sr_core.fields import ExpandedPath
 from s2sr_core.files import read_record
@@ -267,6 +268,9 @@ def _run(parameters: RunParameters) -> int:
         result = state.result(raise_on_failure=False)
     if isinstance(result, InputError):
         raise result
+    if isinstance(result, BaseException) and is_full_disk(result):
+        print(f"{PROG}: {explained(result, parameters.work_dir)}.", file=sys.stderr)
+        return EXIT_FAILURES
     if not isinstance(result, Summary):
         print(f"{PROG}: {state.name}: {state.message}", file=sys.stderr)
         return EXIT_FAILURES

@@ -12,11 +12,13 @@ import sys
 import textwrap
 from collections.abc import Callable, Sequence
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, NoReturn, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from s2sr_core.disk_space import explained, is_full_disk
 from s2sr_core.errors import InputError, InstallationError
 from s2sr_core.fields import bare_type, group_of, placeholder_of
 from s2sr_core.validation import checked
@@ -130,6 +132,11 @@ def run(main: Callable[[list[str]], int], prog: str) -> int:
     except (InputError, InstallationError) as error:
         print(f"{prog}: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
+    except OSError as error:
+        if not is_full_disk(error):
+            raise
+        print(f"{prog}: {explained(error, Path.cwd())}.", file=sys.stderr)
+        return EXIT_FAILURES
     except BaseException as error:
         # A server or a worker of this run that was interrupted as well fails in ways of its own.
         if not (interrupted or isinstance(error, KeyboardInterrupt)) or isinstance(error, SystemExit):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
@@ -20,6 +21,15 @@ class _LogFile(logging.FileHandler):
 
     def _open(self) -> IO[str]:  # type: ignore[override]  # any text file will do
         return open_to_append(Path(self.baseFilename))
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's name
+        """On a full disk lines are lost, and what matters is said elsewhere."""
+        if not isinstance(sys.exception(), OSError):
+            super().handleError(record)
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            super().close()
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from s2sr_core.disk_space import is_full_disk
 from s2sr_core.errors import InputError
 from s2sr_core.files import check_exists, locked, remove_tree
 
@@ -184,8 +185,8 @@ class Workspace:
                 problem = f"is in use by another run ({holder})"
                 raise InputError("work_dir", self.work_dir, problem, "wait until it ends, or give another folder")
             lock.truncate(0)
-            lock.write(f"process {os.getpid()} on {socket.gethostname()}")
-            lock.flush()
+            with contextlib.suppress(OSError):  # who holds it is not said on a full disk
+                os.write(lock.fileno(), f"process {os.getpid()} on {socket.gethostname()}".encode())
             for folder in (*self.tmp.glob("rank_*/wgs84_vrt"), self.decoded):
                 remove_tree(folder)
             yield
@@ -200,6 +201,8 @@ class Workspace:
                     raise InputError("work_dir", self.work_dir, problem, "replace the link by a folder or by your own")
 
     def _not_writable(self, error: OSError) -> InputError:
+        if is_full_disk(error):
+            return InputError("work_dir", self.work_dir, "has no space left", "free 1 GB or more, or use another disk")
         return InputError(
             "work_dir", self.work_dir, f"cannot be written ({error.strerror})", "give a folder that you can write to"
         )

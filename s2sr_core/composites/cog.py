@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +14,13 @@ import numpy as np
 import numpy.typing as npt
 from osgeo import gdal_array
 
+from s2sr_core.disk_space import is_full
 from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.geo.lattice import Lattice, Window
 from s2sr_core.pixels.statistics import Statistic
 
 #: Level 6, the default, takes twice the time for 3 % fewer bytes.
 _CREATION = {"COMPRESS": "DEFLATE", "LEVEL": "1", "PREDICTOR": "YES", "BLOCKSIZE": "512", "BIGTIFF": "IF_SAFER"}
-#: Rows that are compared at once when a file is read back.
-_CHECKED_ROWS = 512
 
 
 def remove_raster(path: Path) -> None:
@@ -48,6 +49,8 @@ class ScratchRaster:
     def __init__(self, scratch: Path, lattice: Lattice, window: Window, statistic: Statistic, band: str) -> None:
         self._scratch, self._window = scratch, window
         self._statistic, self._has_values = statistic, False
+        #: What was written, window by window, and the CRC of its pixels: the file that comes out must hold the same.
+        self._parts: list[tuple[Window, int]] = []
         rows, columns = window.shape
         data_type = gdal_array.NumericTypeCodeToGDALTypeCode(np.dtype(statistic.dtype))
         options = ["TILED=YES", "BIGTIFF=IF_SAFER"]
@@ -60,6 +63,7 @@ class ScratchRaster:
 
     def write(self, window: Window, pixels: npt.NDArray[Any]) -> None:
         """Write the pixels of ``window`` (rows × columns)."""
+        self._parts.append((window, _crc(pixels.astype(self._statistic.dtype, copy=False))))
         self._band.WriteArray(pixels, *window.offset_in(self._window))
         self._has_values = self._has_values or bool((pixels != self._statistic.outside).any())
 
@@ -71,6 +75,20 @@ class ScratchRaster:
         OSError
             If what was written does not read back the same, as on a full disk.
         """
+        try:
+            return self._finish(target)
+        except (OSError, RuntimeError) as error:
+            self.abandon()
+            if any(is_full(folder) for folder in (target.parent, self._scratch.parent)):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target)) from error
+            raise
+
+    def abandon(self) -> None:
+        """Close the scratch file after a failure; what cannot be written any more is no error then."""
+        with contextlib.suppress(RuntimeError):
+            self._dataset.Close()
+
+    def _finish(self, target: Path) -> str:
         self._dataset.FlushCache()
         if self._has_values:  # without a value it would fail
             self._band.ComputeStatistics(approx_ok=False)  # of every pixel, which the COG driver's own would sample
@@ -82,10 +100,14 @@ class ScratchRaster:
             os.fsync(file.fileno())
             checksum = hashlib.file_digest(file, "sha256").hexdigest()
         with open_raster(target) as written:
-            for part in Window(0, 0, self._window.width, self._window.height).tiles(_CHECKED_ROWS):
-                area = (0, part.y0, part.width, part.height)
-                if not np.array_equal(written.ReadAsArray(*area), self._dataset.ReadAsArray(*area)):
+            for part, crc in self._parts:
+                area = (*part.offset_in(self._window), part.width, part.height)
+                if _crc(written.ReadAsArray(*area)) != crc:
                     raise OSError(errno.EIO, "what was written does not read back the same")
         self._dataset.Close()
         self._scratch.unlink()
         return checksum
+
+
+def _crc(pixels: npt.NDArray[Any]) -> int:
+    return zlib.crc32(np.ascontiguousarray(pixels).data)

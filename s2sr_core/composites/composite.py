@@ -16,6 +16,7 @@ from s2sr_core.composites.decide import Earlier, decide
 from s2sr_core.composites.recorded_files import FileState, RecordedFile, recorded_files
 from s2sr_core.composites.records import inputs_of, key_of
 from s2sr_core.composites.render import Rendering, render
+from s2sr_core.disk_space import explained
 from s2sr_core.engines import ENGINES
 from s2sr_core.engines.decoded import decoded_band
 from s2sr_core.engines.stack import CellStack, Layer
@@ -73,7 +74,8 @@ def composite_cell(
             outcome = composite.bring_up_to_date(failed_products)
         except Exception as error:  # recorded with its reason; the next band is another matter
             logger.exception("cell %s %s failed in step %s", cell.cell_id, band, composite.step)
-            outcome = composite.failed(" ".join(f"{type(error).__name__}: {error}".split()))
+            outcome = composite.failed(explained(error, context.workspace.tmp, context.workspace.composites))
+            composite.discard()
         logger.info("cell %s %s: %s from %d scenes", cell.cell_id, band, outcome.status, outcome.scenes)
         outcomes.append(outcome)
     return outcomes
@@ -117,6 +119,12 @@ class _Composite:
         """The outcome of a composite that failed in :attr:`step`; ``path`` if an earlier one is kept."""
         count = len(self._scenes)
         return Outcome(self._cell.cell_id, self._band, "failed", path, count, step=self.step, reason=reason)
+
+    def discard(self) -> None:
+        """Remove what a computation that failed left in tmp/: on a full disk it would fail the next one too."""
+        for raster in self._workspace.vrts(self._context.rank).glob(f"{self._cell.cell_id}_{self._band}_*.tif"):
+            with contextlib.suppress(OSError):
+                raster.unlink()
 
     def _outcome(self, status: Status, pixels: dict[str, int]) -> Outcome:
         count, owned, valid = len(self._scenes), pixels["owned"], pixels["valid"]

@@ -35,10 +35,23 @@ class Rendering:
 
 def render(engine: Engine, stack: CellStack, cell: Gridcell, band: str, statistics: Sequence[Statistic]) -> Rendering:
     """Compute ``statistics`` of a stack by ``engine`` and clip them; the rasters are in the stack's folder."""
-    rasters = tuple(
-        ScratchRaster(stack.folder / f"{stack.name}_{statistic.name}.tif", stack.lattice, stack.window, statistic, band)
-        for statistic in statistics
-    )
+    rasters: list[ScratchRaster] = []
+    try:
+        for statistic in statistics:
+            scratch = stack.folder / f"{stack.name}_{statistic.name}.tif"
+            rasters.append(ScratchRaster(scratch, stack.lattice, stack.window, statistic, band))
+        owned, valid = _fill(rasters, engine, stack, cell, statistics)
+    except Exception:
+        for raster in rasters:
+            raster.abandon()
+        raise
+    return Rendering(tuple(rasters), owned, valid)
+
+
+def _fill(
+    rasters: Sequence[ScratchRaster], engine: Engine, stack: CellStack, cell: Gridcell, statistics: Sequence[Statistic]
+) -> tuple[int, int]:
+    """Compute and write all pixels; returns how many are owned, and how many of them have a value."""
     owned = valid = 0
     for part in engine(stack, statistics) if stack.layers else _empty_windows(stack, statistics):
         inside = owned_pixels(cell.polygon, stack.lattice, part.window)
@@ -48,7 +61,7 @@ def render(engine: Engine, stack: CellStack, cell: Gridcell, band: str, statisti
             if raster is rasters[0]:
                 valid += int(np.count_nonzero(clipped != statistic.outside))
         owned += int(np.count_nonzero(inside))
-    return Rendering(rasters, owned, valid)
+    return owned, valid
 
 
 def _empty_windows(stack: CellStack, statistics: Sequence[Statistic]) -> Iterator[PixelWindow]:

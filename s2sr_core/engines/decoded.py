@@ -6,6 +6,7 @@ first process that needs it writes it, whole or not at all; it is removed when t
 
 from __future__ import annotations
 
+import errno
 import functools
 import logging
 from collections.abc import Callable, Sequence
@@ -63,6 +64,8 @@ def decode_all(bands: Sequence[DecodedBand]) -> None:
     ------
     RuntimeError
         If an image cannot be decoded.
+    OSError
+        If a decoded band cannot be written, as on a full disk.
     """
     missing = [band for band in bands if not band.path.exists()]
     while missing:
@@ -85,11 +88,16 @@ def _decode(band: DecodedBand) -> None:
     occupancy = Occupancy.read(band.occupancy)
     rule = harmonised(_ALL_DN, np.zeros(_ALL_DN.shape, bool), band.offset)
     read = _reader(band.image)
-    with written_atomically(band.path) as temporary, temporary.open("wb") as file:
-        for part in occupancy.parts:
-            x, y = part.offset_in(occupancy.window)
-            counts = occupancy.counts[y : y + part.height, x : x + part.width]
-            np.where(counts, rule[read(part)], np.uint16(SCENE_NODATA)).tofile(file)
+    with written_atomically(band.path) as temporary:
+        with temporary.open("wb") as file:
+            for part in occupancy.parts:
+                x, y = part.offset_in(occupancy.window)
+                counts = occupancy.counts[y : y + part.height, x : x + part.width]
+                pixels = np.where(counts, rule[read(part)], np.uint16(SCENE_NODATA))
+                file.write(np.ascontiguousarray(pixels).data)  # tofile() does not say what a full disk lacks
+        size = 2 * sum(part.width * part.height for part in occupancy.parts)
+        if temporary.stat().st_size != size:
+            raise OSError(errno.EIO, f"has {temporary.stat().st_size} bytes, not {size}", str(temporary))
 
 
 def _reader(image: Path) -> Callable[[Window], UInt16Array]:
@@ -135,6 +143,8 @@ class DecodedReader:
                 first = int(self._starts[index]) + (shared.y0 - part.y0) * part.width
                 file.seek(2 * first)
                 rows = np.fromfile(file, np.uint16, shared.height * part.width)
+                if rows.size != shared.height * part.width:
+                    raise OSError(errno.EIO, "is too short", str(self._path))
                 column, _ = shared.offset_in(part)
                 x, y = shared.offset_in(window)
                 pixels[y : y + shared.height, x : x + shared.width] = rows.reshape(-1, part.width)[

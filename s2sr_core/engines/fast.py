@@ -81,7 +81,7 @@ def decode_ahead(context: RunContext, scene: Scene) -> None:
     for band in bands:
         try:
             decode_all([band])
-        except RuntimeError as error:
+        except (RuntimeError, OSError) as error:
             logger.warning("%s", error)
 
 

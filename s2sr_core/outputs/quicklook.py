@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,9 @@ def write_png(layers: npt.NDArray[np.uint8], path: Path) -> None:
         memory.GetRasterBand(number).WriteArray(layer)
     memory.GetRasterBand(count).SetColorInterpretation(gdal.GCI_AlphaBand)
     gdal.GetDriverByName("PNG").CreateCopy(str(path), memory).Close()
+    with gdal.OpenEx(str(path), allowed_drivers=["PNG"]) as written:  # on a full disk it is just too short
+        if not np.array_equal(written.ReadAsArray(), layers):
+            raise OSError(errno.EIO, "what was written does not read back the same", str(path))
 
 
 def _warped_like(path: Path, like: Path) -> gdal.Dataset:

@@ -16,6 +16,7 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from s2sr_core.cells.gridcells import Gridcell, select_gridcells
+from s2sr_core.disk_space import explained
 from s2sr_core.errors import ProductError, Step
 from s2sr_core.geo import geometry
 from s2sr_core.geo.gdal_runtime import IMAGE_DRIVERS, gdal
@@ -53,8 +54,8 @@ def classify_product(context: RunContext, product: Product, cells: Sequence[Grid
             return _not_needed(context, scene, cells)
     except ProductError as error:
         return Preparation(str(product.name), None, (error,))
-    except RuntimeError as error:  # what GDAL raises
-        return Preparation(str(product.name), None, (_open_error(product, SCL, error),))
+    except (RuntimeError, OSError) as error:  # RuntimeError is what GDAL raises
+        return Preparation(str(product.name), None, (_open_error(context, product, SCL, error),))
     return Preparation(str(product.name), scene, ())
 
 
@@ -77,7 +78,7 @@ def prepare_product(
         targets = _targets(scene, cells, parameters)
         mask = context.mask.on_grid(grid.pixel_metres())
     except RuntimeError as error:
-        return Preparation(name, None, (_open_error(product, SCL, error),))
+        return Preparation(name, None, (_open_error(context, product, SCL, error),))
     files = band_files(product, tuple(parameters.bands))
     bands, errors, notes = [], [], [*scene.notes]
     for band in parameters.bands:
@@ -112,8 +113,8 @@ def prepare_product(
             bands.append(planned)
         except ProductError as error:
             errors.append(error)
-        except RuntimeError as error:
-            errors.append(_open_error(product, band, error))
+        except (RuntimeError, OSError) as error:
+            errors.append(_open_error(context, product, band, error))
     noted = tuple(note for note in dict.fromkeys(notes) if note)
     return Preparation(name, replace(scene, bands=tuple(bands), notes=noted) if bands else None, tuple(errors))
 
@@ -292,7 +293,10 @@ def _placed(product: Product, file: BandFile) -> tuple[RasterGrid, str]:
     return grid, f"images have no {lacks} of their own; {TILE_METADATA} says {stated.crs} and the corner"
 
 
-def _open_error(product: Product, band: str, error: RuntimeError) -> ProductError:
+def _open_error(context: RunContext, product: Product, band: str, error: RuntimeError | OSError) -> ProductError:
+    reason = explained(error, context.workspace.tmp)
+    if reason.startswith("no space left"):
+        return ProductError(str(product.name), reason, step=Step.PREPARE, band=band)
     return ProductError(str(product.name), _one_line(error), step=Step.OPEN, band=band)
 
 

@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 import requests
 
+from s2sr_core.disk_space import explained, is_full_disk
 from s2sr_core.errors import ProductError, Step
 from s2sr_core.files import written_atomically
 from s2sr_core.products.bands import SCL
@@ -74,7 +75,8 @@ class Downloader:
             gone = " (deleted or replaced since the query)" if error.status == 404 else ""
             raise ProductError(name, f"{error}{gone}", step=Step.DOWNLOAD) from error
         except OSError as error:
-            raise ProductError(name, f"cannot be written: {error}", step=Step.DOWNLOAD) from error
+            reason = explained(error, self.folder) if is_full_disk(error) else f"cannot be written: {error}"
+            raise ProductError(name, reason, step=Step.DOWNLOAD) from error
 
     def _complete(self, product: RemoteProduct, target: Path, bands: Sequence[str]) -> int:
         manifest_path = target / MANIFEST

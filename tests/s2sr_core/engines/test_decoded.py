@@ -138,3 +138,12 @@ def test_while_another_process_decodes_one_band_this_one_decodes_the_others(imag
         assert not bands[0].path.exists()
     thread.join()
     assert bands[0].path.exists()
+
+
+def test_a_decoded_band_that_is_short_is_an_error(tmp_path: Path) -> None:
+    """One row fewer than the part has, so that what is there could pass for all of it."""
+    path = tmp_path / "band.u16"
+    part = Window(0, 0, 5, 2)
+    np.arange(5, dtype=np.uint16).tofile(path)
+    with pytest.raises(OSError, match="is too short"):
+        DecodedReader(path, [part]).read(part)
