@@ -11,7 +11,7 @@ from deployments.clusters import cluster_of
 from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.errors import InputError
 from s2sr_core.parameters import RunParameters
-from tasks.worker_number import rank
+from tasks.worker_number import worker_number
 
 CELL = Gridcell("a", shapely.box(0, 0, 1, 1))
 
@@ -30,11 +30,11 @@ def test_each_worker_is_a_process_of_one_thread_with_a_rank_of_its_own(tmp_path:
     with cluster_of(parameters(tmp_path, 2)).task_runner() as runner:
         client = runner.client
         addresses = list(client.nthreads())
-        ranks = [client.submit(rank, workers=[address], pure=False).result() for address in addresses]
+        ranks = [client.submit(worker_number, workers=[address], pure=False).result() for address in addresses]
         assert sorted(ranks) == [1, 2]
         assert len(set(client.run(os.getpid).values())) == 2
         assert set(client.nthreads().values()) == {1}
-    assert rank() == 0
+    assert worker_number() == 0
 
 
 @pytest.mark.parametrize("name", ["local", "mpi"])

@@ -14,7 +14,7 @@ from deployments.clusters import cluster_of
 from deployments.clusters.job_record import JobRecord
 from s2sr_core.parameters import RunParameters
 from s2sr_core.workspace import Workspace
-from tasks.worker_number import rank
+from tasks.worker_number import worker_number
 
 
 def test_its_job_script_has_its_directives_and_what_all_have(queue_parameters: Callable[..., RunParameters]) -> None:
@@ -41,7 +41,7 @@ def test_its_jobs_compute_and_are_gone_afterwards(
     assert cluster.worker_count() == 2
     cluster.check()
     with cluster.task_runner() as runner:
-        assert runner.client.submit(rank).result() in (1, 2)
+        assert runner.client.submit(worker_number).result() in (1, 2)
         environment = runner.client.submit(lambda: dict(os.environ)).result()
         assert "hunter2" not in str(environment)
         assert environment["PYTHONSAFEPATH"] == "1"
