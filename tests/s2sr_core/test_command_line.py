@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import errno
 import io
 import sys
+from pathlib import Path
 from typing import Annotated, Literal
 
 import pytest
@@ -309,3 +311,12 @@ def test_something_that_is_not_installed_is_one_sentence_and_exit_code_2(
 
     assert run(main, "tool") == EXIT_BAD_INPUT
     assert capsys.readouterr() == ("", "tool: GDAL is not installed; install it.\n")
+
+
+def test_a_full_disk_is_one_sentence(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    def fail(_: list[str]) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "file"))
+
+    assert run(fail, "prog") == 1
+    remedy = "free 1 GB or more there, or use another disk, and run the same again"
+    assert capsys.readouterr().err == f"prog: no space left on {tmp_path}; {remedy}.\n"
