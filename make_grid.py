@@ -48,7 +48,7 @@ def _main(argv: list[str]) -> int:
     arguments = parser.parse(argv)
     require_gdal(PROG)
     parameters = build(GridParameters, arguments)
-    parameters.check_files()
+    parameters.check_inputs()
 
     from s2sr_core.cells.make_grid import make_grid  # and GDAL with it, which --help and bad input do not need
 

@@ -108,7 +108,7 @@ def _main(argv: list[str]) -> int:
     if arguments.explain is not None:
         return _explain(_of_last_run(arguments), *arguments.explain, as_json=arguments.json)
     parameters = _placed(_of_last_run(arguments) if arguments.repair else build(RunParameters, arguments))
-    parameters.check_files()
+    parameters.check_inputs()
     if arguments.print_job_script:
         from deployments.clusters import cluster_of
 

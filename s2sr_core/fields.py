@@ -36,6 +36,7 @@ SMALLEST_PIXEL, LARGEST_PIXEL = 1e-6, 10.0
 Band = Literal["B02", "B03", "B04", "B05", "B06", "B07", "B8A", "B11", "B12"]
 Resampling = Literal["bilinear", "nearest", "cubic"]
 EngineName = Literal["fast", "reference"]
+Checking = Literal["once", "always", "never"]
 Stage = Literal["all", "query", "download", "composite"]
 ClusterName = Literal["local", "mpi", "slurm", "pbs", "lsf", "sge", "oar", "htcondor"]
 

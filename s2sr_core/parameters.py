@@ -17,6 +17,7 @@ from s2sr_core.fields import (
     Bands,
     Baseline,
     Bbox,
+    Checking,
     ClusterName,
     Dilation,
     EngineName,
@@ -124,6 +125,14 @@ class RunParameters(BaseModel):
             "selected gridcells. Has no effect with --source."
         ),
     ] = True
+    check_files: Annotated[
+        Checking,
+        Shown(Group.PRODUCTS, "WHEN"),
+        Field(
+            description="When to compare images with the checksums of their manifest: once (again when a file "
+            "changed), always or never. Downloads are compared while they are received."
+        ),
+    ] = "once"
     download_connections: Annotated[
         int,
         Shown(Group.PRODUCTS, "N"),
@@ -225,7 +234,7 @@ class RunParameters(BaseModel):
             )
         return self
 
-    def check_files(self) -> None:
+    def check_inputs(self) -> None:
         """Look for the files and folders that the run reads, without reading them.
 
         Raises
@@ -290,7 +299,7 @@ class GridParameters(BaseModel):
         ),
     ] = None
 
-    def check_files(self) -> None:
+    def check_inputs(self) -> None:
         """Look for the file that is read and the one that is written, without opening them.
 
         Raises

@@ -71,6 +71,10 @@ class Workspace:
         """Parameters, lattice and outcome of the last run."""
         return self.indices / "run.json"
 
+    def checked_files(self, product: str) -> Path:
+        """Which images of a product were compared with the checksums of its manifest."""
+        return self.indices / "checked_files" / f"{product}.json"
+
     @property
     def flow_run(self) -> Path:
         """Which flow run uses the folder, or used it last, and its parameters."""

@@ -179,7 +179,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     )
     outcomes = list(run(parameters).values())
     summary = Summary.of(len(cells), candidates, preparations, outcomes)
-    made.indices.mkdir()
+    made.indices.mkdir(exist_ok=True)
     write_gridcells(cells, made.selected_gridcells)
     by_name = {preparation.product: preparation for preparation in preparations}
     indices.write_scene_index(made.scene_index, candidates, by_name, parameters.bands)

@@ -165,6 +165,7 @@ class _Composite:
             "key": key_of(inputs),
             "inputs": inputs,
             "not_needed": [str(scene.product.name) for scene, _ in self._scenes if scene.is_not_needed],
+            "not_checked": [str(scene.product.name) for scene, _ in self._scenes if scene.is_not_checked],
             "pixels": {"owned": rendering.owned, "valid": rendering.valid},
             "files": _as_json(files),
             "engine": self._context.parameters.engine,

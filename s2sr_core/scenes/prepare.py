@@ -30,9 +30,9 @@ from s2sr_core.products.bands import SCL
 from s2sr_core.products.safe import BandFile, Product, band_files
 from s2sr_core.products.tile_metadata import TILE_METADATA, read_tile_grid
 from s2sr_core.run_context import RunContext
-from s2sr_core.scenes import plausible
+from s2sr_core.scenes import checked_files, plausible
 from s2sr_core.scenes.occupancy import NearbyPixels, Occupancy, kernel_reach, nearby_pixels
-from s2sr_core.scenes.scene import Preparation, Scene, SceneBand, WarpedPiece
+from s2sr_core.scenes.scene import NOT_CHECKED, Preparation, Scene, SceneBand, WarpedPiece
 
 #: Pixels added around a scene's outline on the lattice: the outline is drawn with straight lines between points.
 _MARGIN = 8
@@ -90,6 +90,8 @@ def prepare_product(
                 raise ProductError(
                     name, "its grid (CRS, geotransform, size) is not that of SCL", step=Step.OPEN, band=band
                 )
+            if scene.cells and not checked_files.check(context, name, file):
+                notes.append(NOT_CHECKED)
             with _open(name, file) as dataset:
                 plausible.check_values(name, band, dataset)
             planned = _planned(scene, file, targets, folder)
@@ -127,6 +129,8 @@ def _classified(context: RunContext, product: Product, cells: Sequence[Gridcell]
     outline = geometry.of_raster(grid.crs, grid.geotransform, grid.shape)
     notes = plausible.check_place(product.name, grid, outline)
     touched = select_gridcells(cells, outline)
+    if touched and not checked_files.check(context, name, scl):
+        notes += (NOT_CHECKED,)
     scale = scene_scale(grid, parameters.lattice)
     nearby = nearby_pixels(tuple(touched), outline, grid, kernel_reach(scale))
     counts, valid_share = _counts(name, scl, nearby, context.mask.on_grid(grid.pixel_metres()))

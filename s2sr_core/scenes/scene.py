@@ -12,6 +12,9 @@ from s2sr_core.geo.lattice import Lattice, Window
 from s2sr_core.geo.raster_grid import RasterGrid
 from s2sr_core.products.safe import BandFile, Product
 
+#: Note of scenes of which an image was not compared with its checksum.
+NOT_CHECKED = "images were not compared with the checksums of the manifest"
+
 
 @dataclass(frozen=True, slots=True)
 class WarpedPiece:
@@ -78,6 +81,11 @@ class Scene:
 
     def band(self, name: str) -> SceneBand | None:
         return next((band for band in self.bands if band.file.band == name), None)
+
+    @property
+    def is_not_checked(self) -> bool:
+        """Whether an image of it may differ from what the product's manifest describes."""
+        return NOT_CHECKED in self.notes
 
     @property
     def not_needed_because(self) -> str:

@@ -399,26 +399,26 @@ def test_files_are_looked_for_without_being_read(tmp_path: Path) -> None:
     (tmp_path / "cells.csv").write_text("no cells")
     made = parameters(grid_csv=tmp_path / "cells.csv", site=tmp_path / "site.yaml", cluster="slurm")
     with pytest.raises(InputError, match=r"^site = '.*': does not exist; give the path of a YAML file\.$"):
-        made.check_files()
+        made.check_inputs()
     (tmp_path / "site.yaml").write_text("- not a site")
-    made.check_files()
+    made.check_inputs()
     for path, problem in ((tmp_path, "is a folder, not a file"), (tmp_path / "none.csv", "does not exist")):
         with pytest.raises(InputError, match=f"^grid_csv = '.*': {problem}; give the path of a CSV of gridcells"):
-            parameters(grid_csv=path).check_files()
+            parameters(grid_csv=path).check_inputs()
 
 
 def test_composites_need_the_folder_of_downloads(tmp_path: Path) -> None:
     (tmp_path / "cells.csv").write_text("")
     made = parameters(grid_csv=tmp_path / "cells.csv", work_dir=tmp_path, source=None, stage="composite")
     with pytest.raises(InputError, match=r"^stage = 'composite': finds no product in .*; download some first\.$"):
-        made.check_files()
+        made.check_inputs()
     (tmp_path / "imagery_raw").mkdir()
-    made.check_files()
+    made.check_inputs()
 
 
 def test_files_of_a_grid_may_be_in_gdals_virtual_file_systems(tmp_path: Path) -> None:
     def check(**changes: Any) -> None:
-        GridParameters(**({"bbox": (0, 0, 1, 1), "out": tmp_path / "cells.csv"} | changes)).check_files()
+        GridParameters(**({"bbox": (0, 0, 1, 1), "out": tmp_path / "cells.csv"} | changes)).check_inputs()
 
     check()
     check(within=tmp_path)  # a FileGDB is a folder

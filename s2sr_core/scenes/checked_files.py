@@ -1,0 +1,58 @@
+"""Images against the checksums of their manifests, each the first time it is used and again when it changed.
+
+What was checked is remembered in the folder of the run, a file for each product, never in the archive.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+
+from s2sr_core.errors import ProductError, Step
+from s2sr_core.files import read_record, write_record
+from s2sr_core.products.safe import BandFile
+from s2sr_core.run_context import RunContext
+
+_HASHES = {"md5": "md5", "sha3-256": "sha3_256"}
+
+
+def check(context: RunContext, name: str, file: BandFile) -> bool:
+    """Compare an image with its checksum as the parameter ``check_files`` says; gives whether it is known to be right.
+
+    Downloads were checked while they were received, and count as right unless every use is to be checked. An image that
+    no manifest vouches for has a checksum of its own bytes, which is right.
+
+    Raises
+    ------
+    ProductError
+        If its bytes are not those that the manifest describes, or cannot be read.
+    """
+    parameters = context.parameters
+    algorithm, _, expected = file.checksum.partition(":")
+    if algorithm == "sha256" or (parameters.source is None and parameters.check_files != "always"):
+        return True
+    if algorithm not in _HASHES or parameters.check_files == "never":
+        return False
+    record = context.workspace.checked_files(name)
+    try:
+        state = _state(file)
+        known = read_record(record) or {}
+        if parameters.check_files == "once" and known.get(str(file.path)) == state:
+            return True
+        with file.path.open("rb") as stream:
+            found = hashlib.file_digest(stream, _HASHES[algorithm]).hexdigest()
+    except OSError as error:
+        reason = f"{file.path.name} cannot be read: {error.strerror}"
+        raise ProductError(name, reason, step=Step.FILES, band=file.band) from error
+    if found != expected:
+        reason = f"{file.path.name} has not the {algorithm.upper()} that the manifest says: its bytes have changed"
+        raise ProductError(name, reason, step=Step.FILES, band=file.band)
+    with contextlib.suppress(OSError):  # it only saves time
+        write_record(record, {**known, str(file.path): state})
+    return True
+
+
+def _state(file: BandFile) -> list[str | int]:
+    """What changes when the file, or what is expected of it, does."""
+    status = file.path.stat()
+    return [file.checksum, status.st_size, status.st_mtime_ns, status.st_ino]
