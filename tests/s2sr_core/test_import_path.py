@@ -21,6 +21,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def of_a_user() -> dict[str, str]:
+    """The environment without what this process has for its own children: importing a command is enough for that."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+
+
 def test_a_child_has_the_project_and_no_relative_entry(folder: Path) -> None:
     child = environment_of_child({"PYTHONPATH": f":/apps/gdal:.:lib:{folder}:/apps/gdal:", "HOME": "/home/me"})
     assert child == {"HOME": "/home/me", "PYTHONSAFEPATH": "1", "PYTHONPATH": f"{ROOT}:/apps/gdal"}
@@ -54,7 +59,9 @@ def test_the_block_leaves_everything_as_it_was(folder: Path, monkeypatch: pytest
 
 
 def test_the_traps_work(folder: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", "import tasks"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", "import tasks"], env=of_a_user(), capture_output=True, text=True, check=False
+    )
     assert SENTENCE in done.stderr
     assert trapped(folder) == ["tasks"]
 
@@ -64,7 +71,7 @@ def test_the_traps_work(folder: Path) -> None:
 def test_a_command_finds_itself_and_not_what_lies_where_it_is_typed(
     folder: Path, command: list[str], inherited: str | None
 ) -> None:
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+    environment = of_a_user()
     environment |= {} if inherited is None else {"PYTHONPATH": inherited}
     words = [sys.executable, *command, "--help"]
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
@@ -85,7 +92,7 @@ with current_folder_left_out(), multiprocessing.get_context("spawn").Pool(1) as 
     print(pool.apply(eval, ("__import__('flows').__file__",)))
     print(pool.apply(eval, ("__import__('queue').__file__",)))
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", code], env=of_a_user(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0] == str(ROOT / "flows" / "__init__.py")
     assert trapped(folder) == []

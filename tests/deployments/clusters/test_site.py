@@ -63,7 +63,7 @@ def test_a_value_that_yaml_reads_as_a_number_is_an_account(tmp_path: Path) -> No
     ],
 )
 def test_a_bad_site_file_is_one_sentence(tmp_path: Path, text: str, sentence: str) -> None:
-    with pytest.raises(InputError, match=r"^site = '.*site\.yaml': " + re.escape(sentence)):
+    with pytest.raises(InputError, match="^site = '.*': " + re.escape(sentence)):
         site_of(tmp_path, text)
 
 
