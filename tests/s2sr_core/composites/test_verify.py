@@ -35,7 +35,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_scene(folder / "archive", product_name(), Grid.utm(-149.6, 68.63, 60, zone=5), np.random.default_rng(3))
     parameters = parameters_for(folder, folder / "archive", CELLS, count=True)
     context, outcomes = RunContext(parameters), list(run(parameters).values())
-    context.workspace.indices.mkdir()
+    context.workspace.indices.mkdir(exist_ok=True)
     indices.update_composite_index(context, outcomes)
     indices.write_run_record(context, {}, [])
     return parameters.work_dir
