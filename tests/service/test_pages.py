@@ -13,7 +13,7 @@ def test_filling_the_form_makes_a_run_whose_page_shows_the_result(service: Servi
     page = f"{service.url}/deployments/deployment/{deployment['id']}/run"
     with browser() as chromium:
         chromium.open(page)
-        chromium.text("Area of interest: xmin ymin xmax ymax, degrees (WGS84); xmin > xmax crosses ±180.")
+        chromium.text(deployment["parameter_openapi_schema"]["properties"]["bbox"]["description"])
         assert chromium.field("grid_csv").get_attribute("value") == "service/gridcells.csv"
         chromium.fill("work_dir", "service/runs/by-hand")
         chromium.click("Submit")

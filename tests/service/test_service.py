@@ -139,7 +139,7 @@ CANNOT: list[tuple[str, dict[str, Any], str]] = [
     ("s2sr-pipeline/local", {"source": "none"}, "source = 'none': does not exist; give the folder that holds"),
     ("s2sr-pipeline/local", {"start": "June"}, "start = 'June': is not an ISO 8601 time; write 2019-06-01"),
     ("season-update/season-update", {"season_start": "02-31"}, "season_start = '02-31': is not a day of the year"),
-    ("campaign/campaign", {"tap": False}, "tap = 'false': gives each cell a lattice of its own"),
+    ("campaign/campaign", {"tap": False}, "tap = 'false': gives each cell its own lattice"),
     ("campaign/campaign", {"deployment": "no/such"}, "deployment = 'no/such': is not on this server"),
     ("make-grid/make-grid", {"cell_size": 0.7}, "cell_size = '0.7': "),
 ]
@@ -170,7 +170,7 @@ def test_the_form_tells_everything_in_order(service: Service) -> None:
     shown = dict(fields)
     assert "degrees" in shown["bbox"]["description"]
     assert "degrees" in shown["tr"]["description"]
-    assert "metres" in shown["scl_dilation"]["description"]
+    assert "up to 5000 m" in shown["scl_dilation"]["description"]
     assert shown["bands"]["items"]["enum"][0] == "B02"
     assert shown["resampling"]["enum"] == ["bilinear", "nearest", "cubic"]
     assert (shown["download_connections"]["minimum"], shown["download_connections"]["maximum"]) == (1, 64)

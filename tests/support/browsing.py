@@ -14,8 +14,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
-from support.serving import PATIENCE
-from support.waiting import until
+from support.waiting import DEADLINE, until
 
 _FLAGS = (
     "headless no-sandbox disable-gpu disable-software-rasterizer disable-quic no-first-run "
@@ -38,7 +37,7 @@ def browser() -> Iterator[Browser]:
         for flag in (*_FLAGS.split(), f"user-data-dir={profile}"):
             options.add_argument(f"--{flag}")
         with webdriver.Chrome(options=options, service=webdriver.ChromeService(driver)) as opened:
-            opened.set_page_load_timeout(PATIENCE)
+            opened.set_page_load_timeout(DEADLINE)
             yield Browser(opened)
 
 
@@ -57,7 +56,7 @@ class Browser:
         def visible(driver: webdriver.Chrome) -> WebElement | None:
             return next((one for one in driver.find_elements(By.XPATH, xpath) if one.is_displayed()), None)
 
-        found: WebElement = WebDriverWait(self.driver, PATIENCE, ignored_exceptions=[Exception]).until(
+        found: WebElement = WebDriverWait(self.driver, DEADLINE, ignored_exceptions=[Exception]).until(
             visible, f"never seen: {xpath}"
         )
         return found
@@ -90,7 +89,7 @@ class Browser:
                     return str(image.get_attribute("src")), *size
             return None
 
-        found: tuple[str, int, int] = WebDriverWait(self.driver, PATIENCE, ignored_exceptions=[Exception]).until(drawn)
+        found: tuple[str, int, int] = WebDriverWait(self.driver, DEADLINE, ignored_exceptions=[Exception]).until(drawn)
         return found
 
     def settled(self) -> None:
