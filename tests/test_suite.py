@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import signal
 import subprocess
@@ -87,7 +88,6 @@ def test_ci_runs_both_groups_and_the_demo() -> None:
 
 def _pytest(*words: str, shell: str = 'exec "$@"') -> subprocess.CompletedProcess[str]:
     """A pytest of its own; ``shell`` starts it."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *words]
-    return subprocess.run(
-        ["sh", "-c", shell, "sh", *command], cwd=ROOT, capture_output=True, text=True, check=False, timeout=DEADLINE
-    )
+    command = ["sh", "-c", shell, "sh", sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *words]
+    own = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    return subprocess.run(command, cwd=ROOT, env=own, capture_output=True, text=True, check=False, timeout=DEADLINE)
