@@ -8,7 +8,7 @@ SITE := site
 JOBS := 2
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint test test-slow test-all test-long docs demo bench bench-full bench-table serve screenshots clean
+.PHONY: help setup lint test test-slow test-all test-long audit docs demo bench bench-full bench-table serve screenshots clean
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -43,6 +43,10 @@ test-all: test test-slow  ## both, as CI does
 
 test-long: setup  ## the few tests that take many minutes
 	$(BIN)/pytest -m long -o faulthandler_timeout=4000
+
+audit: setup  ## known vulnerabilities of the locked packages, by pip-audit; says so if no advisories can be reached
+	@$(call uv,export --locked --quiet --all-groups --no-emit-project --output-file .venv/requirements.txt)
+	@$(call uv,run --quiet --no-project --script .ci/audit.py .venv/requirements.txt)
 
 docs: .venv-docs/.ready  ## the documentation site, in site/
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet --strict --site-dir $(SITE)
