@@ -18,6 +18,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from s2sr_core import stopping
+
 #: Seconds between lines if there is no terminal.
 _PAUSE = 15.0
 
@@ -27,11 +29,15 @@ Show = Callable[[str, int, int | None], None]
 
 @contextlib.contextmanager
 def progress(title: str, total: int | None) -> Iterator[Advance]:
-    """Show the progress of ``total`` items (None: unknown); call the yielded function once for each item done."""
+    """Show the progress of ``total`` items (None: unknown); call the yielded function once for each item done.
+
+    It raises a ``StoppedError`` if the process shall stop.
+    """
     done = 0
 
     def advance() -> None:
         nonlocal done
+        stopping.check()
         done += 1
         show(title, done, total)
 
