@@ -26,7 +26,8 @@ from s2sr_sandbox.archive import make_archive
 from s2sr_sandbox.grid import FULL_SIZE, Grid
 from s2sr_sandbox.landscape import BANDS
 from s2sr_sandbox.products import BANDS_20M
-from s2sr_sandbox.server import SandboxSettings, running
+from s2sr_sandbox.server import PLANS, SandboxSettings, running
+from s2sr_sandbox.server.fault_plans import check_plans, described_plans
 
 _TOOLIK = (-149.6, 68.63)  # Toolik Lake, Alaska
 # Folder of the products that are made to be served, unless --out names another.
@@ -52,6 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     given = parser.parse_args(arguments)
     try:
+        if "list" in given.fault:
+            print(described_plans())
+            return 0
         if given.folder is not None and given.out is not None:
             parser.error("--out and --folder exclude each other")
         if given.folder is None and given.out is None:
@@ -60,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.folder is None:
             _make(given)
         if settings is not None:
-            _serve(given.folder or given.out, settings)
+            _serve(given.folder or given.out, settings, given.fault)
     except InputError as error:
         print(error, file=sys.stderr)
         return 2
@@ -81,8 +85,11 @@ def _make(given: argparse.Namespace) -> None:
 
 def _settings(given: argparse.Namespace) -> SandboxSettings | None:
     """The server's settings; None if no server is wanted."""
+    check_plans(given.fault)
     options = {name: value for name in ("folder", *_SERVER_OPTIONS) if (value := getattr(given, name)) is not None}
     if not given.serve:
+        if given.fault:
+            options["fault"] = " ".join(given.fault)
         for field, value in options.items():
             raise InputError(field, value, "has no effect without --serve", "add --serve, or leave it out")
         return None
@@ -93,14 +100,16 @@ def _settings(given: argparse.Namespace) -> SandboxSettings | None:
         raise input_error(SandboxSettings, error) from error
 
 
-def _serve(folder: Path, settings: SandboxSettings) -> None:
+def _serve(folder: Path, settings: SandboxSettings, plans: Sequence[str]) -> None:
     """Serve the products in ``folder`` until Ctrl-C or SIGTERM."""
     stopped = threading.Event()
     before = signal.signal(signal.SIGTERM, _interrupt)
     try:
-        with running(folder, settings) as sandbox:
+        with running(folder, settings, plans=plans) as sandbox:
             for name, value in (sandbox.environment() | sandbox.proxy_environment()).items():
                 print(f"export {name}={shlex.quote(value)}")
+            for name in plans:
+                print(f"# fault {name}: {PLANS[name].description}")
             print(f"# {len(sandbox.catalogue)} products of {folder} on loopback; Ctrl-C stops the server.", flush=True)
             stopped.wait()
     except KeyboardInterrupt:
@@ -191,6 +200,13 @@ def _add_server_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--bandwidth", metavar="B", help="bytes per second of each connection; default: unlimited")
     add("--request-log", metavar="FILE", help="append each request to FILE as a line of JSON")
+    add(
+        "--fault",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="let something go wrong that clients have met at CDSE; can be repeated; 'list' prints the names",
+    )
     add(
         "--proxy",
         action="store_true",

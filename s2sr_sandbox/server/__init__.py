@@ -4,10 +4,22 @@
 ...     os.environ.update(sandbox.environment())
 """
 
+from s2sr_sandbox.server.fault_plans import PLANS, FaultPlan
 from s2sr_sandbox.server.faults import Fault, Faults
 from s2sr_sandbox.server.log import Request
 from s2sr_sandbox.server.products import Catalogue, Entry
 from s2sr_sandbox.server.running import Sandbox, running
 from s2sr_sandbox.server.settings import SandboxSettings
 
-__all__ = ["Catalogue", "Entry", "Fault", "Faults", "Request", "Sandbox", "SandboxSettings", "running"]
+__all__ = [
+    "PLANS",
+    "Catalogue",
+    "Entry",
+    "Fault",
+    "FaultPlan",
+    "Faults",
+    "Request",
+    "Sandbox",
+    "SandboxSettings",
+    "running",
+]

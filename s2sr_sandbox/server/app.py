@@ -1,4 +1,4 @@
-"""The three hosts of the sandbox CDSE, put together from one catalogue, one account and one set of faults."""
+"""The hosts of the sandbox CDSE, put together from one catalogue, one account and one set of faults."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from starlette.types import ASGIApp
 from s2sr_sandbox.server.catalogue import catalogue_app
 from s2sr_sandbox.server.connections import Connections
 from s2sr_sandbox.server.download import Desk, download_app
-from s2sr_sandbox.server.faults import Faults, FaultyApp, Host
+from s2sr_sandbox.server.faults import Elsewhere, Faults, FaultyApp, Host
 from s2sr_sandbox.server.identity import REALM, Identity, identity_app
 from s2sr_sandbox.server.log import LoggedApp, RequestLog
 from s2sr_sandbox.server.products import Catalogue
 from s2sr_sandbox.server.settings import SandboxSettings
 from s2sr_sandbox.server.tokens import TokenMint
 
-HOSTS: tuple[Host, ...] = ("identity", "catalogue", "download")
+HOSTS: tuple[Host, ...] = ("identity", "catalogue", "download", "zipper")
 
 
 class State:
@@ -37,12 +37,18 @@ def applications(state: State) -> dict[Host, ASGIApp]:
     """The application of each host, with its log and its faults."""
     urls = state.urls
     desk = Desk(state.catalogue, state.mint, state.connections, state.settings, urls["download"])
+    elsewhere: dict[Elsewhere, str] = {
+        "zipper": urls["zipper"],
+        "foreign": urls["zipper"].replace("127.0.0.1", "localhost"),
+    }
     apps: dict[Host, ASGIApp] = {
         "identity": identity_app(state.identity, state.mint, urls["identity"]),
         "catalogue": catalogue_app(state.catalogue, state.settings, urls["catalogue"], urls["download"]),
         "download": download_app(desk),
+        "zipper": download_app(desk),
     }
+    revoke = state.mint.revoke
     return {
-        host: LoggedApp(FaultyApp(app, state.faults, host), state.log, host, state.connections.open)
+        host: LoggedApp(FaultyApp(app, state.faults, host, elsewhere, revoke), state.log, host, state.connections.open)
         for host, app in apps.items()
     }

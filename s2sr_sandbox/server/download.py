@@ -81,8 +81,11 @@ class Desk:
             retry_after = self.settings.retry_after
             headers = None if retry_after is None else {"Retry-After": str(retry_after)}
             return refusal(429, "DAT-ZIP-100", "Max session number exceeded", headers)
-        span = _span(request, source.size) if self.settings.ranges and isinstance(source, FileBytes) else None
-        return ByteStream(source, slot, self.settings.bandwidth, span)
+        span = None
+        if self.settings.ranges and isinstance(source, FileBytes):
+            is_same = request.headers.get("if-range", source.etag) == source.etag
+            span = _span(request, source.size) if is_same else None
+        return ByteStream(source, slot, self.settings, span)
 
 
 def download_app(desk: Desk) -> FastAPI:
@@ -128,6 +131,12 @@ class FileBytes(Source):
     """A file of a product."""
 
     path: Path
+
+    @property
+    def etag(self) -> str:
+        """A strong validator (RFC 9110, 8.8.3): another one as soon as the file is another."""
+        status = self.path.stat()
+        return f'"{status.st_size:x}-{status.st_mtime_ns:x}"'
 
     def blocks(self, first: int, last: int) -> Iterator[bytes]:
         with self.path.open("rb") as file:
@@ -199,8 +208,10 @@ def _span(request: Request, size: int) -> Span | tuple[()] | None:
 class ByteStream(Response):
     """A download under way; it holds its slot until the last byte is sent or the client disconnects."""
 
-    def __init__(self, source: Source, slot: Slot, bandwidth: float | None, span: Span | tuple[()] | None) -> None:
+    def __init__(self, source: Source, slot: Slot, settings: SandboxSettings, span: Span | tuple[()] | None) -> None:
         headers = source.headers
+        if settings.ranges and isinstance(source, FileBytes):
+            headers |= {"Accept-Ranges": "bytes", "ETag": source.etag}
         status = 200
         if span == ():
             status, headers = 416, {"Content-Range": f"bytes */{source.size}", "Content-Length": "0"}
@@ -211,7 +222,7 @@ class ByteStream(Response):
         super().__init__(None, status, headers)
         self._source = source
         self._slot = slot
-        self._bandwidth = bandwidth
+        self._bandwidth = settings.bandwidth
         self._span: Span | tuple[()] = (0, source.size - 1) if span is None else span
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import re
 import threading
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Self
+from email.utils import formatdate
+from typing import Any, Literal, Self
 
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-type Host = Literal["identity", "catalogue", "download"]
+type Host = Literal["identity", "catalogue", "download", "zipper"]
+#: Where a redirect can lead: another host of the service, or the same port under a name that is not the service's.
+type Elsewhere = Literal["zipper", "foreign"]
+#: What the identity host can forget: the access tokens issued so far, or these with their sessions.
+type Revoked = Literal["access", "sessions"]
 
 _HTML = "<html><head><title>Service unavailable</title></head><body><h1>We will be back soon</h1></body></html>"
 
@@ -23,11 +32,20 @@ class Fault:
     Attributes
     ----------
     path: regular expression, searched in the decoded path.
-    host: ``identity``, ``catalogue`` or ``download``; None: any.
+    host: ``identity``, ``catalogue``, ``download`` or ``zipper``; None: any.
     method: ``GET``, ``HEAD`` or ``POST``; None: any.
+    query: regular expression, searched in the query string as it came (form-encoded); None: any.
+    ranged: whether the request asks for a part of a file (Range); None: either.
     times: how many requests it affects; None: all.
     skip: how many requests pass first.
     status, body, headers: the answer instead of the true one; None: the true one, changed by the attributes below.
+    retry_after_date: the answer's Retry-After, as an HTTP date that many seconds from then.
+    redirect_to: the answer is a redirect (302) to the same path there.
+    revoke: tokens that are no longer valid from this request on.
+    delay: wait this long before the answer, seconds.
+    rewrite: what a JSON answer becomes.
+    gzipped: the body is compressed, and Content-Length is that of the compressed one: ``accepted`` if the client
+        accepts that, ``always`` also if it does not.
     close_after: close the connection after this many bytes of the body.
     stall_after, stall_seconds: after this many bytes, wait this long, then continue.
     corrupt_at: flip the bits of the byte there.
@@ -36,11 +54,19 @@ class Fault:
     path: str
     host: Host | None = None
     method: str | None = None
+    query: str | None = None
+    ranged: bool | None = None
     times: int | None = None
     skip: int = 0
     status: int | None = None
     body: str = ""
     headers: dict[str, str] = field(default_factory=dict)
+    retry_after_date: float | None = None
+    redirect_to: Elsewhere | None = None
+    revoke: Revoked | None = None
+    delay: float = 0.0
+    rewrite: Callable[[Any], Any] | None = None
+    gzipped: Literal["", "accepted", "always"] = ""
     close_after: int | None = None
     stall_after: int | None = None
     stall_seconds: float = 0.0
@@ -133,13 +159,17 @@ class Faults:
         with self._lock:
             self._met.clear()
 
-    def meeting(self, host: Host, method: str, path: str) -> Fault | None:
+    def meeting(self, host: Host, method: str, path: str, query: str = "", *, ranged: bool = False) -> Fault | None:
         """The fault that affects this request, if any."""
         with self._lock:
             for fault, met in self._met:
                 if fault.host not in (None, host) or fault.method not in (None, method):
                     continue
                 if re.search(fault.path, path) is None:
+                    continue
+                if fault.ranged not in (None, ranged):
+                    continue
+                if fault.query is not None and re.search(fault.query, query) is None:
                     continue
                 met[0] += 1
                 if met[0] > fault.skip and (fault.times is None or met[0] <= fault.skip + fault.times):
@@ -152,32 +182,109 @@ class _ConnectionClosedError(Exception):
 
 
 class FaultyApp:
-    """An application whose requests are affected by the faults of one host."""
+    """An application whose requests are affected by the faults of one host.
 
-    def __init__(self, app: ASGIApp, faults: Faults, host: Host) -> None:
+    Parameters
+    ----------
+    elsewhere: base URLs to which a redirect can lead.
+    revoke: makes tokens invalid.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        faults: Faults,
+        host: Host,
+        elsewhere: Mapping[Elsewhere, str],
+        revoke: Callable[[Revoked], None],
+    ) -> None:
         self._app = app
         self._faults = faults
         self._host = host
+        self._elsewhere = elsewhere
+        self._revoke = revoke
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        fault = self._faults.meeting(self._host, scope["method"], scope["path"])
+        query = scope["query_string"].decode("latin-1")
+        ranged = "range" in Headers(scope=scope)
+        fault = self._faults.meeting(self._host, scope["method"], scope["path"], query, ranged=ranged)
         if fault is None:
             await self._app(scope, receive, send)
+            return
+        if fault.revoke is not None:
+            self._revoke(fault.revoke)
+        if fault.delay:
+            await asyncio.sleep(fault.delay)
+        if fault.redirect_to is not None:
+            target = scope["raw_path"].decode("latin-1") + (f"?{query}" if query else "")
+            location = f"{self._elsewhere[fault.redirect_to]}{target}"
+            await _answer(302, "", {"location": location}, scope["method"], send)
         elif fault.status is not None:
-            await _answer(fault, scope["method"], send)
+            await _answer(fault.status, fault.body, _headers(fault), scope["method"], send)
         else:
             try:
-                await self._app(scope, receive, _FaultySend(fault, send))
+                await self._app(scope, receive, _changed_send(fault, scope, send))
             except _ConnectionClosedError:
                 return  # without the end of the answer, so the server closes the connection
 
 
-async def _answer(fault: Fault, method: str, send: Send) -> None:
-    body = fault.body.encode()
-    headers = {**fault.headers, "content-length": str(len(body))}
+def _headers(fault: Fault) -> dict[str, str]:
+    if fault.retry_after_date is None:
+        return fault.headers
+    return {**fault.headers, "retry-after": formatdate(time.time() + fault.retry_after_date, usegmt=True)}
+
+
+def _changed_send(fault: Fault, scope: Scope, send: Send) -> Send:
+    if fault.rewrite is not None:
+        return _RewrittenSend(_json_rewrite(fault.rewrite), {}, send)
+    accepts = "gzip" in Headers(scope=scope).get("accept-encoding", "")
+    if fault.gzipped == "always" or (fault.gzipped == "accepted" and accepts):
+        return _RewrittenSend(gzip.compress, {"content-encoding": "gzip"}, send)
+    return _FaultySend(fault, send)
+
+
+async def _answer(status: int, text: str, headers: Mapping[str, str], method: str, send: Send) -> None:
+    body = text.encode()
+    headers = {**headers, "content-length": str(len(body))}
     encoded = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]
-    await send({"type": "http.response.start", "status": fault.status, "headers": encoded})
+    await send({"type": "http.response.start", "status": status, "headers": encoded})
     await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body})
+
+
+def _json_rewrite(rewrite: Callable[[Any], Any]) -> Callable[[bytes], bytes]:
+    return lambda body: json.dumps(rewrite(json.loads(body))).encode()
+
+
+class _RewrittenSend:
+    """A ``send`` that keeps a good answer until it is complete, and sends another body with its own length.
+
+    An answer that is no success, or is the rest of a file (206), is sent as it is.
+    """
+
+    def __init__(self, rewrite: Callable[[bytes], bytes], headers: Mapping[str, str], send: Send) -> None:
+        self._rewrite, self._added, self._send = rewrite, headers, send
+        self._start: Message | None = None
+        self._body = b""
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            if message["status"] == 200:
+                self._start = message
+            else:
+                await self._send(message)
+            return
+        if self._start is None:
+            await self._send(message)
+            return
+        self._body += message.get("body", b"")
+        if message.get("more_body", False):
+            return
+        body = self._rewrite(self._body)
+        kept = [(name, value) for name, value in self._start["headers"] if name != b"content-length"]
+        added = [(name.encode(), value.encode()) for name, value in self._added.items()]
+        length = (b"content-length", str(len(body)).encode())
+        await self._send({**self._start, "headers": [*kept, *added, length]})
+        await self._send({"type": "http.response.body", "body": body})
 
 
 class _FaultySend:

@@ -42,6 +42,7 @@ class Identity:
         self.logins = self.renewals = self.refusals = 0
         self._mint = mint
         self._settings = settings
+        self._used_codes: set[str] = set()
 
     def answer(self, form: dict[str, str]) -> dict[str, Any]:
         """The answer to a token request.
@@ -75,12 +76,17 @@ class Identity:
         right = [
             same(form.get("username", ""), settings.username),
             same(form.get("password", ""), settings.password.get_secret_value()),
-            settings.totp is None or same(form.get("totp", ""), settings.totp.get_secret_value()),
+            settings.totp is None or self._is_new_code(form.get("totp", ""), settings.totp.get_secret_value()),
         ]
         if not all(right):
             raise RefusedError(401, "invalid_grant", "Invalid user credentials")
+        self._used_codes.add(form.get("totp", ""))
         self.logins += 1
         return self._mint.answer(self._mint.login(settings.username))
+
+    def _is_new_code(self, given: str, right: str) -> bool:
+        """Whether it is the code, and no login has used it yet: Keycloak accepts none twice."""
+        return same(given, right) and given not in self._used_codes
 
     def _renew(self, form: dict[str, str]) -> dict[str, Any]:
         if "refresh_token" not in form:

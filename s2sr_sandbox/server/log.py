@@ -24,7 +24,7 @@ class Request:
     Attributes
     ----------
     time: when it arrived, UTC.
-    host: ``identity``, ``catalogue`` or ``download``.
+    host: ``identity``, ``catalogue``, ``download``, or ``zipper``, to which downloads can be redirected.
     method: ``GET`` …
     path: decoded, without the query string.
     query: the query string; only OData's own options keep their values.

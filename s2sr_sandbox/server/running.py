@@ -8,7 +8,7 @@ import logging
 import socket
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import uvicorn
@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 from s2sr_core.errors import InputError
 from s2sr_sandbox.server.app import HOSTS, State, applications
 from s2sr_sandbox.server.certificate import server_context
+from s2sr_sandbox.server.fault_plans import faults_of_plans, settings_of_plans
 from s2sr_sandbox.server.faults import Fault, Faults, Host
 from s2sr_sandbox.server.log import Request, RequestLog
 from s2sr_sandbox.server.products import Catalogue
@@ -56,19 +57,23 @@ class Sandbox:
         self.certificate_file = None if proxy is None else proxy.certificate_file
 
     def environment(self) -> dict[str, str]:
-        """The variables that point S2SR at this sandbox."""
-        return {
+        """The variables that point S2SR at this sandbox; without ``trusted``, at CDSE's own host names."""
+        account = {"CDSE_USERNAME": self.settings.username, "CDSE_PASSWORD_FILE": str(self.password_file)}
+        if not self.settings.trusted:
+            return account
+        return account | {
             "S2SR_CATALOGUE_URL": self.catalogue_url,
             "S2SR_IDENTITY_URL": self.identity_url,
             "S2SR_DOWNLOAD_URL": self.download_url,
-            "CDSE_USERNAME": self.settings.username,
-            "CDSE_PASSWORD_FILE": str(self.password_file),
+            "S2SR_REDIRECT_HOSTS": self._state.urls["zipper"].removeprefix("http://"),
         }
 
     def proxy_environment(self) -> dict[str, str]:
         """The variables that point clients with fixed host names here; empty without a proxy."""
         if self.proxy_url is None:
             return {}
+        if not self.settings.trusted:
+            return {"HTTPS_PROXY": self.proxy_url}
         trusted = str(self.certificate_file)
         return {
             "HTTPS_PROXY": self.proxy_url,
@@ -87,7 +92,7 @@ class Sandbox:
         return [
             request
             for request in self.requests
-            if request.host == "download" and request.method == "GET" and request.path.endswith("/$value")
+            if request.host in ("download", "zipper") and request.method == "GET" and request.path.endswith("/$value")
         ]
 
     def clear_requests(self) -> None:
@@ -121,20 +126,28 @@ class Sandbox:
 
 @contextlib.contextmanager
 def running(
-    source: Path | Catalogue, settings: SandboxSettings | None = None, *, faults: tuple[Fault, ...] = ()
+    source: Path | Catalogue,
+    settings: SandboxSettings | None = None,
+    *,
+    faults: tuple[Fault, ...] = (),
+    plans: Sequence[str] = (),
 ) -> Iterator[Sandbox]:
     """Serve the products below a folder (or in a given catalogue) until the block ends.
+
+    ``plans`` are names of fault plans; what ``settings`` say explicitly counts more than a plan.
 
     Raises
     ------
     InputError
-        If there is no such folder, a port is taken, or the settings name a product that does not exist.
+        If there is no such folder or plan, a port is taken, or the settings name a product that does not exist.
     """
-    settings = settings or SandboxSettings()
+    settings = settings_of_plans(plans, settings or SandboxSettings())
+    faults += faults_of_plans(plans)
     catalogue = source if isinstance(source, Catalogue) else _catalogue(source, settings)
     with contextlib.ExitStack() as stack:
         sockets = {
-            host: stack.enter_context(_listening(f"{host}_port", getattr(settings, f"{host}_port"))) for host in HOSTS
+            host: stack.enter_context(_listening(f"{host}_port", getattr(settings, f"{host}_port", 0)))
+            for host in HOSTS
         }
         urls: dict[Host, str] = {host: _url(listener) for host, listener in sockets.items()}
         log = _opened_log(settings.request_log)

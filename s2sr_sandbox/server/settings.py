@@ -23,7 +23,9 @@ class SandboxSettings(BaseModel):
 
     username: str = Field("sandbox", min_length=1, description="the account")
     password: SecretStr = Field(SecretStr("sandbox-password"), min_length=1, description="its password")
-    totp: SecretStr | None = Field(None, description="second factor that a login must give; None: no second factor")
+    totp: SecretStr | None = Field(
+        None, description="second factor that a login must give, good for one login; None: no second factor"
+    )
     audience: str = Field(
         AUDIENCE, description="audience of the tokens; downloads with any but the default are refused (609)"
     )
@@ -37,7 +39,9 @@ class SandboxSettings(BaseModel):
     skip_max: int = Field(10_000, ge=0, description="largest $skip")
     bandwidth: float | None = Field(None, gt=0, description="bytes per second of each connection; None: unlimited")
     ranges: bool = Field(
-        default=False, description="whether Range requests on files are honoured (206); on products they never are"
+        default=False,
+        description="whether Range requests on files are honoured (206), which have an ETag then; on products they "
+        "never are",
     )
     offline: frozenset[str] = Field(frozenset(), description="names of products that are not online")
     forbidden: frozenset[str] = Field(frozenset(), description="names of products whose download is refused (403)")
@@ -50,5 +54,8 @@ class SandboxSettings(BaseModel):
     download_port: int = Field(0, ge=0, le=65_535, description="0: any free port")
     proxy: bool = Field(
         default=False, description="whether there is an HTTPS proxy that stands in for CDSE's own hosts"
+    )
+    trusted: bool = Field(
+        default=True, description="whether the variables to export say how to trust the proxy's certificate"
     )
     request_log: Path | None = Field(None, description="file to which each request is appended as a line of JSON")

@@ -14,6 +14,7 @@ import jwt
 from jwt.algorithms import HMACAlgorithm
 from jwt.types import Options
 
+from s2sr_sandbox.server.faults import Revoked
 from s2sr_sandbox.server.settings import CLIENT_ID, SandboxSettings
 
 type Kind = Literal["Bearer", "Refresh"]
@@ -106,6 +107,12 @@ class TokenMint:
         for identifier, (kind, _, token) in list(self._issued.items()):
             if kind == "Bearer":
                 self._issued[identifier] = (kind, 0.0, token)
+
+    def revoke(self, what: Revoked) -> None:
+        """Forget the access tokens issued so far, or these with their sessions: they are invalid, not expired."""
+        for identifier, (kind, _, _) in list(self._issued.items()):
+            if what == "sessions" or kind == "Bearer":
+                del self._issued[identifier]
 
     def _issue(self, kind: Kind, now: float, end: float, token: Token) -> str:
         identifier = str(uuid.uuid4())

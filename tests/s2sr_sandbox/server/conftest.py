@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,7 +88,8 @@ def serve(archive: Path) -> Iterator[Serve]:
     """Starts a sandbox with settings of one's own; gives its client."""
     with ExitStack() as stack:
 
-        def start(*faults: Fault, **settings: Any) -> Client:
-            return Client(stack.enter_context(running(archive, SandboxSettings(**settings), faults=faults)))
+        def start(*faults: Fault, plans: Sequence[str] = (), **settings: Any) -> Client:
+            sandbox = running(archive, SandboxSettings(**settings), faults=faults, plans=plans)
+            return Client(stack.enter_context(sandbox))
 
         yield start
