@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 import requests
 
+from s2sr_core import stopping
 from s2sr_core.disk_space import explained, is_full_disk
 from s2sr_core.errors import ProductError, Step
 from s2sr_core.files import written_atomically
@@ -131,6 +132,7 @@ class Downloader:
         with self.http.request("GET", url, token=token, stream=True) as response, temporary.open("wb") as file:
             try:
                 for chunk in response.iter_content(_CHUNK):
+                    stopping.check()
                     size += len(chunk)
                     if size > limit:
                         raise TransientError(

@@ -12,7 +12,7 @@ from urllib.parse import urljoin, urlsplit
 import requests
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
-from s2sr_core import __version__
+from s2sr_core import __version__, stopping
 from s2sr_core.errors import SourceError
 
 _USER_AGENT = f"s2sr/{__version__}"
@@ -56,7 +56,7 @@ class RetryPolicy:
     first_wait: float = 1.0
     longest_wait: float = 60.0
 
-    def retrying(self, sleep: Callable[[float], None] | None = None) -> Retrying:
+    def retrying(self, sleep: Callable[[float], None] = stopping.pause) -> Retrying:
         exponential = wait_random_exponential(multiplier=self.first_wait, max=self.longest_wait)
 
         def wait(state: RetryCallState) -> float:
@@ -64,13 +64,12 @@ class RetryPolicy:
             asked = error.wait if isinstance(error, TransientError) and error.wait is not None else 0.0
             return float(max(exponential(state), min(asked, _LONGEST_WAIT)))
 
-        options: dict[str, Any] = {} if sleep is None else {"sleep": sleep}
         return Retrying(
             retry=retry_if_exception_type(TransientError),
             wait=wait,
             stop=stop_after_attempt(self.attempts),
+            sleep=sleep,
             reraise=True,
-            **options,
         )
 
 

@@ -9,11 +9,11 @@ import contextlib
 import hashlib
 import os
 import random
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from s2sr_core import stopping
 from s2sr_core.files import locked
 
 _PAUSE = 0.05
@@ -46,4 +46,4 @@ class Slots:
                     if slot is not None:
                         yield
                         return
-            time.sleep(_PAUSE * (1 + random.random()))  # noqa: S311
+            stopping.pause(_PAUSE * (1 + random.random()))  # noqa: S311
