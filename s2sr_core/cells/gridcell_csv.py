@@ -15,12 +15,18 @@ from shapely.geometry.base import BaseGeometry
 from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.errors import InputError
 from s2sr_core.files import check_readable
+from s2sr_core.geo.geometry import from_wkt
 
 _SAFE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _ID_COLUMNS = ("cell_id", "id")
 _WKT_COLUMNS = ("geometry", "wkt")
 _BOUNDS_COLUMNS = ("xmin", "ymin", "xmax", "ymax")
 _DELIMITERS = ((";", "semicolons"), ("\t", "tabs"), ("|", "bars"))
+
+
+def is_safe_id(text: str) -> bool:
+    """Whether ``text`` can name a cell and its folder."""
+    return _SAFE_ID.fullmatch(text) is not None and text not in (".", "..")
 
 
 def write_gridcells(cells: Sequence[Gridcell], path: Path) -> None:
@@ -142,7 +148,7 @@ def _check_ids(ids: pd.Series[str]) -> dict[int, str]:
     for row, cell_id in zip(ids.index, ids, strict=True):
         if not cell_id:
             problems[row] = "has no id"
-        elif not _SAFE_ID.fullmatch(cell_id) or cell_id in (".", ".."):
+        elif not is_safe_id(cell_id):
             problems[row] = f"id {cell_id[:40]!r} cannot name a folder (letters, digits, '.', '_' and '-' only)"
         elif cell_id in first_rows:
             problems[row] = f"id {cell_id!r} already appears in row {first_rows[cell_id]}"
@@ -152,8 +158,7 @@ def _check_ids(ids: pd.Series[str]) -> dict[int, str]:
 
 
 def _polygons_from_wkt(column: pd.Series[str]) -> tuple[list[Polygon | MultiPolygon], dict[int, str]]:
-    with np.errstate(invalid="ignore"):  # NaN among the coordinates: found below
-        geometries = shapely.force_2d(shapely.from_wkt(column.to_numpy(object), on_invalid="ignore"))
+    geometries = shapely.force_2d(from_wkt(column.tolist()))
     problems = {
         row: problem if text else "has no geometry"
         for row, text, geometry in zip(column.index, column, geometries, strict=True)

@@ -14,7 +14,7 @@ from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.composites.cog import remove_raster
 from s2sr_core.composites.decide import Earlier, decide
 from s2sr_core.composites.recorded_files import FileState, RecordedFile, recorded_files
-from s2sr_core.composites.records import inputs_of, key_of
+from s2sr_core.composites.records import inputs_of, key_of, pixels_in
 from s2sr_core.composites.render import Rendering, render
 from s2sr_core.disk_space import explained
 from s2sr_core.engines import ENGINES
@@ -104,9 +104,9 @@ class _Composite:
         earlier = self._earlier()
         decision = decide(inputs, earlier, failed_products, overwrite=self._context.parameters.overwrite)
         match decision.action:
-            case "keep" if earlier.record is not None:
+            case "keep" if (counts := pixels_in(earlier.record or {})) is not None:
                 self._note_copies(earlier)
-                return self._outcome("kept", earlier.record["pixels"])
+                return self._outcome("kept", counts)
             case "keep earlier":
                 self.step = Step.SCENES
                 return self.failed(decision.reason, self._path)

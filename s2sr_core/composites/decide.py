@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from s2sr_core.composites.recorded_files import INTACT, FileState
-from s2sr_core.composites.records import inputs_in, key_of
+from s2sr_core.composites.records import inputs_in, key_of, scenes_in
 
 Action = Literal["keep", "compute", "keep earlier", "no scene"]
 
@@ -66,7 +66,9 @@ def decide(inputs: Mapping[str, Any], earlier: Earlier, failed: Collection[str],
 
 def _is_up_to_date(inputs: Mapping[str, Any], earlier: Earlier) -> bool:
     """Whether every raster is there, holds what was written, and was made of these inputs."""
-    if earlier.record is None or earlier.record.get("key") != key_of(inputs):
+    record = earlier.record or {}
+    recorded = inputs_in(record)
+    if recorded is None or not record.get("key") == key_of(recorded) == key_of(inputs):
         return False
     return all(state in INTACT for state in earlier.files.values())
 
@@ -80,5 +82,4 @@ def _lost_scenes(inputs: Mapping[str, Any], earlier: Earlier, failed: Collection
     if before is None or earlier.composite not in INTACT or {**before, "scenes": []} != {**inputs, "scenes": []}:
         return []
     now = {scene["product"] for scene in inputs["scenes"]}
-    products = [scene["product"] for scene in before["scenes"]]
-    return sorted(product for product in products if product in failed and product not in now)
+    return sorted(product for product in scenes_in(before) if product in failed and product not in now)

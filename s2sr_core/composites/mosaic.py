@@ -6,10 +6,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import pandas as pd
-
 from s2sr_core.composites.cog import remove_raster
-from s2sr_core.files import table_in, written_atomically
+from s2sr_core.composites.composite_index import rows_in
+from s2sr_core.files import written_atomically
 from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.geo.lattice import Lattice, Window
 from s2sr_core.parameters import RunParameters
@@ -29,11 +28,10 @@ def mosaic_path(workspace: Workspace, band: str, kind: str = "median") -> Path:
 
 def mosaic_cells(workspace: Workspace, parameters: RunParameters) -> list[Path]:
     """Mosaic the composites that the folder's index names, one VRT for each band; returns those written."""
-    index = pd.read_csv(table_in(workspace.composite_index), dtype=str, keep_default_na=False)
-    there = index[index["path"] != ""]
+    there = [row for row in rows_in(workspace) if row["path"]]
     made = []
     for band in parameters.bands:
-        cells = there.loc[there["band"] == band, "cell_id"].tolist()
+        cells = [row["cell_id"] for row in there if row["band"] == band]
         medians = [workspace.composite(cell_id, band) for cell_id in cells]
         counts = [path for cell_id in cells if (path := workspace.count(cell_id, band)).exists()]
         for kind, rasters in (("median", medians), ("count", counts)):

@@ -78,6 +78,21 @@ def inputs_in(record: Mapping[str, Any]) -> dict[str, Any] | None:
     return None
 
 
+def scenes_in(inputs: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The scenes among the inputs of a record, by product; what is not a scene's entry is left out."""
+    scenes = inputs.get("scenes")
+    entries = [scene for scene in scenes if isinstance(scene, dict)] if isinstance(scenes, list) else []
+    return {entry["product"]: entry for entry in entries if isinstance(entry.get("product"), str)}
+
+
+def pixels_in(record: Mapping[str, Any]) -> dict[str, int] | None:
+    """The pixels of a composite that its record counts, ``owned`` and ``valid``; None if it does not."""
+    counts = record.get("pixels")
+    if not isinstance(counts, dict) or not all(type(counts.get(name)) is int for name in ("owned", "valid")):
+        return None
+    return counts if 0 <= counts["valid"] <= counts["owned"] else None
+
+
 def key_of(inputs: Mapping[str, Any]) -> str:
     """A digest of :func:`inputs_of`."""
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()

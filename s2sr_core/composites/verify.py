@@ -287,7 +287,10 @@ def _lattice_in(entry: object, *keys: str) -> _Lattice | None:
     size = [entry.get(key) for key in keys] if keys else entry.get("tr")
     if not isinstance(size, list) or len(size) != 2 or not all(isinstance(side, int | float) for side in size):
         return None
-    return bool(entry.get("tap")), float(size[0]), float(size[1])
+    try:
+        return bool(entry.get("tap")), float(size[0]), float(size[1])
+    except OverflowError:  # a whole number of hundreds of digits
+        return None
 
 
 def _commonest(lattices: list[_Lattice | None]) -> _Lattice | None:

@@ -30,6 +30,8 @@ _MOST_POINTS_TO_REPAIR = 1_000
 _MOST_CROSSINGS = 200
 #: Points of two outlines that are compared as they are; more are simplified first.
 _MOST_POINTS_TO_COMPARE = 400
+#: Collections that a WKT may name; a cell or a footprint is none.
+_MOST_COLLECTIONS = 100
 #: Segments that are tried for crossings at once.
 _BATCH = 50
 
@@ -45,6 +47,18 @@ def of_raster(crs: str, geotransform: Geotransform, shape: tuple[int, int]) -> P
     y = geotransform[3] + column * geotransform[4] + row * geotransform[5]
     points = np.array(to_wgs84(crs).TransformPoints(np.column_stack([x, y])))[:, :2]
     return cut_at_antimeridian(points)
+
+
+def from_wkt(texts: Sequence[str]) -> list[BaseGeometry | None]:
+    """The geometry of each WKT, whoever wrote it; None if it is not WKT. Coordinates may be of any size, or NaN."""
+    readable = [text if _is_readable(text) else None for text in texts]
+    with np.errstate(all="ignore"):  # numbers that are not finite
+        return list(shapely.from_wkt(np.array(readable, object), on_invalid="ignore"))
+
+
+def _is_readable(text: str) -> bool:
+    """Whether GEOS can be asked: collections inside collections, some ten thousand deep, would end the process."""
+    return text.isascii() and text.upper().count("COLLECTION") <= _MOST_COLLECTIONS
 
 
 def to_wgs84(crs: str) -> osr.CoordinateTransformation:

@@ -20,7 +20,7 @@ import shapely
 from s2sr_core.cells.gridcell_csv import read_gridcells
 from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.composites.recorded_files import INTACT, FileState, recorded_files
-from s2sr_core.composites.records import inputs_in, inputs_of
+from s2sr_core.composites.records import inputs_in, inputs_of, scenes_in
 from s2sr_core.errors import InputError, ProductError
 from s2sr_core.files import read_record
 from s2sr_core.geo.clip import owned_pixels
@@ -392,8 +392,7 @@ def _differences(
 def _differences_of_scenes(
     before: Mapping[str, Any], now: Mapping[str, Any], band: str, histories: Sequence[tuple[Row, History]]
 ) -> Iterator[str]:
-    used = {scene["product"]: scene for scene in before.get("scenes", [])}
-    usable = {scene["product"]: scene for scene in now["scenes"]}
+    used, usable = scenes_in(before), scenes_in(now)
     values = {row["product"]: history.values[band] for row, history in histories}
     for product in sorted({*used, *usable}):
         value = values.get(product)

@@ -12,8 +12,9 @@ import pandas as pd
 
 from s2sr_core import __version__
 from s2sr_core.composites.composite import Outcome
+from s2sr_core.composites.composite_index import COLUMNS, Row, checked_rows, listed_rows, recorded_rows, row_of
 from s2sr_core.composites.records import inputs_in
-from s2sr_core.files import read_record, shown, table_in, write_record, written_atomically
+from s2sr_core.files import read_record, shown, write_record, written_atomically
 from s2sr_core.geo import geometry
 from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.parameters import RunParameters
@@ -23,11 +24,7 @@ from s2sr_core.scenes.scene import Preparation, Scene
 from s2sr_core.selection.candidates import Candidate
 from s2sr_core.workspace import Workspace
 
-Row = dict[str, str]
-"""A row of the composite index, by column."""
-
 _ERROR_COLUMNS = ("band", "step", "reason")
-_COMPOSITE_COLUMNS = ("cell_id", "band", "status", "scenes", "pixels", "valid_pixels", "valid_share", "path", "reason")
 
 
 def write_scene_index(
@@ -157,11 +154,12 @@ def update_composite_index(context: RunContext, outcomes: Sequence[Outcome]) -> 
     Returns the rows of composites that remain of another lattice; the index leaves them out.
     """
     workspace, lattice = context.workspace, run_lattice(context.parameters)
-    rows = {(outcome.cell_id, outcome.band): _composite_row(workspace, outcome) for outcome in outcomes}
+    rows = {(outcome.cell_id, outcome.band): row_of(workspace, outcome) for outcome in outcomes}
     last = read_record(workspace.run_record) or {}
     same_lattice = last.get("lattice") == lattice
-    remaining = []
-    for row in _read_composite_index(workspace.composite_index):
+    listed = listed_rows(workspace)
+    remaining = recorded_rows(workspace) if listed is None else []
+    for row in listed or []:
         key = (row["cell_id"], row["band"])
         if key in rows:
             continue
@@ -169,45 +167,23 @@ def update_composite_index(context: RunContext, outcomes: Sequence[Outcome]) -> 
             rows[key] = row
         else:
             remaining.append(row)
-    remaining += last.get("other_lattice", [])
+    others_before = last.get("other_lattice")
+    remaining += checked_rows(workspace, others_before if isinstance(others_before, list) else [])
     others = []
     for row in remaining:
         key = (row["cell_id"], row["band"])
         record = read_record(workspace.record(*key))
         if key in rows or record is None:
             continue
-        inputs = inputs_in(record)
-        if inputs is None:
+        own = (inputs_in(record) or {}).get("lattice")
+        if not isinstance(own, dict):
             continue
-        own = inputs["lattice"]
-        if {"tap": own["tap"], "tr": [own["dx"], own["dy"]]} == lattice:
+        if {"tap": own.get("tap"), "tr": [own.get("dx"), own.get("dy")]} == lattice:
             rows[key] = row
         else:
             others.append(row)
-    _write_table(workspace.composite_index, [rows[key] for key in sorted(rows)], _COMPOSITE_COLUMNS)
+    _write_table(workspace.composite_index, [rows[key] for key in sorted(rows)], COLUMNS)
     return others
-
-
-def _composite_row(workspace: Workspace, outcome: Outcome) -> Row:
-    row = {
-        "cell_id": outcome.cell_id,
-        "band": outcome.band,
-        "status": outcome.status,
-        "scenes": outcome.scenes,
-        "pixels": outcome.owned,
-        "valid_pixels": outcome.valid,
-        "valid_share": round(outcome.valid / outcome.owned, 6) if outcome.owned else "",
-        "path": "" if outcome.path is None else outcome.path.relative_to(workspace.composites),
-        "reason": outcome.reason,
-    }
-    return {key: str(value) for key, value in row.items()}
-
-
-def _read_composite_index(path: Path) -> list[Row]:
-    if not path.exists():
-        return []
-    table = pd.read_csv(table_in(path), dtype=str, keep_default_na=False)
-    return [{str(key): str(value) for key, value in row.items()} for row in table.to_dict("records")]
 
 
 def _write_table(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:

@@ -11,9 +11,9 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from s2sr_core import __version__
 from s2sr_core.cells.gridcell_csv import write_gridcells
@@ -116,6 +116,9 @@ class Entry:
     changed: str = ""
 
 
+_ENTRY = TypeAdapter(Entry)
+
+
 class Campaign:
     """The blocks of a region and their ledger: one record per block in ``indices/blocks/``."""
 
@@ -146,9 +149,11 @@ class Campaign:
 
     def _read(self, name: str) -> Entry:
         record = read_record(self._record(name)) or {}
-        if set(Entry.__slots__) <= set(record) and record["state"] in get_args(BlockState):
-            return Entry(**{field: record[field] for field in Entry.__slots__})
-        return Entry(name, self._keys[name])
+        try:
+            entry = _ENTRY.validate_json(json.dumps(record), strict=True)
+        except ValidationError:
+            return Entry(name, self._keys[name])
+        return entry if entry.block == name else Entry(name, self._keys[name])
 
     def is_current(self, entry: Entry) -> bool:
         """Whether the entry's run has the parameters and cells that this campaign gives the block."""

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import shapely
+from shapely import MultiPolygon, Polygon
 from shapely.geometry.base import BaseGeometry
 
 from s2sr_core.errors import InputError, ProductError
 from s2sr_core.files import table_in, written_atomically
-from s2sr_core.geo.geometry import polygonal
+from s2sr_core.geo.geometry import from_wkt, polygonal
 from s2sr_core.products.names import ProductName
 from s2sr_core.scenes.scene import Scene
 from s2sr_core.selection.candidates import NOT_NEEDED, Candidate
@@ -77,7 +78,7 @@ def read_query_manifest(path: Path) -> list[Candidate[RemoteProduct]]:
     try:
         table = pd.read_csv(table_in(path), dtype=str, keep_default_na=False)
         rows = table.loc[table["status"].str.strip().isin(_WANTED)].to_dict("records")
-        outlines = shapely.from_wkt([row["footprint"] or None for row in rows])
+        outlines = from_wkt([str(row["footprint"]) for row in rows])
         candidates = [
             _candidate({str(key): str(value) for key, value in row.items()}, outline)
             for row, outline in zip(rows, outlines, strict=True)
@@ -99,9 +100,18 @@ def _candidate(row: dict[str, str], outline: BaseGeometry | None) -> Candidate[R
         size=int(row["size"]),
         cloud_cover=float(row["cloud_cover"]) if row["cloud_cover"] else None,
         online=row["online"] == "True",
-        footprint=None if outline is None else polygonal(outline),
+        footprint=_footprint(row["footprint"], outline),
     )
     return Candidate(row["product"], product, "selected", name=name)
+
+
+def _footprint(text: str, outline: BaseGeometry | None) -> Polygon | MultiPolygon | None:
+    """The outline that a row gives, None if it gives none."""
+    if not text:
+        return None
+    if outline is None or not np.isfinite(shapely.get_coordinates(outline)).all() or not outline.is_valid:
+        raise ValueError(f"{text[:40]!r} is not an outline")
+    return polygonal(outline)
 
 
 def mark_not_needed(path: Path, scenes: Sequence[Scene]) -> None:

@@ -20,6 +20,7 @@ from shapely import MultiPolygon, Polygon
 from s2sr_core.errors import OtherKindError, ProductError
 from s2sr_core.geo import geometry
 from s2sr_core.products.names import ProductName
+from s2sr_core.products.product_xml import number
 from s2sr_core.sources.cdse.http import CdseError, Http
 from s2sr_core.sources.source import RemoteProduct, UnusableEntry
 
@@ -27,6 +28,10 @@ _PATH = "/odata/v1/Products"
 _PAGE = 1000
 #: A query with more products than this is split by time: pages beyond skip 10000 cannot be had.
 _MOST = 10_000
+#: Bytes that a product can have; the whole ones have up to 1.3 GB.
+_LARGEST_SIZE = 10**12
+#: Characters of a name; those of products have 65.
+_LONGEST_NAME = 255
 _SHORTEST = timedelta(seconds=1)
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
@@ -113,7 +118,7 @@ def parse_entry(entry: Any) -> RemoteProduct | UnusableEntry:
     """One entry of ``value``, which is foreign input: nothing in it raises an exception."""
     if not isinstance(entry, Mapping):
         return UnusableEntry("", "", "is not an object")
-    product_id, title = str(entry.get("Id") or ""), str(entry.get("Name") or "")
+    product_id, title = (_text(entry.get(key)) for key in ("Id", "Name"))
     if not is_uuid(product_id):
         return UnusableEntry(product_id[:64], title, "has no UUID")
     try:
@@ -124,11 +129,17 @@ def parse_entry(entry: Any) -> RemoteProduct | UnusableEntry:
     return RemoteProduct(
         id=product_id,
         name=name,
-        size=size if isinstance(size, int) else 0,
+        size=size if isinstance(size, int) and 0 <= size <= _LARGEST_SIZE else 0,
         cloud_cover=_attribute(entry, "cloudCover"),
         online=entry.get("Online") is not False,
         footprint=_footprint(entry),
     )
+
+
+def _text(value: object) -> str:
+    """``value`` for a table and a screen: no longer than a name can be, without control characters."""
+    text = value if isinstance(value, str) else ""
+    return "".join(character if character.isprintable() else "?" for character in text[:_LONGEST_NAME])
 
 
 def _attribute(entry: Mapping[str, Any], name: str) -> float | None:
@@ -136,7 +147,7 @@ def _attribute(entry: Mapping[str, Any], name: str) -> float | None:
     for attribute in attributes if isinstance(attributes, list) else []:
         if isinstance(attribute, Mapping) and attribute.get("Name") == name:
             value = attribute.get("Value")
-            return float(value) if isinstance(value, int | float) else None
+            return number(str(value)) if isinstance(value, int | float) else None
     return None
 
 
@@ -145,11 +156,11 @@ def _footprint(entry: Mapping[str, Any]) -> Polygon | MultiPolygon | None:
     text = entry.get("Footprint")
     shape = None
     if isinstance(text, str):
-        shape = shapely.from_wkt(text.rpartition(";")[2].rstrip("'"), on_invalid="ignore")
+        [shape] = geometry.from_wkt([text.rpartition(";")[2].rstrip("'")])
     if shape is None and isinstance(entry.get("GeoFootprint"), Mapping):
         try:
             shape = shapely.from_geojson(json.dumps(entry["GeoFootprint"]), on_invalid="ignore")
-        except shapely.errors.ShapelyError:
+        except (shapely.errors.ShapelyError, ValueError, RecursionError):  # ValueError: of half a character
             return None
     if not isinstance(shape, Polygon | MultiPolygon) or shape.is_empty:
         return None
