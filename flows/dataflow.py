@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Coroutine, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from prefect.concurrency.sync import concurrency
@@ -103,6 +104,9 @@ class Dataflow:
             self._report_products()
             groups.wait(self._medians)
         self.outcomes.sort(key=lambda outcome: (outcome.cell_id, outcome.band))
+        if any(outcome.left_out for outcome in self.outcomes):
+            self._add_undecodable()
+            self._report_products()
         return Summary.of(len(self._cells), self._found, self._preparations, self.outcomes, self._downloads)
 
     # ---------------------------------------------------------------------------------------- the order of the pipeline
@@ -190,6 +194,16 @@ class Dataflow:
             if preparation.errors:
                 self._failed.add(preparation.product)
             self._schedule.settle(preparation.product, preparation.scene)
+
+    def _add_undecodable(self) -> None:
+        """Add the images that composites were made without to the errors of their products."""
+        errors: dict[str, dict[str, ProductError]] = {}
+        for outcome in self.outcomes:
+            for error in outcome.left_out:
+                errors.setdefault(error.product, {}).setdefault(error.band, error)
+        for index, known in enumerate(self._preparations):
+            if found := errors.get(known.product):
+                self._preparations[index] = replace(known, errors=(*known.errors, *found.values()))
 
     def _report_products(self) -> None:
         self._preparations.sort(key=lambda preparation: preparation.product)

@@ -18,7 +18,8 @@ class Step(StrEnum):
     FILES = "files"
     OPEN = "open"
     PREPARE = "prepare"
-    # Phase 2.
+    # Phase 2: of a product's band, then of a composite.
+    DECODE = "decode"
     SCENES = "scenes"
     SELECT = "select"
     STATISTIC = "statistic"

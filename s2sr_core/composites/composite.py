@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -14,13 +14,14 @@ from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.composites.cog import remove_raster
 from s2sr_core.composites.decide import Earlier, decide
 from s2sr_core.composites.recorded_files import FileState, RecordedFile, recorded_files
-from s2sr_core.composites.records import inputs_of, key_of, pixels_in
+from s2sr_core.composites.records import inputs_of, key_of, left_out_in, pixels_in
 from s2sr_core.composites.render import Rendering, render
 from s2sr_core.disk_space import explained
 from s2sr_core.engines import ENGINES
-from s2sr_core.engines.decoded import decoded_band
+from s2sr_core.engines.decoded import decode_all, decoded_band
 from s2sr_core.engines.stack import CellStack, Layer
-from s2sr_core.errors import Step
+from s2sr_core.engines.undecodable import UndecodableError, check_decoded
+from s2sr_core.errors import ProductError, Step
 from s2sr_core.files import read_record, write_record, written_atomically
 from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.geo.lattice import Lattice, Window
@@ -43,6 +44,7 @@ class Outcome:
     scenes: how many scenes meet the cell, including those whose bands are not needed.
     owned, valid: pixels of the cell, and those of them with a value.
     step, reason: what failed, and why.
+    left_out: errors of products whose image of the band cannot be decoded where the cell needs it.
     """
 
     cell_id: str
@@ -54,6 +56,7 @@ class Outcome:
     valid: int = 0
     step: Step | None = None
     reason: str = ""
+    left_out: tuple[ProductError, ...] = ()
 
 
 def composite_cell(
@@ -76,6 +79,9 @@ def composite_cell(
             logger.exception("cell %s %s failed in step %s", cell.cell_id, band, composite.step)
             outcome = composite.failed(explained(error, context.workspace.tmp, context.workspace.composites))
             composite.discard()
+        if composite.left_out:
+            without = f"made without {'; '.join(map(str, composite.left_out))}"
+            outcome = replace(outcome, left_out=composite.left_out, reason=outcome.reason or without)
         logger.info("cell %s %s: %s from %d scenes", cell.cell_id, band, outcome.status, outcome.scenes)
         outcomes.append(outcome)
     return outcomes
@@ -95,13 +101,30 @@ class _Composite:
             self._workspace.composite(cell.cell_id, band, statistic.name) for statistic in context.statistics
         ]
         self._record = self._workspace.record(cell.cell_id, band, context.statistics[0].name)
+        self._undecodable: dict[str, str] = {}
+
+    @property
+    def left_out(self) -> tuple[ProductError, ...]:
+        """Errors of the products whose image of the band cannot be decoded where the cell needs it."""
+        return tuple(
+            ProductError(product, reason, step=Step.DECODE, band=self._band)
+            for product, reason in sorted(self._undecodable.items())
+        )
 
     def bring_up_to_date(self, failed_products: Collection[str]) -> Outcome:
-        """Decide what to do, and do it."""
+        """Decide what to do, and do it; scenes whose images cannot be decoded are left out."""
         if not self._window:
             raise ValueError("the cell holds no pixel centre; choose a smaller pixel size (tr)")
-        inputs = inputs_of(self._context, self._cell, self._band, self._scenes)
         earlier = self._earlier()
+        with self._leaving_out():
+            self._try_again(earlier)
+        for _ in range(len(self._scenes) + 1):
+            with self._leaving_out():
+                return self._brought_up_to_date(earlier, {*failed_products, *self._undecodable})
+        raise AssertionError("images of scenes that are left out were decoded")
+
+    def _brought_up_to_date(self, earlier: Earlier, failed_products: Collection[str]) -> Outcome:
+        inputs = inputs_of(self._context, self._cell, self._band, self._scenes)
         decision = decide(inputs, earlier, failed_products, overwrite=self._context.parameters.overwrite)
         match decision.action:
             case "keep" if (counts := pixels_in(earlier.record or {})) is not None:
@@ -125,6 +148,32 @@ class _Composite:
         for raster in self._workspace.vrts(self._context.rank).glob(f"{self._cell.cell_id}_{self._band}_*.tif"):
             with contextlib.suppress(OSError):
                 raster.unlink()
+
+    def _try_again(self, earlier: Earlier) -> None:
+        """Decode the images that could not be decoded when the earlier composite was made.
+
+        One that can be decoded now is a scene more, for which the composite is computed again; the decoded band stays.
+
+        Raises
+        ------
+        UndecodableError
+            If some still cannot.
+        """
+        products = left_out_in(earlier.record or {})
+        stack = self._stack()
+        layers = [layer for layer in stack.layers if layer.product in products]
+        decode_all([layer.decoded for layer in layers if layer.decoded])
+        check_decoded(stack, layers)
+
+    @contextlib.contextmanager
+    def _leaving_out(self) -> Iterator[None]:
+        """Leave the scenes out of this composite that the block finds to be undecodable."""
+        try:
+            yield
+        except UndecodableError as error:
+            logger.warning("cell %s %s is made without %s", self._cell.cell_id, self._band, error)
+            self._undecodable |= error.reasons
+            self._scenes = [pair for pair in self._scenes if str(pair[0].product.name) not in self._undecodable]
 
     def _outcome(self, status: Status, pixels: dict[str, int]) -> Outcome:
         count, owned, valid = len(self._scenes), pixels["owned"], pixels["valid"]
@@ -166,6 +215,7 @@ class _Composite:
             "inputs": inputs,
             "not_needed": [str(scene.product.name) for scene, _ in self._scenes if scene.is_not_needed],
             "not_checked": [str(scene.product.name) for scene, _ in self._scenes if scene.is_not_checked],
+            "left_out": self._undecodable,
             "pixels": {"owned": rendering.owned, "valid": rendering.valid},
             "files": _as_json(files),
             "engine": self._context.parameters.engine,
@@ -183,7 +233,8 @@ class _Composite:
     def _layers(self) -> Iterator[Layer]:
         for scene, band in self._scenes:
             if not scene.is_not_needed and (piece := band.piece_for(self._lattice, self._window)):
-                yield Layer(piece, scene.grid, scene.scale, decoded_band(scene, band, self._workspace))
+                decoded = decoded_band(scene, band, self._workspace)
+                yield Layer(str(scene.product.name), piece, scene.grid, scene.scale, decoded)
 
     def _write(self, rendering: Rendering) -> dict[str, RecordedFile]:
         """Replace what is there, once all of it is written; returns the files for the record."""

@@ -93,6 +93,15 @@ def pixels_in(record: Mapping[str, Any]) -> dict[str, int] | None:
     return counts if 0 <= counts["valid"] <= counts["owned"] else None
 
 
+def left_out_in(record: Mapping[str, Any]) -> dict[str, str]:
+    """The products whose image could not be decoded when the composite was made, each with the reason.
+
+    They are not among its inputs. Earlier versions left none out.
+    """
+    left_out = record.get("left_out")
+    return {str(product): str(reason) for product, reason in left_out.items()} if isinstance(left_out, dict) else {}
+
+
 def key_of(inputs: Mapping[str, Any]) -> str:
     """A digest of :func:`inputs_of`."""
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()

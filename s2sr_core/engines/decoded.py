@@ -2,6 +2,7 @@
 
 A decoded band is a file of UInt16 with nodata 65535, part after part of the scene's occupancy, each row by row. The
 first process that needs it writes it, whole or not at all; it is removed when the last cell that needs it is finished.
+Parts that cannot be decoded hold nodata, and a file next to it says which they are, and why: no cell tries them again.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from s2sr_core.files import locked, written_atomically
+from s2sr_core.files import locked, read_record, write_record, written_atomically
 from s2sr_core.geo.gdal_runtime import IMAGE_DRIVERS, gdal
 from s2sr_core.geo.lattice import Window
 from s2sr_core.pixels import openjpeg
@@ -48,6 +49,11 @@ class DecodedBand:
     offset: int
     occupancy: Path
 
+    @property
+    def failed(self) -> Path:
+        """The record of the parts that cannot be decoded; there only if the decoded band is, and has such parts."""
+        return self.path.with_suffix(".failed")
+
 
 def decoded_band(scene: Scene, band: SceneBand, workspace: Workspace) -> DecodedBand | None:
     """Of a band of ``scene``; None if phase 1 did not find out which pixels count."""
@@ -60,10 +66,10 @@ def decoded_band(scene: Scene, band: SceneBand, workspace: Workspace) -> Decoded
 def decode_all(bands: Sequence[DecodedBand]) -> None:
     """Decode those of ``bands`` that are missing; while other processes decode some of them, this one does others.
 
+    What of an image cannot be decoded is recorded (:func:`failed_parts`).
+
     Raises
     ------
-    RuntimeError
-        If an image cannot be decoded.
     OSError
         If a decoded band cannot be written, as on a full disk.
     """
@@ -87,32 +93,75 @@ def _is_there(band: DecodedBand, *, wait: bool) -> bool:
 def _decode(band: DecodedBand) -> None:
     occupancy = Occupancy.read(band.occupancy)
     rule = harmonised(_ALL_DN, np.zeros(_ALL_DN.shape, bool), band.offset)
-    read = _reader(band.image)
+    read, failures = _reader(band.image), {}
     with written_atomically(band.path) as temporary:
         with temporary.open("wb") as file:
-            for part in occupancy.parts:
+            for number, part in enumerate(occupancy.parts):
                 x, y = part.offset_in(occupancy.window)
                 counts = occupancy.counts[y : y + part.height, x : x + part.width]
-                pixels = np.where(counts, rule[read(part)], np.uint16(SCENE_NODATA))
+                try:
+                    pixels = np.where(counts, rule[read(part)], np.uint16(SCENE_NODATA))
+                except RuntimeError as error:
+                    failures[str(number)] = _reason(band.image, error)
+                    pixels = np.full(part.shape, SCENE_NODATA, np.uint16)
                 file.write(np.ascontiguousarray(pixels).data)  # tofile() does not say what a full disk lacks
         size = 2 * sum(part.width * part.height for part in occupancy.parts)
         if temporary.stat().st_size != size:
             raise OSError(errno.EIO, f"has {temporary.stat().st_size} bytes, not {size}", str(temporary))
+        if failures:
+            write_record(band.failed, failures)
+        else:
+            band.failed.unlink(missing_ok=True)
+
+
+def failed_parts(band: DecodedBand) -> dict[Window, str]:
+    """The parts of a decoded band that could not be decoded, each with the reason."""
+    failures = read_record(band.failed)
+    if failures is None:
+        return {}
+    parts = Occupancy.read_parts(band.occupancy)
+    return {parts[int(number)]: reason for number, reason in failures.items()}
+
+
+def _reason(image: Path, error: RuntimeError) -> str:
+    text = " ".join(str(error).split())
+    return f"{image.name} cannot be decoded" + (f" ({text})" if text else "")
 
 
 def _reader(image: Path) -> Callable[[Window], UInt16Array]:
-    """How windows of an image are read: by OpenJPEG if GDAL would use it too, else by GDAL and whole tiles."""
-    dataset = gdal.OpenEx(str(image), gdal.OF_RASTER | gdal.OF_READONLY, allowed_drivers=list(IMAGE_DRIVERS))
-    if dataset.GetDriver().ShortName == "JP2OpenJPEG":
-        if openjpeg.is_available():
-            return lambda window: openjpeg.read_window(image, window)
-        _say_whole_tiles()
+    """How windows of an image are read: by OpenJPEG if GDAL would use it too, else by GDAL and whole tiles.
 
-    def read(window: Window) -> UInt16Array:
+    The verdict on what cannot be decoded is GDAL's, which looks at the tiles of the window alone: OpenJPEG reads on,
+    and does not get past another tile that is damaged.
+    """
+
+    def open_image() -> gdal.Dataset:
+        options = gdal.OF_RASTER | gdal.OF_READONLY
+        return gdal.OpenEx(str(image), options, allowed_drivers=list(IMAGE_DRIVERS))
+
+    opened: list[gdal.Dataset] = []
+
+    def read_tiles(window: Window) -> UInt16Array:
+        dataset = opened.pop() if opened else open_image()
         pixels: UInt16Array = dataset.ReadAsArray(window.x0, window.y0, window.width, window.height).astype(np.uint16)
+        opened.append(dataset)  # one that failed is not used again
         return pixels
 
-    return read
+    def read_window(window: Window) -> UInt16Array:
+        try:
+            return openjpeg.read_window(image, window)
+        except RuntimeError:
+            return read_tiles(window)
+
+    try:
+        opened.append(open_image())
+    except RuntimeError:
+        return read_tiles  # fails with the reason, for each window
+    if opened[0].GetDriver().ShortName == "JP2OpenJPEG":
+        if openjpeg.is_available():
+            return read_window
+        _say_whole_tiles()
+    return read_tiles
 
 
 @functools.cache
@@ -176,5 +225,5 @@ class DecodedBandsInUse:
             cells.discard(cell_id)
             if not cells:
                 decoded = self._workspace.decoded_band(product, band)
-                for path in (decoded, decoded.with_suffix(".lock")):
+                for path in (decoded, *(decoded.with_suffix(suffix) for suffix in (".lock", ".failed"))):
                     path.unlink(missing_ok=True)

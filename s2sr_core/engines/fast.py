@@ -21,7 +21,8 @@ import numpy.typing as npt
 from s2sr_core.engines import kernels, reference
 from s2sr_core.engines.coordinates import FloatArray, Warp, extent, source_coordinates
 from s2sr_core.engines.decoded import DecodedReader, UInt16Array, decode_all, decoded_band
-from s2sr_core.engines.stack import CellStack, Layer, PixelWindow
+from s2sr_core.engines.stack import CellStack, Layer, PixelWindow, four_samples_do
+from s2sr_core.engines.undecodable import check_decoded
 from s2sr_core.files import write_text
 from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.geo.lattice import Lattice, Window
@@ -41,8 +42,6 @@ _MEMORY = 192 * 1024**2
 #: Pixels around what a window touches on a scene: one that bilinear takes; the others for what an extent, which follows
 #: the window's edges at 33 points, may miss.
 _MARGIN = 4
-#: Below this scale GDAL's bilinear kernel widens beyond four pixels (GDALWarpKernel).
-_FOUR_SAMPLES = 0.95
 
 
 def read_windows(stack: CellStack, statistics: Sequence[Statistic]) -> Iterator[PixelWindow]:
@@ -53,6 +52,7 @@ def read_windows(stack: CellStack, statistics: Sequence[Statistic]) -> Iterator[
         return
     layers = [layer for layer in stack.layers if _holds_something(layer, stack)]
     decode_all([layer.decoded for layer in layers if layer.decoded])
+    check_decoded(stack, layers)
     description = stack.folder / f"{stack.name}_layers.json"
     write_text(description, json.dumps(_description(stack, layers, statistics)))
     path = vrt.composite(
@@ -73,24 +73,20 @@ def read_windows(stack: CellStack, statistics: Sequence[Statistic]) -> Iterator[
 def decode_ahead(context: RunContext, scene: Scene) -> None:
     """Decode the bands of ``scene`` before a cell asks for them, for scenes that some cell will surely need.
 
-    An image that cannot be decoded fails in its cells, which report it.
+    An image that cannot be decoded is left out of its cells, which report it.
     """
     bands = [found for band in scene.bands if (found := decoded_band(scene, band, context.workspace)) is not None]
-    if scene.is_not_needed or not _four_samples_do(context.parameters.resampling, scene.scale):
+    if scene.is_not_needed or not four_samples_do(context.parameters.resampling, scene.scale):
         return
     for band in bands:
         try:
             decode_all([band])
-        except (RuntimeError, OSError) as error:
+        except OSError as error:
             logger.warning("%s", error)
 
 
 def _is_supported(layer: Layer, resampling: str) -> bool:
-    return layer.decoded is not None and _four_samples_do(resampling, layer.scale)
-
-
-def _four_samples_do(resampling: str, scale: tuple[float, float]) -> bool:
-    return resampling == "nearest" or (resampling == "bilinear" and min(scale) >= _FOUR_SAMPLES)
+    return layer.decoded is not None and four_samples_do(resampling, layer.scale)
 
 
 @functools.cache
@@ -102,7 +98,7 @@ def _holds_something(layer: Layer, stack: CellStack) -> bool:
     """Whether a part of the scene is near the stack's window."""
     if layer.decoded is None:
         return False
-    around = extent(_warp(layer, stack), layer.piece.window & stack.window, _MARGIN)
+    around = extent(stack.warp(layer), layer.piece.window & stack.window, _MARGIN)
     return any(part & around for part in _parts(layer.decoded.occupancy))
 
 
@@ -111,17 +107,13 @@ def _description(stack: CellStack, layers: Sequence[Layer], statistics: Sequence
     bands: dict[Warp, list[tuple[str, str]]] = {}
     for layer in layers:
         if (decoded := layer.decoded) is not None:
-            bands.setdefault(_warp(layer, stack), []).append((str(decoded.path), str(decoded.occupancy)))
+            bands.setdefault(stack.warp(layer), []).append((str(decoded.path), str(decoded.occupancy)))
     return {
         "resampling": stack.resampling,
         "statistics": [statistic.name for statistic in statistics],
         "window": asdict(stack.window),
         "warps": [{**asdict(warp), "bands": of_warp} for warp, of_warp in bands.items()],
     }
-
-
-def _warp(layer: Layer, stack: CellStack) -> Warp:
-    return Warp(layer.grid, stack.lattice, layer.piece.window)
 
 
 # ------------------------------------------------------------------------------------------- behind the pixel function

@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from s2sr_core.engines.stack import CellStack, PixelWindow
+import numpy as np
+from osgeo import gdal_array
+
+from s2sr_core.engines.decoded import DecodedReader, decode_all
+from s2sr_core.engines.stack import CellStack, Layer, PixelWindow
+from s2sr_core.engines.undecodable import check_decoded
 from s2sr_core.geo.gdal_runtime import gdal
+from s2sr_core.geo.geometry import spatial_reference
+from s2sr_core.geo.lattice import Window
 from s2sr_core.pixels import vrt
+from s2sr_core.pixels.rules import SCENE_NODATA
 from s2sr_core.pixels.statistics import Statistic
+from s2sr_core.scenes.occupancy import Occupancy
 
 #: Bytes that one read may hold: a pixel function gets its whole window of all scenes at once, as UInt16, and works on
 #: it in Float32 with copies; about 24 bytes per value were measured in all.
@@ -18,7 +31,34 @@ _ROWS = 128
 
 
 def read_windows(stack: CellStack, statistics: Sequence[Statistic]) -> Iterator[PixelWindow]:
-    """Write the stack VRT and a VRT for each statistic, and read these in bounded windows."""
+    """Write the stack VRT and a VRT for each statistic, and read these in bounded windows.
+
+    If an image cannot be read, which shows only here, its scene is read from a decoded copy of the parts that count.
+
+    Raises
+    ------
+    UndecodableError
+        If a part that the cell needs cannot be decoded either.
+    """
+    # VRTs keep this many sources open; a scene takes a warped, a masked and two image files.
+    pool = str(min(max(5 * len(stack.layers), 100), 900))
+    with gdal.config_option("GDAL_MAX_DATASET_POOL_SIZE", pool), contextlib.ExitStack() as copies:
+        datasets = _open(stack, statistics)
+        has_copies = False
+        for part in stack.window.tiles(*_read_shape(len(stack.layers), stack.window.width)):
+            try:
+                pixels = _read(datasets, part, stack.window)
+            except RuntimeError:
+                if has_copies:
+                    raise
+                folder = copies.enter_context(TemporaryDirectory(dir=stack.folder))
+                stack, has_copies = _with_copies(stack, Path(folder)), True
+                datasets = _open(stack, statistics)
+                pixels = _read(datasets, part, stack.window)
+            yield pixels
+
+
+def _open(stack: CellStack, statistics: Sequence[Statistic]) -> list[gdal.Dataset]:
     lattice, window, folder = stack.lattice, stack.window, stack.folder
     sources = [(layer.piece.path, layer.piece.window) for layer in stack.layers]
     stacked = vrt.stack(folder / f"{stack.name}_stack.vrt", sources=sources, lattice=lattice, window=window)
@@ -33,12 +73,59 @@ def read_windows(stack: CellStack, statistics: Sequence[Statistic]) -> Iterator[
         )
         for statistic in statistics
     ]
-    # VRTs keep this many sources open; a scene takes a warped, a masked and two image files.
-    with gdal.config_option("GDAL_MAX_DATASET_POOL_SIZE", str(min(max(5 * len(sources), 100), 900))):
-        datasets = [gdal.Open(str(path)) for path in paths]
-        for part in window.tiles(*_read_shape(len(sources), window.width)):
-            at = (*part.offset_in(window), part.width, part.height)
-            yield PixelWindow(part, tuple(dataset.ReadAsArray(*at) for dataset in datasets))
+    return [gdal.Open(str(path)) for path in paths]
+
+
+def _read(datasets: Sequence[gdal.Dataset], part: Window, within: Window) -> PixelWindow:
+    at = (*part.offset_in(within), part.width, part.height)
+    return PixelWindow(part, tuple(dataset.ReadAsArray(*at) for dataset in datasets))
+
+
+# ------------------------------------------------------------------------------------------ images that cannot be read
+
+
+def _with_copies(stack: CellStack, folder: Path) -> CellStack:
+    """The stack with decoded copies, in ``folder``, instead of the images that cannot be read."""
+    broken = [layer for layer in stack.layers if not _can_be_read(layer, stack)]
+    decode_all([layer.decoded for layer in broken if layer.decoded])
+    check_decoded(stack, broken)
+    layers = (_copy_of(layer, stack, folder) if layer in broken else layer for layer in stack.layers)
+    return replace(stack, layers=tuple(layers))
+
+
+def _can_be_read(layer: Layer, stack: CellStack) -> bool:
+    held, shared = layer.piece.window, layer.piece.window & stack.window
+    try:
+        with gdal.Open(str(layer.piece.path)) as dataset:
+            for part in shared.tiles(_ROWS):
+                dataset.ReadAsArray(*part.offset_in(held), part.width, part.height)
+    except RuntimeError:
+        return False
+    return True
+
+
+def _copy_of(layer: Layer, stack: CellStack, folder: Path) -> Layer:
+    if layer.decoded is None:
+        return layer
+    grid = layer.grid
+    pixels = DecodedReader(layer.decoded.path, Occupancy.read_parts(layer.decoded.occupancy)).read(grid.window)
+    if pixels is None:  # nothing of it counts
+        pixels = np.full(grid.shape, SCENE_NODATA, np.uint16)
+    source = gdal_array.OpenArray(pixels)
+    source.SetSpatialRef(spatial_reference(grid.crs))
+    source.SetGeoTransform(grid.geotransform)
+    source.GetRasterBand(1).SetNoDataValue(SCENE_NODATA)
+    copy = folder / f"{layer.product}.tif"
+    gdal.GetDriverByName("GTiff").CreateCopy(str(copy), source, options=["TILED=YES", "COMPRESS=DEFLATE"]).Close()
+    warped = vrt.warped(
+        folder / f"{layer.product}.vrt",
+        source=copy,
+        lattice=stack.lattice,
+        window=layer.piece.window,
+        resampling=stack.resampling,
+        scale=layer.scale,
+    )
+    return replace(layer, piece=replace(layer.piece, path=warped))
 
 
 def _read_shape(scenes: int, width: int) -> tuple[int, int]:

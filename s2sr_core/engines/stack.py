@@ -8,11 +8,15 @@ from typing import Any
 
 import numpy.typing as npt
 
+from s2sr_core.engines.coordinates import Warp
 from s2sr_core.engines.decoded import DecodedBand
 from s2sr_core.fields import Resampling
 from s2sr_core.geo.lattice import Lattice, Window
 from s2sr_core.geo.raster_grid import RasterGrid
 from s2sr_core.scenes.scene import WarpedPiece
+
+#: Below this scale GDAL's bilinear kernel widens beyond four pixels (GDALWarpKernel).
+_FOUR_SAMPLES = 0.95
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +25,13 @@ class Layer:
 
     Attributes
     ----------
+    product: its name.
     piece: the warped VRT, and the window it holds.
     grid, scale: of the scene.
     decoded: its decoded band, for engines that want one; None if phase 1 did not find out which pixels count.
     """
 
+    product: str
     piece: WarpedPiece
     grid: RasterGrid
     scale: tuple[float, float]
@@ -51,6 +57,15 @@ class CellStack:
     layers: tuple[Layer, ...]
     resampling: Resampling
     folder: Path
+
+    def warp(self, layer: Layer) -> Warp:
+        """From the lattice to the grid of ``layer``."""
+        return Warp(layer.grid, self.lattice, layer.piece.window)
+
+
+def four_samples_do(resampling: str, scale: tuple[float, float]) -> bool:
+    """Whether a pixel is made of at most the four source pixels around its centre; ``scale`` is that of a layer."""
+    return resampling == "nearest" or (resampling == "bilinear" and min(scale) >= _FOUR_SAMPLES)
 
 
 @dataclass(frozen=True, slots=True)

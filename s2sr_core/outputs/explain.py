@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -20,7 +20,7 @@ import shapely
 from s2sr_core.cells.gridcell_csv import read_gridcells
 from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.composites.recorded_files import INTACT, FileState, recorded_files
-from s2sr_core.composites.records import inputs_in, inputs_of, scenes_in
+from s2sr_core.composites.records import inputs_in, inputs_of, left_out_in, scenes_in
 from s2sr_core.errors import InputError, ProductError
 from s2sr_core.files import read_record
 from s2sr_core.geo.clip import owned_pixels
@@ -303,7 +303,9 @@ def _told(context: RunContext, row: Row, verdict: Verdict, reason: str) -> Histo
 def _explained(
     context: RunContext, pixel: Pixel, band: str, histories: Sequence[tuple[Row, History]]
 ) -> BandExplanation:
-    scenes = tuple(history.values[band] for _, history in histories)
+    record = read_record(context.workspace.record(pixel.cell.cell_id, band, context.statistics[0].name)) or {}
+    left_out = left_out_in(record)
+    scenes = tuple(_unless_left_out(history.values[band], left_out) for _, history in histories)
     values = tuple(sorted(scene.warped for scene in scenes if scene.warped is not None))
     stack = np.array(values or [SCENE_NODATA], np.uint16).reshape(-1, 1, 1)
     compared = []
@@ -318,6 +320,12 @@ def _explained(
         reasons = () if equal else tuple(_reasons(context, pixel, band, histories, path, is_there))
         compared.append(StatisticValue(statistic.name, path, computed, composite, equal, reasons))
     return BandExplanation(band, scenes, values, tuple(compared))
+
+
+def _unless_left_out(value: SceneValue, left_out: Mapping[str, str]) -> SceneValue:
+    """Failed, if the composite was made without the product because its image could not be decoded."""
+    reason = left_out.get(value.product)
+    return value if reason is None else replace(value, verdict="failed", reason=reason, warped=None)
 
 
 def _value(statistic: Statistic, value: np.generic) -> float | None:
@@ -377,6 +385,7 @@ def _differences(
         (history.scene, scene_band)
         for row, history in histories
         if history.scene is not None and (scene_band := history.scene.band(band)) is not None
+        if row["product"] not in left_out_in(record)
     ]
     now = inputs_of(context, pixel.cell, band, usable)
     for key in ("lattice", "polygon", "resampling", "mask", "statistic"):

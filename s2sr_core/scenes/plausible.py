@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from shapely import MultiPolygon, Polygon
 
@@ -21,6 +23,9 @@ _PIXEL = 20.0
 _PIXEL_TOLERANCE = 0.1
 #: Metres by which the corner of a granule may differ from its tile's, whose corners are multiples of 60 m.
 _TOLERANCE = 60.0
+#: The first box of a JP2 file, and the marker EOC, the last of a codestream (ISO/IEC 15444-1, I.5.1 and A.4.4).
+_JP2_SIGNATURE = bytes.fromhex("0000000c 6a502020 0d0a870a")
+_END_OF_CODESTREAM = b"\xff\xd9"
 #: Rows of a read: the height of a tile of 20 m bands.
 _ROWS = 640
 
@@ -36,6 +41,33 @@ def check_size(name: str, band: str, dataset: gdal.Dataset) -> None:
     rows, columns = dataset.RasterYSize, dataset.RasterXSize
     if max(rows, columns) > _LARGEST:
         reason = f"it has {columns} x {rows} pixels; a granule has {_GRANULE} x {_GRANULE} at 20 m"
+        raise ProductError(name, reason, step=Step.OPEN, band=band)
+
+
+def check_complete(name: str, band: str, path: Path) -> None:
+    """Look whether a JPEG 2000 file (ISO/IEC 15444-1) ends where its codestream does, which reads a few bytes of it.
+
+    An interrupted copy may be shorter, or have the right size and zeros at its end. Tiles before that can be decoded,
+    so that GDAL itself says nothing until it meets one of the others.
+
+    Raises
+    ------
+    ProductError
+        If the end of the codestream is missing.
+    """
+    with path.open("rb") as file:
+        if file.read(len(_JP2_SIGNATURE)) != _JP2_SIGNATURE:
+            return
+        size, start, box = path.stat().st_size, len(_JP2_SIGNATURE), b""
+        while box != b"jp2c" and start + 8 <= size:
+            file.seek(start)
+            length, box = int.from_bytes(file.read(4)), file.read(4)
+            length = int.from_bytes(file.read(8)) if length == 1 else length or size - start
+            start += max(length, 8)
+        file.seek(max(min(start, size) - 2, 0))
+        is_complete = box == b"jp2c" and start <= size and file.read(2) == _END_OF_CODESTREAM
+    if not is_complete:
+        reason = f"{path.name} is incomplete: the end of its JPEG 2000 codestream is missing"
         raise ProductError(name, reason, step=Step.OPEN, band=band)
 
 

@@ -135,10 +135,11 @@ def _classified(context: RunContext, product: Product, cells: Sequence[Gridcell]
     nearby = nearby_pixels(tuple(touched), outline, grid, kernel_reach(scale))
     counts, valid_share = _counts(name, scl, nearby, context.mask.on_grid(grid.pixel_metres()))
     occupancy = None
-    if parameters.engine == "fast" and parameters.stage != "download":
+    if parameters.stage != "download":
         occupancy = workspace.occupancy(name)
-        for outdated in workspace.decoded.glob(f"{name}_B*.u16"):  # of other cells or another mask
-            outdated.unlink()
+        for suffix in ("u16", "failed"):  # of other cells or another mask
+            for outdated in workspace.decoded.glob(f"{name}_B*.{suffix}"):
+                outdated.unlink()
         Occupancy.of(counts, nearby.window, _TILE).write(occupancy)
     return Scene(
         product,
@@ -278,6 +279,7 @@ def _placed(product: Product, file: BandFile) -> tuple[RasterGrid, str]:
     """
     name = str(product.name)
     with _open(name, file) as dataset:
+        plausible.check_complete(name, file.band, file.path)
         reference, geotransform = dataset.GetSpatialRef(), dataset.GetGeoTransform(can_return_null=True)
         shape = (dataset.RasterYSize, dataset.RasterXSize)
     if reference is not None and geotransform is not None:

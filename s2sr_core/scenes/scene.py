@@ -57,7 +57,7 @@ class Scene:
     grid: of its images.
     outline: of its raster (EPSG:4326), nodata included.
     scale: lattice pixels per pixel of its images, along x and y.
-    occupancy: the file that says which of its pixels count; None if the engine of the run does not need it.
+    occupancy: the file that says which of its pixels count; None if the run only downloads.
     scl: the scene classification's file.
     valid_share: share of its pixels in and next to the selected cells that SCL leaves unmasked, 0 … 1.
     cells: ids of the selected cells that share area with the outline.

@@ -15,7 +15,7 @@ from prefect import State
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import TaskRunFilter, TaskRunFilterFlowRunId
 from prefect.settings import PREFECT_API_URL
-from support.scenes import parameters_for, pixels, product_name, run
+from support.scenes import break_tiles, parameters_for, pixels, product_name, run
 
 from flows.pipeline import pipeline
 from s2sr_core.cells.gridcells import Gridcell
@@ -111,12 +111,26 @@ def test_a_failed_scene_is_recorded_and_the_rest_goes_on(tmp_path: Path, archive
 def test_a_failed_composite_is_recorded_and_the_rest_goes_on(
     tmp_path: Path, archive: Path, cells: list[Gridcell]
 ) -> None:
-    """A folder stands where a composite should go."""
+    """A folder stands where a composite should go; and a tile of an image cannot be decoded."""
     workspace = Workspace(tmp_path / "run")
     workspace.composite("a", "B04").mkdir(parents=True)
-    state = go(parameters_for(tmp_path, archive, cells, workers=1, bands=["B04", "B11"]))
+    broken = product_name(1, baseline="05.09")
+    (image,) = (archive / broken.folder).rglob("*_B11_20m.jp2")
+    break_tiles(image, 0)
+    parameters = parameters_for(tmp_path, archive, cells, workers=1, bands=["B04", "B11"], check_files="never")
+    state = go(parameters)
     assert state.is_completed()
-    assert state.name == "Completed with 1 failure"
+    assert state.name == "Completed with 2 failures"
+    assert "1 product failed" in str(state.message)
+    undecodable = pd.read_csv(workspace.phase1_errors)
+    assert undecodable[["product", "band", "step"]].to_numpy().tolist() == [[str(broken), "B11", "decode"]]
+    assert undecodable["reason"][0].startswith(f"{image.name} cannot be decoded (")
+    scenes = pd.read_csv(workspace.scene_index).set_index("product")
+    assert scenes.loc[str(broken), "status"] == "selected"
+    assert scenes.loc[str(broken), "reason"] == f"B11 {undecodable['reason'][0]}"
+    composites = pd.read_csv(workspace.composite_index).set_index(["cell_id", "band"])
+    assert composites.loc[("a", "B11"), ["status", "scenes"]].tolist() == ["written", 2]
+    assert str(broken) in composites.loc[("a", "B11"), "reason"]
     errors = pd.read_csv(workspace.phase2_errors)
     assert errors[["cell_id", "band"]].to_numpy().tolist() == [["a", "B04"]]
     assert workspace.composite("a", "B11").is_file()

@@ -69,6 +69,20 @@ def write_scene(
     return {band: RawScene(dn, scl, grid.crs, grid.geotransform, offset) for band, dn in arrays.items()}
 
 
+def break_tiles(image: Path, *tiles: int) -> None:
+    """Put an unknown marker into ``tiles`` of a JPEG 2000 file, which cannot be decoded then; the others can.
+
+    Its size and its end stay as they are. The marker SOT (12 bytes) begins a tile, and SOD its pixels.
+    """
+    content = bytearray(image.read_bytes())
+    starts = [at for at in range(len(content) - 14) if content[at : at + 4] == b"\xff\x90\x00\x0a"]
+    for tile in tiles:
+        sod = starts[tile] + 12
+        assert content[sod : sod + 2] == b"\xff\x93"
+        content[sod : sod + 2] = b"\xff\x00"
+    image.write_bytes(content)
+
+
 def parameters_for(tmp_path: Path, source: Path, cells: Sequence[Gridcell], **changes: Any) -> RunParameters:
     """Parameters of a run over all of ``cells`` and 1970 … 2100."""
     csv = tmp_path / "cells.csv"

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from support.scenes import noisy_dn
 
-from s2sr_core.engines.decoded import DecodedBand, DecodedReader, decode_all
+from s2sr_core.engines.decoded import DecodedBand, DecodedReader, decode_all, failed_parts
 from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.geo.lattice import Window
 from s2sr_core.pixels import openjpeg
@@ -110,7 +110,7 @@ def test_a_band_is_decoded_once(image: Path, tmp_path: Path) -> None:
     assert band.path.stat().st_mtime_ns == before
 
 
-def test_nothing_is_decoded_where_nothing_counts(image: Path, tmp_path: Path) -> None:
+def test_nothing_is_decoded_where_nothing_counts_and_what_cannot_be_is_recorded(image: Path, tmp_path: Path) -> None:
     """The image has a good header and no pixels that could be read."""
     broken = tmp_path / "broken.jp2"
     content = image.read_bytes()
@@ -119,10 +119,12 @@ def test_nothing_is_decoded_where_nothing_counts(image: Path, tmp_path: Path) ->
     nothing = band_of(broken, tmp_path, np.zeros(GRID.shape, bool))
     decode_all([nothing])
     assert nothing.path.stat().st_size == 0
+    assert failed_parts(nothing) == {}
     something = band_of(broken, tmp_path, some_counts(), "b")
-    with pytest.raises(RuntimeError):
-        decode_all([something])
-    assert not something.path.exists()
+    decode_all([something])
+    failures = failed_parts(something)
+    assert set(failures) == set(Occupancy.read_parts(something.occupancy))
+    assert all(reason.startswith("broken.jp2 cannot be decoded (") for reason in failures.values())
     assert [path.name for path in nothing.path.parent.glob(".*.part")] == []
 
 

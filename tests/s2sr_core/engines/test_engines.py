@@ -193,21 +193,3 @@ def test_nothing_is_decoded_ahead_that_the_reference_computes(tmp_path: Path, ch
     assert preparation.scene is not None
     fast.decode_ahead(RunContext(parameters), preparation.scene)
     assert not list(Workspace(parameters.work_dir).decoded.glob("*.u16"))
-
-
-def test_a_damaged_image_costs_its_composites_and_no_others(tmp_path: Path) -> None:
-    cells = write_holes(tmp_path / "archive", 3, (800, 1000), 150)
-    for manifest in (tmp_path / "archive").rglob("manifest.safe"):
-        manifest.unlink()  # its size and checksum would tell before
-    image = next(path for path in sorted((tmp_path / "archive").rglob("*_B11_20m.jp2")))
-    content = image.read_bytes()
-    first_tile = content.index(b"\xff\x90")
-    image.write_bytes(content[: first_tile + 12] + bytes(len(content) - first_tile - 12))
-    outcomes = run(parameters_for(tmp_path, tmp_path / "archive", cells, bands=["B04", "B11"]))
-    assert {key: outcome.status for key, outcome in outcomes.items()} == {
-        ("c0", "B04"): "written",
-        ("c1", "B04"): "written",
-        ("c0", "B11"): "failed",
-        ("c1", "B11"): "failed",
-    }
-    assert image.name in outcomes["c0", "B11"].reason

@@ -15,7 +15,7 @@ import pytest
 import shapely
 from osgeo import gdal
 from support.independent import CLEAR, RawScene, transformation, warped
-from support.scenes import noisy_dn, parameters_for, pixels, prepare, product_name, run, write_scene
+from support.scenes import break_tiles, noisy_dn, parameters_for, pixels, prepare, product_name, run, write_scene
 
 import s2sr_pipeline
 from s2sr_core.cells.gridcell_csv import write_gridcells
@@ -390,6 +390,44 @@ def test_a_composite_that_was_changed_is_said(tmp_path: Path, flat: Callable[...
     assert f"median      500, but the composite's pixel in {path.name} is 501" in text
     Workspace(parameters.work_dir).record("c", "B04").unlink()
     assert reasons_of(parameters) == ("the composite has no record that can be read",)
+
+
+@pytest.mark.parametrize("check_files", ["once", "never"])
+def test_an_image_that_changed_after_its_composite_is_said(
+    tmp_path: Path, flat: Callable[..., str], check_files: str
+) -> None:
+    """With the manifest that it had; compared with that, it is not used, and if it is not, its pixels are others."""
+    flat(0, dn=100)
+    changed = flat(1, dn=300)
+    parameters = publish(parameters_for(tmp_path, tmp_path / "archive", [CELL], check_files=check_files))
+    folder = tmp_path / "archive" / f"{changed}.SAFE"
+    manifest = (folder / "manifest.safe").read_bytes()
+    flat(1, dn=302)  # an image of the same size
+    (image,) = folder.rglob("*_B04_20m.jp2")
+    (folder / "manifest.safe").write_bytes(manifest)
+    (reason,) = reasons_of(parameters)
+    if check_files == "once":
+        assert reason.startswith(f"{changed} was used, and now: failed ({image.name} has not the MD5")
+    else:
+        assert reason == f"{image.name} of {changed} is not what its manifest says: it was changed"
+
+
+def test_a_product_that_the_composite_was_made_without_is_said(tmp_path: Path, flat: Callable[..., str]) -> None:
+    """Its image could not be decoded, and can be now: the composite is still that of the others."""
+    flat(0, dn=100)
+    broken = flat(1, dn=300)
+    archive = tmp_path / "archive"
+    (image,) = (archive / f"{broken}.SAFE").rglob("*_B04_20m.jp2")
+    content = image.read_bytes()
+    break_tiles(image, 0)
+    parameters = publish(parameters_for(tmp_path, archive, [CELL], check_files="never"))
+    for whole in (False, True):
+        if whole:
+            image.write_bytes(content)
+        assert at_centre(parameters)[0].is_equal
+        verdict, reason, *_ = verdicts_of(parameters)[broken]
+        assert verdict == "failed"
+        assert reason.startswith(f"{image.name} cannot be decoded")
 
 
 def test_a_product_that_is_gone_or_new_is_said(tmp_path: Path, flat: Callable[..., str]) -> None:

@@ -98,6 +98,8 @@ def test_a_jp2_that_is_a_vrt_is_not_opened(tmp_path: Path, archive: Path) -> Non
     ("band", "make", "reason"),
     [
         ("B04", lambda path: path.write_bytes(b"\x00\x00\x00\x0cjP  \r\n\x87\n" + b"rubbish" * 99), "not a JPEG 2000"),
+        ("B04", lambda path: path.write_bytes(path.read_bytes()[:-2]), "is incomplete"),
+        ("B04", lambda path: path.write_bytes(path.read_bytes()[:-900] + bytes(900)), "is incomplete"),
         ("B04", lambda path: write_image(path, np.ones((50, 100), np.uint16)), "not that of SCL"),
         (
             "B04",
