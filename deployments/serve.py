@@ -31,6 +31,7 @@ import psutil
 
 from s2sr_core.cells.make_grid import make_grid
 from s2sr_core.errors import InputError
+from s2sr_core.outputs.report import RESULTS_FOLDER, RESULTS_URL
 from s2sr_core.parameters import GridParameters
 from s2sr_core.planning.season import SeasonParameters
 from s2sr_sandbox.archive import make_archive, summer_dates
@@ -41,6 +42,8 @@ _CHECKOUT = f"change to the checkout, {ROOT}" if is_checkout() else "change to a
 #: The folder that the parameters in prefect.yaml name.
 FOLDER = Path("service")
 _BOX, _CELL_SIZE = (-149.69, 68.58, -149.51, 68.68), 0.1
+#: The four cells of that box: the sandbox's products cover them.
+_CELLS = (-149.7, 68.5, -149.5, 68.7)
 _BANDS = ("B02", "B03", "B04")
 #: Seconds within which a server must answer, and a process that was asked to stop must have stopped.
 _START, _STOP = 180.0, 4.0
@@ -80,7 +83,8 @@ def service(port: int, *, sandbox: bool = True) -> Iterator[str]:
     InputError
         If the port is in use, or the current folder is not the checkout's.
     """
-    _check(port)
+    for number in (port, port + 1):
+        _check(number)
     url = f"http://127.0.0.1:{port}"
     own = {"PREFECT_HOME": str((FOLDER / "prefect").absolute()), "PREFECT_API_URL": f"{url}/api"}
     environment = {**environment_of_child(), **_SETTINGS, **own}
@@ -91,6 +95,7 @@ def service(port: int, *, sandbox: bool = True) -> Iterator[str]:
             _say("a sandbox CDSE")
             environment |= stack.enter_context(running(_products(), SandboxSettings())).environment()
         _grid()
+        environment |= stack.enter_context(_results(port + 1, environment, logs))
         _say("the Prefect server")
         prefect = [sys.executable, "-P", "-m", "prefect"]
         server = [*prefect, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
@@ -122,9 +127,22 @@ def _products() -> Path:
     if not folder.exists():
         dates = [*summer_dates(6), *(first.date() + timedelta(days=days) for days in (1, 11))]
         unfinished = folder.with_name(f".{folder.name}.part")
-        make_archive(unfinished, Grid.utm(-149.6, 68.63, 800), dates=dates, bands=_BANDS)
+        make_archive(unfinished, Grid.covering(*_CELLS), dates=dates, bands=_BANDS)
         unfinished.replace(folder)
     return folder
+
+
+@contextlib.contextmanager
+def _results(port: int, environment: Mapping[str, str], logs: Path) -> Iterator[dict[str, str]]:
+    """A server of the runs' files, and the environment in which reports link to it."""
+    _say("a server of the runs' files")
+    folder = FOLDER / "runs"
+    folder.mkdir(exist_ok=True)
+    words = [sys.executable, "-P", "-m", "deployments.results", "--folder", str(folder), "--port", str(port)]
+    url = f"http://127.0.0.1:{port}/"
+    with _running(words, environment, logs / "results.log") as process:
+        _wait_for(url, process, logs / "results.log")
+        yield {RESULTS_FOLDER: str(folder.absolute()), RESULTS_URL: url}
 
 
 def _grid() -> None:
@@ -192,7 +210,12 @@ def _stop(*_: object) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m deployments.serve", description=__doc__)
-    parser.add_argument("--port", type=int, default=4200, help="port of the server on 127.0.0.1; default: %(default)s")
+    parser.add_argument(
+        "--port",
+        type=int,
+        default=4200,
+        help="port of the server on 127.0.0.1, the next one serves the runs' files; default: %(default)s",
+    )
     parser.add_argument(
         "--no-sandbox",
         dest="sandbox",

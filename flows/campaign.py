@@ -21,7 +21,7 @@ from prefect.states import Completed, Failed
 from flows.signature import takes_fields_of
 from s2sr_core.composites.mosaic import mosaic_folders, mosaic_path
 from s2sr_core.errors import InputError
-from s2sr_core.outputs.overview import states_map
+from s2sr_core.outputs.maps import MappedBlock, blocks_map
 from s2sr_core.outputs.summary import counted
 from s2sr_core.parameters import RunParameters
 from s2sr_core.planning.campaign import (
@@ -36,7 +36,7 @@ from s2sr_core.planning.campaign import (
 )
 from s2sr_core.validation import checked
 from s2sr_core.workspace import Workspace
-from tasks.artifacts import Bar, Bars, MovingPicture, never_failing, publish_table
+from tasks.artifacts import Bar, Bars, MovingPicture, keys_of, never_failing, publish_table
 from tasks.reports import show_pictures
 
 #: Seconds between two looks at the runs of the blocks.
@@ -60,7 +60,12 @@ def campaign(**fields: Any) -> State:
         parameters, plan = checked(RunParameters, fields), checked(CampaignParameters, own)
         check_for_mosaic(parameters)
         work = Campaign(parameters, plan.cells_per_block)
-        with get_client(sync_client=True) as client, work.workspace.opened(), Bars().shown() as bars:
+        with (
+            get_client(sync_client=True) as client,
+            work.workspace.opened(),
+            keys_of(parameters.work_dir),
+            Bars().shown() as bars,
+        ):
             _find_deployment(client, plan.deployment)
             summary = _Blocks(client, work, plan, bars.bar("blocks")).run()
             work.workspace.clear_tmp()
@@ -169,10 +174,12 @@ class _Blocks:
             return
         self._shown = states
         with never_failing("the map of the blocks"):
-            cells = zip(self._work.blocks, states, strict=True)
-            boxes = [(cell.bounds, COLOURS[state]) for block, state in cells for cell in block.cells]
+            blocks = [
+                MappedBlock(block.name, state, tuple(cell.bounds for cell in block.cells))
+                for block, state in zip(self._work.blocks, states, strict=True)
+            ]
             counts = ", ".join(f"{states.count(state)} {state}" for state in COLOURS)
-            self._map.show(states_map(boxes), "image/png", f"{counts} (grey, yellow, green, red)")
+            self._map.show(blocks_map(blocks, COLOURS, self._work.workspace.work_dir.name), counts)
 
     def _publish(self) -> None:
         """The mosaics of what is done, their pictures, and the blocks that failed."""
@@ -180,13 +187,13 @@ class _Blocks:
         folders = [Workspace(b.work_dir(self._work.workspace)) for b in self._work.blocks if b.name in done]
         parameters, workspace = self._work.parameters, self._work.workspace
         mosaic_folders(workspace, [folder for folder in folders if folder.composite_index.exists()], parameters)
-        bands: Sequence[str] = parameters.bands
-        medians = {band: _there(mosaic_path(workspace, band)) for band in bands}
-        show_pictures(medians, _there(mosaic_path(workspace, bands[0], "count")), counted(len(done), "block"))
+        medians: dict[str, list[Path]] = {band: _mosaics(folders, band, "median") for band in parameters.bands}
+        what = f"{workspace.work_dir.name}: {counted(len(done), 'block')}"
+        show_pictures(medians, _mosaics(folders, parameters.bands[0], "count"), what)
         if failed := self._in_state("failed"):
             rows = [{"block": e.block, "reason": e.message, "flow_run_id": e.flow_run_id} for e in failed]
             publish_table("failures", rows, f"{counted(len(failed), 'block')} failed.")
 
 
-def _there(path: Path) -> list[Path]:
-    return [path] if path.exists() else []
+def _mosaics(folders: Sequence[Workspace], band: str, kind: str) -> list[Path]:
+    return [path for folder in folders if (path := mosaic_path(folder, band, kind)).exists()]

@@ -22,7 +22,7 @@ from flows.signature import takes_fields_of
 from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.composites.composite import Outcome
 from s2sr_core.errors import ClusterError, InputError, SourceError
-from s2sr_core.logs import log_environment, logged_to
+from s2sr_core.logs import log_environment
 from s2sr_core.outputs.summary import Summary, counted
 from s2sr_core.parameters import RunParameters
 from s2sr_core.planning.preflight import check_inputs
@@ -32,8 +32,9 @@ from s2sr_core.selection.query_manifest import read_query_manifest
 from s2sr_core.sources import source_of
 from s2sr_core.sources.source import Source
 from s2sr_core.validation import checked
-from tasks.artifacts import Bars
+from tasks.artifacts import Bars, keys_of
 from tasks.gridcells import select_gridcells
+from tasks.logs import logged
 from tasks.products import index_scenes, query_products
 from tasks.reports import draw_quicklooks, show_results, write_manifests
 
@@ -57,9 +58,10 @@ def pipeline(**fields: Any) -> State:
         workspace = context.workspace
         with (
             workspace.opened(),
-            logged_to(workspace.log(context.rank)),
+            logged(context),
             recorded_flow_run(context),
             cancelled_by_api(),
+            keys_of(parameters.work_dir),
             Bars().shown() as bars,
         ):
             log_environment()

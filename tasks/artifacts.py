@@ -9,9 +9,11 @@ import base64
 import contextlib
 import contextvars
 import logging
+import re
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -39,6 +41,31 @@ def never_failing(what: str) -> Iterator[None]:
         yield
     except Exception as error:  # noqa: BLE001  # neither the server nor a picture may stop the run
         logger.warning("%s cannot be shown: %s: %s", what, type(error).__name__, error)
+
+
+# ------------------------------------------------------------------------------------------------------------- regions
+
+
+@contextlib.contextmanager
+def keys_of(work_dir: Path) -> Iterator[None]:
+    """Artifacts that are made in the block have keys of their own for this work folder, so that it has a history.
+
+    ``report`` of ``/data/lena/2024`` is ``report-lena-2024``: two folders, because the last alone is often a year.
+    """
+    words = re.sub(r"[^a-z0-9]+", "-", "-".join(work_dir.absolute().parts[-2:]).lower()).strip("-")
+    current = _region.set(words)
+    try:
+        yield
+    finally:
+        _region.reset(current)
+
+
+_region: contextvars.ContextVar[str] = contextvars.ContextVar("region", default="")
+
+
+def _key(name: str) -> str:
+    """The key of an artifact: Prefect allows lower-case letters, digits and dashes."""
+    return f"{name}-{_region.get()}".strip("-")
 
 
 # ------------------------------------------------------------------------------------------------------------ progress
@@ -76,7 +103,7 @@ class Bar:
             return
         text, share = f"{self.title}: {done} of {total}", 100.0 * done / total
         if self._artifact is None:
-            key = self.title.lower().replace(" ", "-")
+            key = _key(self.title.lower().replace(" ", "-"))
             self._artifact = _id(create_progress_artifact(share, key=key, description=text))
         else:
             update_progress_artifact(self._artifact, share, description=text)
@@ -137,19 +164,19 @@ def publish_table(key: str, rows: Sequence[Mapping[str, Any]], description: str)
     if len(rows) > _MOST_ROWS:
         description = f"{description} The first {_MOST_ROWS} of {len(rows)} rows."
     with never_failing(f"table {key}"):
-        create_table_artifact([dict(row) for row in rows[:_MOST_ROWS]], key=key, description=description)
+        create_table_artifact([dict(row) for row in rows[:_MOST_ROWS]], key=_key(key), description=description)
 
 
 def publish_markdown(key: str, text: str, description: str = "") -> UUID | None:
     """A page of text; a later one of the same key is its next version. None if it could not be made."""
     with never_failing(key):
-        return _id(create_markdown_artifact(text, key=key, description=description or None))
+        return _id(create_markdown_artifact(text, key=_key(key), description=description or None))
     return None
 
 
-def publish_picture(key: str, picture: bytes, media_type: str, caption: str) -> UUID | None:
-    """A picture inside the text of an artifact, so that no file has to be served."""
-    return publish_markdown(key, _with_picture(key, picture, media_type), caption)
+def publish_picture(key: str, picture: bytes, caption: str) -> UUID | None:
+    """A PNG inside the text of an artifact, so that no file has to be served."""
+    return publish_markdown(key, _with_picture(key, picture), caption)
 
 
 class MovingPicture:
@@ -159,22 +186,17 @@ class MovingPicture:
         self._key = key
         self._artifact: UUID | None = None
 
-    def show(self, picture: bytes, media_type: str, caption: str) -> None:
+    def show(self, picture: bytes, caption: str) -> None:
         if self._artifact is None:
-            self._artifact = publish_picture(self._key, picture, media_type, caption)
+            self._artifact = publish_picture(self._key, picture, caption)
             return
-        update = ArtifactUpdate(data=_with_picture(self._key, picture, media_type), description=caption)
+        update = ArtifactUpdate(data=_with_picture(self._key, picture), description=caption)
         with never_failing(self._key), get_client(sync_client=True) as client:
             client.update_artifact(self._artifact, update)
 
 
-def _with_picture(key: str, picture: bytes, media_type: str) -> str:
-    return f"![{key}]({data_url(picture, media_type)})"
-
-
-def data_url(picture: bytes, media_type: str) -> str:
-    """``data:image/png;base64,…``."""
-    return f"data:{media_type};base64,{base64.b64encode(picture).decode('ascii')}"
+def _with_picture(key: str, picture: bytes) -> str:
+    return f"![{key}](data:image/png;base64,{base64.b64encode(picture).decode('ascii')})"
 
 
 def _id(made: object) -> UUID:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from prefect import task
 
 from s2sr_core.composites.composite import Outcome, composite_cell
-from s2sr_core.logs import logged_to
 from s2sr_core.parameters import RunParameters
 from s2sr_core.planning.units import CompositeUnit
 from s2sr_core.run_context import RunContext
+from tasks.logs import logged
 from tasks.partly_failed import PartlyFailedError
 from tasks.settings import COMMON, RETRIES, UNIT_TIMEOUT
 from tasks.worker_number import worker_number
@@ -30,7 +30,7 @@ def composite_cells(unit: CompositeUnit, parameters: RunParameters) -> list[Outc
         If a composite failed; the others are written.
     """
     context = RunContext(parameters, worker_number())
-    with logged_to(context.workspace.log(context.rank)):
+    with logged(context):
         outcomes = [
             outcome
             for cell, scenes in unit.cells

@@ -9,7 +9,7 @@ import pandas as pd
 from prefect import task
 
 from s2sr_core.composites.composite import Outcome
-from s2sr_core.outputs import indices, overview
+from s2sr_core.outputs import indices, maps
 from s2sr_core.outputs.quicklook import draw_cell
 from s2sr_core.outputs.report import report
 from s2sr_core.outputs.summary import Summary, counted
@@ -64,7 +64,10 @@ def write_manifests(context: RunContext, outcomes: Sequence[Outcome], summary: S
     return summary
 
 
-_SCENE_COLUMNS = ("product", "status", "reason", "sensing_time", "cloud_cover", "valid_share")
+#: Columns of the tables of products, what matters first; those without a value are left out.
+_USED = ("sensing_time", "valid_share", "cloud_cover", "reason", "product")
+_LEFT_OUT = ("status", "reason", "product", "sensing_time", "cloud_cover")
+_FAILURES = ("reason", "step", "cell_id", "band", "product")
 
 
 def show_results(context: RunContext, summary: Summary, seconds: Mapping[str, float], *, queried: bool) -> None:
@@ -78,12 +81,17 @@ def show_results(context: RunContext, summary: Summary, seconds: Mapping[str, fl
     with never_failing("the tables"):
         scenes = _scenes(context, queried)
         used, left_out = scenes[scenes["status"] == "selected"], scenes[scenes["status"] != "selected"]
-        publish_table("scenes-used", _rows(used), f"{len(used)} scenes are used.")
-        publish_table("scenes-left-out", _rows(left_out), f"{len(left_out)} products are left out.")
+        publish_table(
+            "scenes-used",
+            _rows(used, _USED),
+            f"{len(used)} scenes; valid_share: of the pixels near the cells.",
+        )
+        left_out = left_out.sort_values(["status", "product"], kind="stable")
+        publish_table("scenes-left-out", _rows(left_out, _LEFT_OUT), f"{len(left_out)} products are left out.")
         failures = [path for path in (workspace.phase1_errors, workspace.phase2_errors) if path.exists()]
         if summary.failures and failures:
             table = pd.concat([pd.read_csv(path, dtype=str) for path in failures]).fillna("")
-            publish_table("failures", _rows(table), f"{len(table)} failures.")
+            publish_table("failures", _rows(table, _FAILURES), f"{len(table)} failures.")
     if summary.written + summary.kept == 0:
         return
     with never_failing("the pictures"):
@@ -92,18 +100,17 @@ def show_results(context: RunContext, summary: Summary, seconds: Mapping[str, fl
             band: _existing(workspace.composite, cells, band) for band in parameters.bands
         }
         counts = _existing(workspace.count, cells, parameters.bands[0])
-        show_pictures(medians, counts, f"{counted(len(cells), 'cell')}")
+        show_pictures(medians, counts, f"{workspace.work_dir.name}: {counted(len(cells), 'cell')}")
 
 
 def show_pictures(medians: Mapping[str, Sequence[Path]], counts: Sequence[Path], what: str) -> None:
-    """Composites by band in true colour, and the counts of the first band, on the page of the flow run."""
+    """Maps of composites, by band, and of the counts of the first band on the page of the flow run."""
     with never_failing("the pictures"):
-        if (picture := overview.true_colour(medians)) is not None:
-            publish_picture("quicklook", picture, "image/jpeg", f"{what}; white if there is no value.")
-        if (map_and_most := overview.valid_counts(counts)) is not None:
-            picture, most = map_and_most
-            caption = f"Values behind each pixel of {next(iter(medians))}: black 0, light yellow {most}."
-            publish_picture("valid-counts", picture, "image/png", caption)
+        if (picture := maps.true_colour(medians, what)) is not None:
+            publish_picture("quicklook", picture, f"{what}; white if there is no value.")
+        band = next(iter(medians))
+        if (picture := maps.valid_counts(counts, f"{what}, {band}")) is not None:
+            publish_picture("valid-counts", picture, f"{what}: values behind each pixel of {band}.")
 
 
 def _existing(path: Callable[[str, str], Path], cell_ids: Sequence[str], band: str) -> list[Path]:
@@ -111,15 +118,17 @@ def _existing(path: Callable[[str, str], Path], cell_ids: Sequence[str], band: s
 
 
 def _scenes(context: RunContext, queried: bool) -> pd.DataFrame:
-    """The products of the run: of the scene index, and what the query left out."""
+    """The products of the run, by sensing time: of the scene index, and what the query left out."""
     tables, only_queried = [], context.parameters.stage == "query"
     if not only_queried:
         tables.append(pd.read_csv(context.workspace.scene_index, dtype=str))
     if queried:
         found = pd.read_csv(context.workspace.query_manifest, dtype=str)
         tables.append(found if only_queried else found[found["status"] != "selected"])
-    return pd.concat(tables).reindex(columns=list(_SCENE_COLUMNS)).fillna("").sort_values("product")
+    return pd.concat(tables).fillna("").sort_values(["sensing_time", "product"], kind="stable")
 
 
-def _rows(table: pd.DataFrame) -> list[dict[str, str]]:
-    return [{str(key): str(value) for key, value in row.items()} for row in table.to_dict("records")]
+def _rows(table: pd.DataFrame, columns: Sequence[str]) -> list[dict[str, str]]:
+    """Rows of those ``columns`` in which some row has a value."""
+    shown = [column for column in columns if column in table and (table[column] != "").any()]
+    return [{str(key): str(value) for key, value in row.items()} for row in table[shown].to_dict("records")]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from prefect import task
 
 from s2sr_core.engines.fast import decode_ahead
-from s2sr_core.logs import logged_to
 from s2sr_core.parameters import RunParameters
 from s2sr_core.planning.units import SceneUnit
 from s2sr_core.run_context import RunContext
 from s2sr_core.scenes.prepare import classify_product, prepare_product
 from s2sr_core.scenes.scene import Preparation
+from tasks.logs import logged
 from tasks.partly_failed import PartlyFailedError
 from tasks.settings import COMMON, RETRIES, UNIT_TIMEOUT
 from tasks.worker_number import worker_number
@@ -32,7 +32,7 @@ def classify_scenes(unit: SceneUnit, parameters: RunParameters) -> list[Preparat
         If a product cannot be used.
     """
     context = RunContext(parameters, worker_number())
-    with logged_to(context.workspace.log(context.rank)):
+    with logged(context):
         results = [classify_product(context, product, cells) for product, cells in unit.products]
     return _complete(results)
 
@@ -53,7 +53,7 @@ def prepare_scene(unit: SceneUnit, parameters: RunParameters) -> list[Preparatio
         If a product, or a band of one, cannot be used.
     """
     context = RunContext(parameters, worker_number())
-    with logged_to(context.workspace.log(context.rank)):
+    with logged(context):
         results = [
             prepare_product(context, product, cells, unit.classified.get(str(product.name)))
             for product, cells in unit.products

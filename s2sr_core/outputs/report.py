@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from s2sr_core import __version__
 from s2sr_core.geo.gdal_runtime import gdal
@@ -13,9 +16,15 @@ from s2sr_core.outputs.summary import Summary
 from s2sr_core.run_context import RunContext
 from s2sr_core.workspace import Workspace
 
+#: Where the files of runs can be opened: a folder, and the address under which a server shows it.
+RESULTS_FOLDER, RESULTS_URL = "S2SR_RESULTS_FOLDER", "S2SR_RESULTS_URL"
+
 
 def report(context: RunContext, summary: Summary, seconds: Mapping[str, float]) -> str:
-    """Parameters, versions, bytes, durations and paths; ``seconds`` are those of each stage, by its title."""
+    """Parameters, versions, bytes, durations and paths; ``seconds`` are those of each stage, by its title.
+
+    Paths below the folder ``S2SR_RESULTS_FOLDER`` are links to the address ``S2SR_RESULTS_URL``.
+    """
     existing = [path for path in _paths(context.workspace) if path.exists()]
     spent = {stage: f"{duration:.1f} s" for stage, duration in seconds.items()}
     return "\n\n".join(
@@ -28,12 +37,22 @@ def report(context: RunContext, summary: Summary, seconds: Mapping[str, float]) 
             "## Versions",
             _table("", {"s2sr": __version__, "GDAL": gdal.__version__, "Python": platform.python_version()}),
             f"## Paths on {platform.node()}",
-            "\n".join(f"- `{path}`" for path in existing),
+            "\n".join(f"- {_link(path)}" for path in existing),
         ]
     )
 
 
-def _paths(workspace: Workspace) -> list[Any]:
+def _link(path: Path) -> str:
+    """The path as code; as a link if a server shows it."""
+    folder, url = os.environ.get(RESULTS_FOLDER), os.environ.get(RESULTS_URL)
+    absolute = path.absolute()
+    if not (folder and url and absolute.is_relative_to(Path(folder).absolute())):
+        return _cell(str(path))
+    inside = absolute.relative_to(Path(folder).absolute()).as_posix() + "/" * path.is_dir()
+    return f"[{_cell(str(path))}]({url.rstrip('/')}/{quote(inside)})"
+
+
+def _paths(workspace: Workspace) -> list[Path]:
     return [
         workspace.composites,
         workspace.composite_index,

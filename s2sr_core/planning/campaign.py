@@ -231,10 +231,10 @@ class CampaignSummary:
         return text if self.started or self.failed else f"nothing to do: {text}"
 
 
-#: Colours of the map: red, green, blue.
-COLOURS: Mapping[BlockState, tuple[int, int, int]] = {
-    "waiting": (128, 128, 128),
-    "running": (240, 190, 40),
-    "done": (50, 160, 90),
-    "failed": (210, 50, 60),
+#: Colours of the map, in the order of its legend.
+COLOURS: Mapping[BlockState, str] = {
+    "waiting": "#808080",
+    "running": "#f0be28",
+    "done": "#32a05a",
+    "failed": "#d2323c",
 }

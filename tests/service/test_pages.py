@@ -40,7 +40,7 @@ def test_filling_the_form_makes_a_run_whose_page_shows_the_result(service: Servi
             "valid-counts",
             "report",
         ):
-            chromium.text(key)
+            chromium.text(f"{key}-runs-by-hand")
         chromium.text("composites: 4 of 4")
 
         artifacts = service.artifacts(flow_run_id)
@@ -48,7 +48,7 @@ def test_filling_the_form_makes_a_run_whose_page_shows_the_result(service: Servi
             chromium.open(f"{service.url}/artifacts/artifact/{artifacts[key]['id']}")
             source, width, height = chromium.picture()
             assert source.startswith("data:image/")
-            assert max(width, height) == 640
+            assert min(width, height) > 300
         chromium.open(f"{service.url}/artifacts/artifact/{artifacts['scenes-left-out']['id']}")
         chromium.see(
             "//td[contains(., 'is preferred and covers it')] | //*[contains(text(), 'is preferred and covers it')]"

@@ -130,7 +130,10 @@ class Service:
         return found
 
     def artifacts(self, flow_run_id: str) -> dict[str, dict[str, Any]]:
-        """The artifacts of a run, by key."""
+        """The artifacts of a run, by key without the work folder that it ends with."""
         found = self.post("/artifacts/filter", {"flow_runs": {"id": {"any_": [flow_run_id]}}})
-        assert len({artifact["key"] for artifact in found}) == len(found)
-        return {artifact["key"]: artifact for artifact in found}
+        work_dir = Path(self.flow_run(flow_run_id)["parameters"].get("work_dir", "none"))
+        ending = f"-{work_dir.parent.name}-{work_dir.name}"
+        artifacts = {artifact["key"].removesuffix(ending): artifact for artifact in found}
+        assert len(artifacts) == len(found)
+        return artifacts
