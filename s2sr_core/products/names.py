@@ -7,6 +7,7 @@ Naming convention: Sentinel-2 Products Specification Document (S2-PDGS-TAS-DI-PS
 from __future__ import annotations
 
 import re
+import sys
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Self
@@ -114,8 +115,9 @@ class ProductName:
             sensing, discriminator = _time(match["sensing"]), _time(match["discriminator"])
         except ValueError as error:
             raise ProductError(name, f"holds no valid time ({error})", step=Step.NAME) from error
-        baseline = f"{match['baseline'][:2]}.{match['baseline'][2:]}"
-        return cls(match["mission"], sensing, baseline, int(match["orbit"]), match["tile"], discriminator)
+        baseline = sys.intern(f"{match['baseline'][:2]}.{match['baseline'][2:]}")
+        mission, tile = sys.intern(match["mission"]), sys.intern(match["tile"])  # one text for all products of a tile
+        return cls(mission, sensing, baseline, int(match["orbit"]), tile, discriminator)
 
     def __str__(self) -> str:
         return self._text

@@ -1,16 +1,19 @@
-"""The query manifest: every product that a source listed, whether it counts, and why not; read again to download."""
+"""The query manifest: every product that a source listed, whether it counts, and why not; read again to download.
+
+It may have hundreds of thousands of rows, so rows are read and written one by one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import csv
+import io
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import shapely
 from shapely import MultiPolygon, Polygon
-from shapely.geometry.base import BaseGeometry
 
 from s2sr_core.errors import InputError, ProductError
 from s2sr_core.files import table_in, written_atomically
@@ -42,11 +45,35 @@ _WANTED = ("selected", *NOT_NEEDED)
 
 def write_query_manifest(path: Path, candidates: Sequence[Candidate[RemoteProduct]]) -> None:
     """Write one row for each candidate, in their order; its columns are in docs/cdse.md."""
-    table = pd.DataFrame([_row(candidate) for candidate in candidates], columns=list(_COLUMNS), dtype=object)
-    outlines = [None if candidate.product is None else candidate.product.footprint for candidate in candidates]
-    table["footprint"] = shapely.to_wkt(np.array(outlines, object), rounding_precision=-1)
-    with written_atomically(path) as temporary:
-        table.to_csv(temporary, index=False)
+    _write(path, map(_row, candidates))
+
+
+def _write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    with (
+        written_atomically(path) as temporary,
+        temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
+    ):
+        writer = csv.DictWriter(file, _COLUMNS, extrasaction="ignore", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _rows(path: Path) -> Iterator[dict[str, str]]:
+    """Each row of the manifest by column; a column that is missing is empty.
+
+    Raises
+    ------
+    OSError, ValueError
+        If it cannot be read, or is not a table with products and their statuses.
+    """
+    try:
+        reader = csv.DictReader(io.TextIOWrapper(table_in(path), "utf-8-sig", newline=""), restval="")
+        if not {"product", "status"} <= set(reader.fieldnames or ()):
+            raise ValueError("it has no columns product and status")
+        for row in reader:
+            yield {column: row.get(column, "") for column in _COLUMNS}
+    except csv.Error as error:
+        raise ValueError(str(error)) from error
 
 
 def _row(candidate: Candidate[RemoteProduct]) -> dict[str, Any]:
@@ -64,6 +91,7 @@ def _row(candidate: Candidate[RemoteProduct]) -> dict[str, Any]:
         "cloud_cover": product.cloud_cover,
         "size": product.size,
         "online": product.online,
+        "footprint": "" if product.footprint is None else shapely.to_wkt(product.footprint, rounding_precision=-1),
     }
 
 
@@ -76,23 +104,17 @@ def read_query_manifest(path: Path) -> list[Candidate[RemoteProduct]]:
         If there is no manifest, or it is not one.
     """
     try:
-        table = pd.read_csv(table_in(path), dtype=str, keep_default_na=False)
-        rows = table.loc[table["status"].str.strip().isin(_WANTED)].to_dict("records")
-        outlines = from_wkt([str(row["footprint"]) for row in rows])
-        candidates = [
-            _candidate({str(key): str(value) for key, value in row.items()}, outline)
-            for row, outline in zip(rows, outlines, strict=True)
-        ]
+        candidates = [_candidate(row) for row in _rows(path) if row["status"].strip() in _WANTED]
         if len({candidate.title for candidate in candidates}) < len(candidates):
             raise ValueError("it lists a product twice")
         return candidates
     except FileNotFoundError as error:
         raise InputError("stage", "download", f"finds no {path}", "run --stage query first") from error
-    except (OSError, ValueError, KeyError, ProductError, shapely.errors.ShapelyError) as error:
+    except (OSError, ValueError, ProductError, shapely.errors.ShapelyError) as error:
         raise InputError("stage", "download", f"cannot read {path} ({error})", "run --stage query again") from error
 
 
-def _candidate(row: dict[str, str], outline: BaseGeometry | None) -> Candidate[RemoteProduct]:
+def _candidate(row: dict[str, str]) -> Candidate[RemoteProduct]:
     name = ProductName.parse(row["product"])
     product = RemoteProduct(
         id=row["id"],
@@ -100,15 +122,16 @@ def _candidate(row: dict[str, str], outline: BaseGeometry | None) -> Candidate[R
         size=int(row["size"]),
         cloud_cover=float(row["cloud_cover"]) if row["cloud_cover"] else None,
         online=row["online"] == "True",
-        footprint=_footprint(row["footprint"], outline),
+        footprint=_footprint(row["footprint"]),
     )
-    return Candidate(row["product"], product, "selected", name=name)
+    return Candidate(str(name), product, "selected", name=name)
 
 
-def _footprint(text: str, outline: BaseGeometry | None) -> Polygon | MultiPolygon | None:
+def _footprint(text: str) -> Polygon | MultiPolygon | None:
     """The outline that a row gives, None if it gives none."""
     if not text:
         return None
+    [outline] = from_wkt([text])
     if outline is None or not np.isfinite(shapely.get_coordinates(outline)).all() or not outline.is_valid:
         raise ValueError(f"{text[:40]!r} is not an outline")
     return polygonal(outline)
@@ -116,13 +139,16 @@ def _footprint(text: str, outline: BaseGeometry | None) -> Polygon | MultiPolygo
 
 def mark_not_needed(path: Path, scenes: Sequence[Scene]) -> None:
     """Mark ``scenes`` in a query manifest as not needed, with the reason and the bytes saved, and no other product."""
-    table = pd.read_csv(table_in(path), dtype=str, keep_default_na=False)
-    table.loc[table["status"].str.strip().isin(NOT_NEEDED), ["status", "reason"]] = "selected", ""
-    table["bytes_saved"] = ""
     not_needed = {str(scene.product.name): scene for scene in scenes}
-    for index in table.index[table["product"].isin(not_needed) & (table["status"].str.strip() == "selected")]:
-        scene = not_needed[str(table.loc[index, "product"])]
-        columns = ["status", "reason", "bytes_saved"]
-        table.loc[index, columns] = "not needed", scene.not_needed_because, str(scene.bytes_not_needed())
-    with written_atomically(path) as temporary:
-        table.to_csv(temporary, index=False)
+
+    def marked(row: dict[str, str]) -> dict[str, str]:
+        row["bytes_saved"] = ""
+        if row["status"].strip() in NOT_NEEDED:
+            row["status"], row["reason"] = "selected", ""
+        scene = not_needed.get(row["product"])
+        if scene is not None and row["status"].strip() == "selected":
+            row["status"], row["reason"] = "not needed", scene.not_needed_because
+            row["bytes_saved"] = str(scene.bytes_not_needed())
+        return row
+
+    _write(path, map(marked, _rows(path)))

@@ -63,7 +63,7 @@ def _page(path: str, host: Host, *, times: int) -> Fault:
 
 
 def _count_too_high(page: dict[str, Any]) -> dict[str, Any]:
-    return page | {"@odata.count": page["@odata.count"] + 3} if "@odata.count" in page else page
+    return page | {"@odata.count": page.get("@odata.count", len(page["value"])) + 3}
 
 
 def _with_zarr(page: dict[str, Any]) -> dict[str, Any]:
@@ -156,7 +156,7 @@ PLANS: dict[str, FaultPlan] = {
     ),
     # -------------------------------------------------------------------------------------------------- the catalogue
     "count-too-high": FaultPlan(
-        "the catalogue counts three products more than it lists",
+        "the catalogue counts three products more than it lists, whether it was asked for a count or not",
         (Fault(path=_QUERY, host="catalogue", rewrite=_count_too_high),),
     ),
     "slow-count": FaultPlan(

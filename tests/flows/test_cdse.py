@@ -122,7 +122,7 @@ def test_from_the_catalogue_to_composites_and_again_without_a_byte(
     again = go(chosen).result()
     assert isinstance(again, Summary)
     assert (again.kept, again.downloaded) == (2, 0)
-    assert [request.host for request in sandbox.requests] == ["catalogue"]
+    assert [request.host for request in sandbox.requests] == ["catalogue"] * 6  # years
 
     password = sandbox.settings.password.get_secret_value()
     token = client.downloader(workspace.imagery_raw, 2).tokens.token()
@@ -269,6 +269,23 @@ def test_a_refused_password_fails_with_one_sentence_after_one_try(
     assert state.is_failed()
     assert str(state.message).startswith("CDSE_USERNAME = 'sandbox': CDSE refused this name with its password; check")
     assert sandbox.refusals == 1
+
+
+def test_a_count_above_what_is_listed_is_noted_and_not_asked_for(
+    tmp_path: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(archive, plans=["count-too-high", "slow-count"]) as server:
+        for variable, value in server.environment().items():
+            monkeypatch.setenv(variable, value)
+        chosen = parameters(tmp_path)
+        state = go(chosen.model_copy(update={"stage": "query"}))
+        asked = [request.query for request in server.requests]
+    assert (state.name, str(state.message)) == ("Completed", "9 products found, 7 selected")
+    assert len(asked) == 6
+    assert not [query for query in asked if "count" in query]
+    log = Workspace(chosen.work_dir).log(0).read_text()
+    assert log.count("which are used") == 6
+    assert "lists 0, which are used" in log
 
 
 def test_a_catalogue_that_refuses_fails_with_what_it_said(tmp_path: Path, sandbox: Sandbox) -> None:

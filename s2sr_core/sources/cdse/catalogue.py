@@ -1,16 +1,19 @@
 """The OData catalogue: which L2A products there are of an area and a time.
 
 Copernicus Data Space documentation, "OData API": ``$top`` at most 1000, ``$skip`` at most 10000, no order without
-``$orderby``, no ``@odata.nextLink`` on the last page and once the next skip would be beyond the limit.
+``$orderby``, no ``@odata.nextLink`` on the last page and once the next skip would be beyond the limit; ``$count`` slows
+a query down, and long periods should be split. So nothing is counted: a year is listed at a time, and what lies beyond
+the last page of a query is found by a query that starts at the sensing time where that page ended.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -26,19 +29,20 @@ from s2sr_core.sources.source import RemoteProduct, UnusableEntry
 
 _PATH = "/odata/v1/Products"
 _PAGE = 1000
-#: A query with more products than this is split by time: pages beyond skip 10000 cannot be had.
 _MOST = 10_000
 #: Bytes that a product can have; the whole ones have up to 1.3 GB.
 _LARGEST_SIZE = 10**12
 #: Characters of a name; those of products have 65.
 _LONGEST_NAME = 255
-_SHORTEST = timedelta(seconds=1)
+#: Sentinel-2A was launched on 2015-06-23.
+_FIRST_YEAR = 2015
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Catalogue:
-    """Searches the catalogue at ``url`` (base URL); ``page`` and ``most`` are its limits."""
+    """Searches the catalogue at ``url`` (base URL); ``page`` and ``most`` are its limits for ``$top`` and ``$skip``."""
 
     http: Http
     url: str
@@ -48,27 +52,37 @@ class Catalogue:
     def search(self, area: Polygon, start: datetime, end: datetime) -> Iterator[RemoteProduct | UnusableEntry]:
         """Products of type S2MSI2A whose footprint meets ``area`` with start ≤ sensing time < end, by sensing time.
 
+        One page is held at a time. No product is given twice, unless the catalogue lists it out of order.
+
         Raises
         ------
         CdseError
-            If the catalogue refuses the query (with what it said), or keeps failing.
+            If the catalogue refuses the query (with what it said), keeps failing, or cannot list all products.
         """
-        first = self._page(area, start, end)
-        count = first.get("@odata.count")
-        if isinstance(count, int) and count > self.most and end - start > _SHORTEST:
-            middle = start + (end - start) / 2
-            yield from self.search(area, start, middle)
-            yield from self.search(area, middle, end)
-            return
-        page = first
-        seen = 0
+        for first, last in _years(start, end):
+            since: _Since | None = _Since(first)
+            while since is not None:
+                since = yield from self._listed(area, since, last)
+
+    def _listed(
+        self, area: Polygon, since: _Since, end: datetime
+    ) -> Generator[RemoteProduct | UnusableEntry, None, _Since | None]:
+        """The entries of one query, page by page; returns where the next one starts if there may be more of them."""
+        page = self._page(area, since.time, end)
+        count = page.get("@odata.count")
+        seen, reached = 0, _Since(since.time)
         followed: set[str] = set()
         while True:
             entries = page.get("value")
             if not isinstance(entries, list):
                 raise CdseError(f"{self.url}: the answer contains no products")
             for entry in entries:
-                yield parse_entry(entry)
+                found = parse_entry(entry)
+                time = _sensing_time(entry)
+                if time is not None and time < end:
+                    reached.note(found.id, time)
+                if found.id not in since.listed:
+                    yield found
             seen += len(entries)
             following = page.get("@odata.nextLink")
             if not following:
@@ -77,18 +91,59 @@ class Catalogue:
                 raise CdseError(f"{self.url}: its pages lead in a circle")
             followed.add(following)
             page = self.http.get_json(str(following))
+        if followed or seen >= self.page:  # the last page and the end of paging look alike
+            if reached.time > since.time:
+                return reached
+            if (len(followed) + 1) * self.page > self.most:
+                moment = _odata_time(since.time)
+                raise CdseError(f"{self.url}: lists only {seen} of the products of {moment}; give a smaller bbox")
         if isinstance(count, int) and seen < count:
-            raise CdseError(f"{self.url}: gave {seen} of {count} products")
+            _logger.warning("%s counts %d products and lists %d, which are used", self.url, count, seen)
+        return None
 
     def _page(self, area: Polygon, start: datetime, end: datetime) -> dict[str, Any]:
         params = {
             "$filter": query_filter(area, start, end),
             "$orderby": "ContentDate/Start asc",
             "$top": str(self.page),
-            "$count": "True",
             "$expand": "Attributes",
         }
         return self.http.get_json(self.url + _PATH, params)
+
+
+@dataclass
+class _Since:
+    """A place in the listing: a sensing time, and the ids of the products of that time that were listed."""
+
+    time: datetime
+    listed: set[str] = field(default_factory=set)
+
+    def note(self, product_id: str, time: datetime) -> None:
+        """Go on to an entry; one before this place is out of order and does not move it."""
+        if time >= self.time:
+            if time > self.time:
+                self.time, self.listed = time, set()
+            self.listed.add(product_id)
+
+
+def _years(start: datetime, end: datetime) -> Iterator[tuple[datetime, datetime]]:
+    """The parts of start … end that lie in one year each; years without Sentinel-2 products are not parted."""
+    for year in range(_FIRST_YEAR + 1, datetime.now(UTC).year + 1):
+        new_year = datetime(year, 1, 1, tzinfo=UTC)
+        if start < new_year < end:
+            yield start, new_year
+            start = new_year
+    yield start, end
+
+
+def _sensing_time(entry: Any) -> datetime | None:
+    """``ContentDate/Start``, to the millisecond, which is as exact as a query; None if the entry has none."""
+    dates = entry.get("ContentDate") if isinstance(entry, Mapping) else None
+    try:
+        time = datetime.fromisoformat(dates["Start"]).astimezone(UTC) if isinstance(dates, Mapping) else None
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
+    return None if time is None else time.replace(microsecond=time.microsecond // 1000 * 1000)
 
 
 def query_filter(area: Polygon, start: datetime, end: datetime) -> str:

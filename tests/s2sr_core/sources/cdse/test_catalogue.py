@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import itertools
 import json
 import re
+import tracemalloc
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote_plus
 
 import pytest
 import shapely
@@ -44,10 +47,11 @@ def test_the_recorded_pages_are_followed_by_their_links(shared_data: Path) -> No
     pages[2].pop("@odata.nextLink", None)
     replay = Replay(("https://catalogue.dataspace.copernicus.eu",), first=pages[0])
     replay.pages = dict(zip(links, pages[1:], strict=True))
-    found = list(Catalogue(replay, "https://catalogue.dataspace.copernicus.eu").search(AREA, START, END))
+    year = (START, START + timedelta(days=365))
+    found = list(Catalogue(replay, "https://catalogue.dataspace.copernicus.eu").search(AREA, *year))
     expected = [entry["Name"] for page in pages for entry in page["value"]]
     assert [entry.title for entry in found if isinstance(entry, UnusableEntry)] == expected
-    assert [url for url, _ in replay.asked[1:]] == links
+    assert [url for url, _ in replay.asked[1:3]] == links
 
 
 def test_recorded_sentinel_2_entries_are_read(shared_data: Path) -> None:
@@ -150,22 +154,97 @@ def found_names(catalogue: Catalogue, start: datetime = START, end: datetime = E
     return [str(entry.name) for entry in found if isinstance(entry, RemoteProduct)]
 
 
-def test_pages_are_followed_to_the_last(connect) -> None:
+def queries(client) -> list[str]:
+    return [request.query for request in client.sandbox.requests if request.host == "catalogue"]
+
+
+def test_pages_are_followed_to_the_last_and_long_periods_are_asked_for_by_year(connect) -> None:
+    """The first year has five pages, after which one more query sees that nothing follows; the others are empty."""
     client = connect(entries(), top_max=5)
     assert found_names(client.catalogue(page=5)) == NAMES
-    assert len([request for request in client.sandbox.requests if request.host == "catalogue"]) == 5
+    asked = queries(client)
+    assert ["%24skip" in query or "$skip" in query for query in asked] == [False] + 4 * [True] + 6 * [False]
+    starts = [re.search(r"Start ge (\S+)", unquote_plus(query)) for query in asked]
+    assert [start[1][:16] for start in (starts[0], *starts[5:]) if start is not None] == [
+        "2019-01-01T00:00",
+        "2019-01-01T22:00",
+        *(f"{year}-01-01T00:00" for year in range(2020, 2025)),
+    ]
+    assert not [query for query in asked if "count" in query]
 
 
-def test_what_is_more_than_skip_can_reach_is_split_by_time(connect) -> None:
+def test_years_without_sentinel_2_are_not_asked_for_one_by_one(connect) -> None:
+    client = connect(entries())
+    assert found_names(client.catalogue(), datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)) == NAMES
+    assert len(queries(client)) == datetime.now(UTC).year - 2015 + 1
+
+
+def test_what_lies_beyond_the_last_page_is_found_from_the_last_sensing_time_on(connect) -> None:
     """Skip ends at 6, so a query gives 8 products at the most: 23 of them are found once each all the same."""
     client = connect(entries(), top_max=2, skip_max=6)
-    assert found_names(client.catalogue(page=2, most=6)) == NAMES
+    assert found_names(client.catalogue(page=2)) == NAMES
 
 
-def test_without_the_split_the_loss_is_an_error_and_not_silence(connect) -> None:
-    client = connect(entries(), top_max=2, skip_max=6)
-    with pytest.raises(CdseError, match="gave 8 of 23 products"):
-        found_names(client.catalogue(page=2, most=10_000))
+def test_products_of_one_sensing_time_are_found_wherever_paging_ends(connect) -> None:
+    """Four granules of each datatake have one time, and the seventh page ends within a datatake."""
+    tiles = ("05WPM", "05WPN", "05WPP", "05WPQ")
+    names = [
+        str(ProductName("S2A", START + timedelta(hours=n), "02.14", 72, tile, START + timedelta(days=9)))
+        for n in range(12)
+        for tile in tiles
+    ]
+    client = connect(Entries(Entry.of_name(ProductName.parse(n), footprint=AREA) for n in names), skip_max=11)
+    found = found_names(client.catalogue(page=2))
+    assert len(found) == len(set(found))
+    assert sorted(found) == sorted(names)
+
+
+def test_more_products_of_one_sensing_time_than_can_be_listed_are_an_error_and_not_silence(connect) -> None:
+    same = [f"S2A_MSIL2A_20190701T214529_N0214_R072_T{n:02}WPM_20190702T014529" for n in range(1, 24)]
+    client = connect(Entries(Entry.of_name(ProductName.parse(n), footprint=AREA) for n in same), skip_max=6)
+    with pytest.raises(
+        CdseError, match=r"lists only 8 of the products of 2019-07-01T21:45:29\.024Z; give a smaller bbox"
+    ):
+        found_names(client.catalogue(page=2, most=6))
+
+
+def test_a_count_above_what_is_listed_is_noted(caplog: pytest.LogCaptureFixture) -> None:
+    """Products are deleted while they are listed, and some are counted twice."""
+    replay = Replay(("https://catalogue.dataspace.copernicus.eu",))
+    replay.first = {"@odata.count": 3, "value": [], "@odata.nextLink": "https://catalogue.dataspace.copernicus.eu/2"}
+    documents = [entry.document(attributes=True, assets=False) for entry in entries()]
+    replay.pages = {"https://catalogue.dataspace.copernicus.eu/2": {"value": documents[:2]}}
+    catalogue = Catalogue(replay, "https://catalogue.dataspace.copernicus.eu")
+    with caplog.at_level("WARNING", "s2sr_core"):
+        found = list(catalogue.search(AREA, START + timedelta(days=1), START + timedelta(days=2)))
+    assert [str(entry.name) for entry in found if isinstance(entry, RemoteProduct)] == NAMES[:2]
+    assert "counts 3 products and lists 2, which are used" in caplog.text
+
+
+def test_one_page_is_held_at_a_time() -> None:
+    """Whatever is done with the products: twenty pages take the memory of a few."""
+    document = next(iter(entries())).document(attributes=True, assets=False)
+    page = json.dumps({"value": [document] * 20})
+
+    @dataclass
+    class Long(Http):
+        asked: int = 0
+
+        def get_json(self, url: str, params: Mapping[str, str] | None = None) -> dict[str, Any]:
+            self.asked += 1
+            found: dict[str, Any] = json.loads(page)
+            return found | ({"@odata.nextLink": f"{url}{self.asked}"} if self.asked < 20 else {})
+
+    def peak(count: int) -> int:
+        tracemalloc.start()
+        try:
+            listed = Catalogue(Long(("https://a.org",)), "https://a.org").search(AREA, START, START + timedelta(days=9))
+            assert sum(1 for _ in itertools.islice(listed, count)) == count
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    assert peak(400) < 2 * peak(60)
 
 
 def test_the_window_is_half_open(connect) -> None:
