@@ -18,12 +18,14 @@ import socket
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from distributed import Security, Worker
 from distributed.core import Status
 
 from deployments.mpi.launched_rank import launched_rank
 from s2sr_core.logs import logged_to
+from s2sr_core.proxies import exempt_from_proxies
 from s2sr_core.workspace import Workspace
 
 logger = logging.getLogger("s2sr_core.worker")
@@ -50,6 +52,8 @@ async def work_for(scheduler: str, number: int, work_dir: Path, *, job: str = ""
 
     Units run one at a time, as everywhere. Dask sets no memory limit, because the batch system has one.
     """
+    # The Prefect server of the run is on the scheduler's machine; a job's environment may name a proxy.
+    exempt_from_proxies(urlsplit(scheduler).hostname or "")
     lifetime = options.pop("lifetime", None)
     log = Workspace(work_dir).log(number)
     with logged_to(log):

@@ -23,6 +23,7 @@ from deployments.process.account import account_hidden
 from deployments.process.signals import sigint_blocked
 from s2sr_core.errors import S2SRError
 from s2sr_core.import_path import environment_of_child
+from s2sr_core.proxies import exempt_from_proxies
 
 #: Seconds within which the server must answer, and between attempts.
 _START, _PAUSE = 180.0, 0.2
@@ -55,6 +56,7 @@ def server_of_run(host: str) -> Iterator[None]:
     if PREFECT_API_URL.value():
         yield
         return
+    exempt_from_proxies(host)
     with _started(host) as (url, secret), _configured(PREFECT_API_URL=url, PREFECT_API_AUTH_STRING=secret):
         yield
 

@@ -1,0 +1,140 @@
+"""What a run needs of the machine and of the environment. Each check ends in one sentence, before any work.
+
+``--doctor`` and every run make the same checks.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import SplitResult, urlsplit
+
+from s2sr_core.errors import InputError, InstallationError
+from s2sr_core.files import locked
+from s2sr_core.geo import geometry
+
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+#: Schemes of proxies that both requests (CDSE) and httpx (Prefect) speak to.
+_SCHEMES = ("http", "https", "socks5", "socks5h")
+
+
+def check_machine() -> None:
+    """Make all checks that do not depend on the parameters.
+
+    Raises
+    ------
+    InputError
+        For the first thing that is wrong: it names the variable.
+    InstallationError
+        If PROJ has no database, and no variable is to blame.
+    """
+    for _, check in CHECKS:
+        check()
+
+
+def check_temporary_folder() -> str:
+    """Where temporary files are written; a ``TMPDIR`` that cannot be used is replaced for this process and its children.
+
+    Raises
+    ------
+    InputError
+        If no folder can be written.
+    """
+    asked = os.environ.get("TMPDIR", "")
+    try:
+        folder = tempfile.gettempdir()
+    except FileNotFoundError as error:
+        raise InputError(
+            "TMPDIR", asked, "neither this nor another folder for temporary files can be written", "set it to one"
+        ) from error
+    if asked and Path(asked).absolute() != Path(folder).absolute():
+        os.environ["TMPDIR"] = folder
+        return f"{folder} (TMPDIR={asked} cannot be written)"
+    return folder
+
+
+def check_proxies() -> str:
+    """The proxies for hosts other than this machine, without their passwords.
+
+    Raises
+    ------
+    InputError
+        If one is not the address of a proxy, or ``NO_PROXY`` stops the HTTP client of Prefect.
+    """
+    import httpx
+
+    given = {name: value for name in _PROXIES if (value := _environment(name))}
+    shown = {name: _check_proxy(name, value) for name, value in given.items()}
+    try:
+        httpx.Client(verify=False).close()  # noqa: S501  # asks nobody: it reads the environment
+    except (httpx.InvalidURL, ValueError) as error:
+        raise InputError(
+            "NO_PROXY", _environment("no_proxy"), f"has an entry that cannot be used ({error})", "remove it"
+        ) from error
+    return " ".join(f"{name}={value}" for name, value in shown.items()) or "none"
+
+
+def _environment(name: str) -> str:
+    """A variable that may be written in small letters, which come first."""
+    return os.environ.get(name.lower()) or os.environ.get(name.upper(), "")
+
+
+def _check_proxy(name: str, value: str) -> str:
+    try:
+        parts = urlsplit(value if "://" in value else f"http://{value}")
+        usable = parts.scheme in _SCHEMES and parts.hostname and parts.port != 0
+    except ValueError:
+        parts, usable = SplitResult("", "", "", "", ""), ""
+    if not usable:
+        shown = value.rpartition("@")[2]  # what is before it may be a password
+        raise InputError(name, shown, "is not the address of a proxy", "write http://host:port, or unset it")
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+
+
+def check_proj() -> str:
+    """That PROJ's database serves this PROJ: the central meridian of UTM zone 6 is 147° W.
+
+    Raises
+    ------
+    InputError
+        If it does not, and the environment names it.
+    InstallationError
+        If it does not, and PROJ found it by itself.
+    """
+    try:
+        longitude, latitude, _ = geometry.to_wgs84("EPSG:32606").TransformPoint(500_000.0, 7_600_000.0)
+        right = abs(longitude + 147.0) < 1e-9 and 68 < latitude < 69
+        problem = "" if right else f"EPSG:32606 500000 7600000 was transformed to {longitude} {latitude}"
+    except RuntimeError as error:
+        problem = " ".join(str(error).split())
+    if not problem:
+        return "EPSG:32606 to EPSG:4326"
+    remedy = "set PROJ_DATA to the folder of the proj.db that belongs to this PROJ"
+    for name in ("PROJ_DATA", "PROJ_LIB"):
+        if os.environ.get(name):
+            raise InputError(
+                name, os.environ[name], f"has no proj.db for this PROJ ({problem})", f"unset it; else {remedy}"
+            )
+    raise InstallationError(f"PROJ has no database that it can use ({problem}); {remedy}.")
+
+
+def check_locks(folder: Path) -> str:
+    """Whether the filesystem of ``folder`` has locks, by which two runs are kept from one work folder.
+
+    Raises
+    ------
+    OSError
+        If it has none, or ``folder`` cannot be written.
+    """
+    with tempfile.TemporaryDirectory(dir=folder, prefix=".s2sr-") as tried, locked(Path(tried) / "lock", wait=False):
+        return str(folder)
+
+
+#: Checks by the name that ``--doctor`` gives them.
+CHECKS: tuple[tuple[str, Callable[[], str]], ...] = (
+    ("temporary files", check_temporary_folder),
+    ("proxies", check_proxies),
+    ("PROJ data", check_proj),
+)
