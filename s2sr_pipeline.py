@@ -203,9 +203,11 @@ def _placed(parameters: RunParameters) -> RunParameters:
 
 
 def _doctor(folder: Path) -> int:
+    from deployments.server.configured import check_prefect
     from s2sr_core.doctor import examine
+    from s2sr_core.user_folders import check_prefect_home
 
-    findings = list(examine(folder))
+    findings = list(examine(folder, {"home of Prefect": check_prefect_home, "Prefect": check_prefect}))
     for finding in findings:
         print(f"{'wrong' if finding.remedy else 'ok':<6}{finding.name:<18}{finding.detail}")
         if finding.remedy:
@@ -237,8 +239,10 @@ def _explain(parameters: RunParameters, longitude: float, latitude: float, *, as
 
 def _plan(parameters: RunParameters) -> int:
     from deployments.clusters import cluster_of
+    from s2sr_core.machine import check_machine
     from s2sr_core.planning.plan import describe
 
+    check_machine()
     try:
         print(describe(parameters, cluster_of(parameters).worker_count()))
     except SourceError as error:
@@ -254,10 +258,16 @@ def _run(parameters: RunParameters) -> int:
     from deployments.clusters import cluster_of
     from s2sr_core.planning.preflight import check_inputs
     from s2sr_core.sources import source_of
+    from s2sr_core.user_folders import check_prefect_home
 
     check_inputs(parameters, source_of(parameters))
     cluster = cluster_of(parameters)
     cluster.check()
+    check_prefect_home()
+
+    from deployments.server.configured import check_prefect
+
+    check_prefect()
 
     from deployments.server.run_server import server_of_run
     from flows.pipeline import pipeline

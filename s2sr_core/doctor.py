@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -11,9 +11,10 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from s2sr_core.geo import geometry
+from s2sr_core.errors import InputError
 from s2sr_core.geo.gdal_runtime import IMAGE_DRIVERS, gdal, overridden_python_setting
 from s2sr_core.geo.raster_grid import RasterGrid
+from s2sr_core.machine import CHECKS, check_locks
 from s2sr_core.pixels import openjpeg, vrt
 from s2sr_core.pixels.masks import SclMask
 from s2sr_core.pixels.rules import SCENE_NODATA
@@ -41,25 +42,39 @@ class Finding:
     remedy: str = ""
 
 
-def examine(folder: Path) -> Iterator[Finding]:
-    """Run every check. ``folder`` is the folder of a run, which need not exist yet."""
-    for name, check, remedy in _CHECKS:
+def examine(folder: Path, more: Mapping[str, Callable[[], str]]) -> Iterator[Finding]:
+    """Run every check, and ``more`` (by name). ``folder`` is the folder of a run, which need not exist yet.
+
+    A check returns what it found. It raises an ``InputError``, or any other error if there is one remedy for all.
+    """
+    of_machine = [(name, check, "") for name, check in (*CHECKS, *more.items())]
+    for name, check, remedy in (*_CHECKS, *of_machine):
         try:
             yield Finding(name, check())
+        except InputError as error:
+            yield Finding(name, f"{error.field}={error.value}: {error.problem}", error.remedy)
         except Exception as error:  # noqa: BLE001  # whatever breaks is the finding
-            yield Finding(name, " ".join(f"{type(error).__name__}: {error}".split()), remedy)
+            yield Finding(name, " ".join(f"{type(error).__name__}: {error}".split()), remedy or "see the text before")
     for package in _PACKAGES:
         try:
             yield Finding(package, version(package))
         except PackageNotFoundError:
             yield Finding(package, "is not installed", "run 'make setup' in the checkout, or 'pip install .'")
-    yield _free_disk(folder)
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    yield _locks(existing)
+    yield _free_disk(existing)
 
 
 def _gdal_version() -> str:
     if int(gdal.VersionInfo()) < 3_09_00_00:
         raise RuntimeError(f"{gdal.__version__} is older than 3.9")
     return str(gdal.__version__)
+
+
+def _plugins() -> str:
+    """A plugin that cannot be loaded is left out, with a message; here it is an exception."""
+    gdal.AllRegister()
+    return f"{gdal.GetDriverCount()} drivers"
 
 
 def _jp2_driver() -> str:
@@ -113,18 +128,17 @@ def _pixel_function() -> str:
     return "executed" + (f" (GDAL_VRT_ENABLE_PYTHON={asked} in the environment is overridden)" if asked else "")
 
 
-def _proj_data() -> str:
-    """The central meridian of UTM zone 6 is 147° W."""
-    longitude, latitude, _ = geometry.to_wgs84("EPSG:32606").TransformPoint(500_000.0, 7_600_000.0)
-    if abs(longitude + 147.0) > 1e-9 or not 68 < latitude < 69:
-        raise RuntimeError(f"EPSG:32606 500000 7600000 was transformed to {longitude} {latitude}")
-    return "EPSG:32606 to EPSG:4326"
+def _locks(folder: Path) -> Finding:
+    try:
+        return Finding("locks", check_locks(folder))
+    except OSError as error:
+        remedy = "give a --work-dir on another filesystem, or never let two runs use one folder"
+        return Finding("locks", f"{folder}: {error.strerror}", remedy)
 
 
 def _free_disk(folder: Path) -> Finding:
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
-    free = shutil.disk_usage(existing).free
-    detail = f"{free / 1e9:.0f} GB free at {existing}"
+    free = shutil.disk_usage(folder).free
+    detail = f"{free / 1e9:.0f} GB free at {folder}"
     return Finding("disk", detail, "free some space, or give another --work-dir" if free < _LOW_DISK else "")
 
 
@@ -138,6 +152,11 @@ def _in_memory(pixels: np.ndarray) -> gdal.Dataset:
 
 _CHECKS: tuple[tuple[str, Callable[[], str], str], ...] = (
     ("GDAL", _gdal_version, "install GDAL 3.9 or newer with its Python bindings"),
+    (
+        "GDAL's plugins",
+        _plugins,
+        "unset GDAL_DRIVER_PATH, or replace the file that is named by the plugin of this GDAL",
+    ),
     ("JPEG 2000", _jp2_driver, "install a GDAL built with OpenJPEG (conda-forge: libgdal-jp2openjpeg)"),
     (
         "GDAL with numpy",
@@ -149,5 +168,4 @@ _CHECKS: tuple[tuple[str, Callable[[], str], str], ...] = (
         _pixel_function,
         "install s2sr and GDAL's Python bindings in one environment",
     ),
-    ("PROJ data", _proj_data, "set PROJ_DATA to the folder that holds proj.db"),
 )

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import tempfile
 from collections.abc import Callable
@@ -12,7 +13,6 @@ from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
 from s2sr_core.errors import InputError, InstallationError
-from s2sr_core.files import locked
 from s2sr_core.geo import geometry
 
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
@@ -35,7 +35,7 @@ def check_machine() -> None:
 
 
 def check_temporary_folder() -> str:
-    """Where temporary files are written; a ``TMPDIR`` that cannot be used is replaced for this process and its children.
+    """The folder of temporary files; a ``TMPDIR`` that cannot be used is replaced for this process and its children.
 
     Raises
     ------
@@ -128,8 +128,9 @@ def check_locks(folder: Path) -> str:
     OSError
         If it has none, or ``folder`` cannot be written.
     """
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".s2sr-") as tried, locked(Path(tried) / "lock", wait=False):
-        return str(folder)
+    with tempfile.TemporaryFile(dir=folder) as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    return str(folder)
 
 
 #: Checks by the name that ``--doctor`` gives them.

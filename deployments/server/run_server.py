@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import httpx
 from prefect.context import refresh_global_settings_context
@@ -27,6 +27,8 @@ from s2sr_core.proxies import exempt_from_proxies
 
 #: Seconds within which the server must answer, and between attempts.
 _START, _PAUSE = 180.0, 0.2
+#: What the user says of the folder and the log is meant for every server.
+_KEPT = ("PREFECT_HOME", "PREFECT_LOGGING_", "PREFECT_SERVER_ANALYTICS_ENABLED")
 #: The server of one run needs no user interface and no services for deployments.
 _SETTINGS = {
     "PREFECT_UI_ENABLED": "false",
@@ -63,15 +65,32 @@ def server_of_run(host: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _configured(**variables: str) -> Iterator[None]:
-    """Set Prefect's settings in the environment, where every thread of Prefect and Dask finds them."""
-    os.environ.update(variables)
-    refresh_global_settings_context()
+    """Set Prefect's settings in the environment, where every thread of Prefect and Dask finds them.
+
+    Those of the user are for another server, and are left out meanwhile.
+    """
+    before = {name: value for name, value in os.environ.items() if name.startswith("PREFECT_")}
+    _replace(before, _without_users_settings(before) | variables)
     try:
         yield
     finally:
-        for name in variables:
-            del os.environ[name]
-        refresh_global_settings_context()
+        _replace(variables, before)
+
+
+def _replace(old: Mapping[str, str], new: Mapping[str, str]) -> None:
+    for name in old:
+        os.environ.pop(name, None)
+    os.environ.update(new)
+    refresh_global_settings_context()
+
+
+def _without_users_settings(environment: Mapping[str, str]) -> dict[str, str]:
+    """``environment`` without settings that a user has made for another Prefect server, in variables or in a profile.
+
+    An address of a database, a certificate or a default storage would be applied to the server of the run, too.
+    """
+    kept = {name: value for name, value in environment.items() if name.startswith(_KEPT) or name[:8] != "PREFECT_"}
+    return {**kept, "PREFECT_PROFILES_PATH": os.devnull}
 
 
 @contextlib.contextmanager
@@ -82,7 +101,11 @@ def _started(host: str) -> Iterator[tuple[str, str]]:
     secret = f"s2sr:{secrets.token_urlsafe(24)}"
     words = [sys.executable, "-P", "-m", "prefect", "server", "start", "--host", host, "--port", str(port)]
     with sigint_blocked(), account_hidden():
-        environment = {**environment_of_child(), **_SETTINGS, "PREFECT_SERVER_API_AUTH_STRING": secret}
+        environment = {
+            **_without_users_settings(environment_of_child()),
+            **_SETTINGS,
+            "PREFECT_SERVER_API_AUTH_STRING": secret,
+        }
         process = subprocess.Popen(  # noqa: S603
             words, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )

@@ -16,11 +16,12 @@ from s2sr_core.errors import InstallationError
 from s2sr_core.installation import GDAL_REMEDY
 
 try:
-    from osgeo import gdal, ogr, osr
+    # Both import and gdal_array register the drivers. A plugin that cannot be loaded must not be an exception there.
+    from osgeo import gdal, gdal_array, ogr, osr
 except ImportError as error:
     raise InstallationError(f"GDAL's Python bindings cannot be imported ({error}); {GDAL_REMEDY}.") from error
 
-__all__ = ["IMAGE_DRIVERS", "gdal", "ogr", "osr", "overridden_python_setting"]
+__all__ = ["IMAGE_DRIVERS", "gdal", "gdal_array", "ogr", "osr", "overridden_python_setting"]
 
 PIXEL_FUNCTION_MODULE = "s2sr_core.pixel_functions"
 

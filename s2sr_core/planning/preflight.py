@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from s2sr_core.machine import check_machine
 from s2sr_core.parameters import RunParameters
 from s2sr_core.planning.plan import choose_gridcells
 from s2sr_core.selection.query_manifest import read_query_manifest
@@ -12,13 +13,16 @@ from s2sr_core.workspace import Workspace
 
 
 def check_inputs(parameters: RunParameters, source: Source[Any]) -> None:
-    """Look at the gridcells, at the manifest if the run needs one, and at what ``source`` needs.
+    """Look at the machine, at the gridcells, at the manifest if the run needs one, and at what ``source`` needs.
 
     Raises
     ------
     InputError
         For the first thing that is wrong.
+    InstallationError
+        If PROJ has no database.
     """
+    check_machine()
     choose_gridcells(parameters)
     if parameters.stage == "download":
         read_query_manifest(Workspace(parameters.work_dir).query_manifest)

@@ -25,8 +25,14 @@ def test_products_come_through_the_proxy_and_nothing_else_goes_there(tmp_path: P
     make_archive(tmp_path / "cdse", Grid.utm(-149.6, 68.63, 60), dates=1, bands=["B04"])
     write_gridcells([Gridcell("a", shapely.box(-149.61, 68.626, -149.60, 68.634))], tmp_path / "cells.csv")
     options = {
-        **{"bbox": "-149.61 68.626 -149.60 68.634", "grid-csv": "cells.csv", "work-dir": "run", "bands": "B04"},
-        **{"start": "2015-01-01", "end": "2030-01-01", "workers": "1", "scl-mask": "0"},
+        "bbox": "-149.61 68.626 -149.60 68.634",
+        "grid-csv": "cells.csv",
+        "start": "2015-01-01",
+        "end": "2030-01-01",
+        "work-dir": "run",
+        "bands": "B04",
+        "scl-mask": "0",
+        "workers": "1",
     }
     words = [word for name, value in options.items() for word in (f"--{name}", *value.split())]
     with running(tmp_path / "cdse", SandboxSettings(proxy=True)) as sandbox:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from s2sr_core import stopping
 from s2sr_core.files import locked
+from s2sr_core.user_folders import cache_folder
 
 _PAUSE = 0.05
 
@@ -32,9 +32,8 @@ class Slots:
     @classmethod
     def of_account(cls, username: str, download_url: str, count: int) -> Slots:
         """The slots of ``username`` at ``download_url``, below ``$XDG_CACHE_HOME`` (or ``~/.cache``)."""
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
         account = hashlib.sha256(f"{username}\0{download_url}".encode()).hexdigest()[:16]
-        return cls(cache / "s2sr" / "connections" / account, count)
+        return cls(cache_folder() / "connections" / account, count)
 
     @contextlib.contextmanager
     def taken(self) -> Iterator[None]:
