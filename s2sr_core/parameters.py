@@ -59,8 +59,8 @@ class RunParameters(BaseModel):
         ExpandedPath,
         Shown(Group.WHAT, "FILE"),
         Field(
-            description="CSV of gridcells, as s2sr-make-grid writes it: cell_id (or id), and geometry (or wkt) as WKT "
-            "or xmin, ymin, xmax, ymax; degrees (WGS84)."
+            description="CSV of gridcells, as s2sr-make-grid, QGIS, Excel, PostGIS or geopandas writes it: cell_id (or "
+            "id), and geometry (or wkt) as WKT or xmin, ymin, xmax, ymax; degrees (WGS84)."
         ),
     ]
     start: Annotated[

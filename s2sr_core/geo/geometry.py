@@ -6,6 +6,7 @@ is a MultiPolygon with a part on each side.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,6 +21,7 @@ from s2sr_core.geo.lattice import Bounds, Geotransform
 
 #: Of latitude, and of longitude at the equator.
 METRES_PER_DEGREE = 111_320.0
+_CURVES = re.compile("CURVE|CIRCULARSTRING|MULTISURFACE", re.IGNORECASE)
 _WORLD = shapely.box(-180.0, -90.0, 180.0, 90.0)
 _POINTS_A_SIDE = 65
 #: Points that the rings of an outline may have. Those of products have some hundred at most.
@@ -57,8 +59,11 @@ def from_wkt(texts: Sequence[str]) -> list[BaseGeometry | None]:
 
 
 def _is_readable(text: str) -> bool:
-    """Whether GEOS can be asked: collections inside collections, some ten thousand deep, would end the process."""
-    return text.isascii() and text.upper().count("COLLECTION") <= _MOST_COLLECTIONS
+    """Whether GEOS can be asked: collections inside collections, some ten thousand deep, would end the process.
+
+    Geometries of curves are an error of all that is asked with them.
+    """
+    return text.isascii() and text.upper().count("COLLECTION") <= _MOST_COLLECTIONS and not _CURVES.search(text)
 
 
 def to_wgs84(crs: str) -> osr.CoordinateTransformation:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import os
+import struct
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,14 @@ from s2sr_core.cells.gridcells import Gridcell, make_gridcells
 from s2sr_core.errors import InputError
 
 SQUARE = "POLYGON ((0 0, 1 0, 1 1, 0 1, 0 0))"
+
+
+def hexadecimal(srid: int | None = None, order: str = "<") -> str:
+    """The square as (E)WKB in hexadecimal, made by hand: OGC 06-103r4, 8.2, and PostGIS' flag for an SRID."""
+    coordinates = [value for point in ((0, 0), (1, 0), (1, 1), (0, 1), (0, 0)) for value in point]
+    kind = 3 if srid is None else 3 | 0x2000_0000
+    head = struct.pack(f"{order}BI", order == "<", kind) + (b"" if srid is None else struct.pack(f"{order}I", srid))
+    return (head + struct.pack(f"{order}II10d", 1, 5, *map(float, coordinates))).hex().upper()
 
 
 def ids(cells: list[Gridcell]) -> list[str]:
@@ -123,6 +132,38 @@ def test_one_cell_in_every_way_it_may_be_written(tmp_path: Path, content: str) -
     assert cell.polygon.equals(shapely.box(0, 0, 1, 1))
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        # QGIS: a layer with GEOMETRY=AS_WKT; copied features; the attributes of a grid.
+        f'WKT,fid,id\n"{SQUARE}",1,a\n',
+        "wkt_geom\tid\tleft\nPolygonZ ((0 0 5, 1 0 5, 1 1 5, 0 1 5, 0 0 5))\ta\t0\n",
+        '"id","left","top","right","bottom","row_index","col_index"\n"a","0","1","1","0","0","0"\n',
+        # Excel, where the decimal is a comma: with and without its first line, as "Unicode text", and with a mark.
+        "sep=;\r\nid;xmin;ymin;xmax;ymax\r\na;0,0;0;1;1,0E0\r\n",
+        '"sep=;"\r\nid;wkt\r\na;"POLYGON ((0 0, 1 0, 1 1, 0 1, 0 0))"\r\n',
+        "\ufeffid;West;South;East;North\r\na;0,000;-0;1,00;+1\r\n;;;;\r\n",
+        f"cell_id;geometry\na;{SQUARE}\n",
+        f"cell_id|geometry\na|{SQUARE}\n",
+        "sep=\t\nid\tminx\tminy\tmaxx\tmaxy\na\t0\t0\t1\t1\n",
+        # PostGIS: ST_AsEWKT, and COPY … TO … WITH CSV HEADER, which writes EWKB; bytea; ogr2ogr.
+        f'id,st_asewkt,geom\na,x,"SRID=4326;{SQUARE}"\n',
+        f"gid,geom\na,{hexadecimal(4326)}\n",
+        f"id\tthe_geom\na\t{hexadecimal(order='>').lower()}\n",
+        f'"ogc_fid","wkb_geometry"\n"a","\\x{hexadecimal(0)}"\n',
+        # geopandas: to_csv, and bounds with the index.
+        f'id,geometry\na,"{SQUARE}"\n',
+        "id,minx,miny,maxx,maxy\na,0.0,0.0,1.0,1.0\n",
+        f'GEOM,ID\n"srid = 4326 ; {SQUARE.lower()}",a\n',
+    ],
+)
+def test_one_cell_as_other_programs_write_it(tmp_path: Path, content: str) -> None:
+    [cell] = read(tmp_path, content)
+    assert cell.cell_id == "a"
+    assert cell.polygon.equals(shapely.box(0, 0, 1, 1))
+    assert (cell.polygon.has_z, shapely.get_srid(cell.polygon)) == (False, 0)
+
+
 def test_polygons_of_any_shape_are_kept_as_they_are(tmp_path: Path) -> None:
     holed = "POLYGON ((0 0, 4 0, 4 4, 0 4, 0 0), (1 1, 1 2, 2 2, 2 1, 1 1))"
     parts = "MULTIPOLYGON (((0 0, 1 0, 0 1, 0 0)), ((5 5, 6 5, 5 6, 5 5)))"
@@ -192,7 +233,18 @@ def test_no_id_that_is_read_leaves_its_folder(tmp_path_factory: pytest.TempPathF
         ("x", "geometry is not valid WKT"),
         ("POLYGON ((0 0, 1 0, 1 1, 0 1))", "geometry is not valid WKT"),
         ("POLYGON ((0 0, 1 0, 1 1, 0 1, 0 0)", "geometry is not valid WKT"),
-        ("SRID=4326;POLYGON ((0 0, 1 0, 1 1, 0 1, 0 0))", "geometry is not valid WKT"),
+        (
+            "CURVEPOLYGON (CIRCULARSTRING (0 0, 1 1, 0 2, -1 1, 0 0))",
+            "geometry has curves (in PostGIS:",
+        ),
+        ("SRID=4326;POINT (0 0)", "geometry is a Point, not a polygon"),
+        (f"SRID=32606;{SQUARE}", "geometry has SRID 32606, not 4326 (in PostGIS: ST_Transform(geom, 4326))"),
+        (hexadecimal(3857), "geometry has SRID 3857, not 4326"),
+        (hexadecimal(4326)[:-2], "geometry is not valid WKT"),
+        (
+            "POLYGON ((500000 7600000, 520000 7600000, 520000 7620000, 500000 7600000))",
+            "coordinates reach 500000 7.6e+06 520000 7.62e+06, which are not degrees (transform to EPSG:4326)",
+        ),
         ("POINT (0 0)", "geometry is a Point, not a polygon"),
         ("LINESTRING (0 0, 1 1)", "geometry is a LineString, not a polygon"),
         ("GEOMETRYCOLLECTION (POLYGON ((0 0, 1 0, 1 1, 0 0)))", "geometry is a GeometryCollection, not a polygon"),
@@ -259,11 +311,12 @@ def test_the_first_three_bad_rows_are_named_and_the_others_counted(tmp_path: Pat
 
 
 def test_rows_are_counted_as_a_spreadsheet_does(tmp_path: Path) -> None:
-    """A quoted value may hold line breaks, and blank rows count."""
+    """A quoted value may hold line breaks, and blank rows count. Excel does not show its first line, sep=."""
     broken = SQUARE.replace(", ", ",\n")
     assert refusal(tmp_path, f'id,wkt\na,"{broken}"\n\nb,"{broken}"\nc,x\n').startswith("row 5: geometry")
     assert refusal(tmp_path, f'id,wkt\na,"{broken}"\nb,"{broken}"\nc,x,y\n').startswith("row 4 has 3 values")
     assert refusal(tmp_path, f'id,wkt\na,"{broken}"\nb,"{broken}"\nc,"x\n').startswith("row 4 has a double quote")
+    assert refusal(tmp_path, "sep=;\r\nid;wkt\r\na;x\r\n").startswith("row 2: geometry")
 
 
 @pytest.mark.parametrize(
@@ -286,24 +339,25 @@ def test_rows_are_counted_as_a_spreadsheet_does(tmp_path: Path) -> None:
         ),
         (f'id,ID,geometry\na,b,"{SQUARE}"\n', "has two columns 'id'; rename or remove one of them."),
         (f'id,wkt,WKT \na,"{SQUARE}",b\n', "has two columns 'wkt'; rename or remove one of them."),
-        (f"cell_id;geometry\na;{SQUARE}\n", "is separated by semicolons; save it with commas."),
-        ("cell_id;xmin;ymin;xmax;ymax\na;0;0;1;1\n", "is separated by semicolons; save it with commas."),
-        (f"cell_id\tgeometry\na\t{SQUARE}\n", "is separated by tabs; save it with commas."),
-        (f"cell_id|geometry\na|{SQUARE}\n", "is separated by bars; save it with commas."),
+        ("sep=;", "is empty; give a CSV with a header and one row per gridcell."),
+        (
+            "id;left;bottom;right;top\na;1.5,5;0;2;1\n",
+            "row 2: a bound is not a number; fix or remove these rows (the header is row 1).",
+        ),
         (
             f"cell_id,geometry\na,{SQUARE}\n",
             "row 2 has 6 values, the rows above it have 2; "
-            "put values that contain a comma, such as WKT, in double quotes.",
+            "put values that contain the delimiter, such as the commas of WKT, in double quotes.",
         ),
         (
             "cell_id,xmin,ymin,xmax,ymax\na,0,0,1,1\nb,0,0,1,1,9\n",
             "row 3 has 6 values, the rows above it have 5; "
-            "put values that contain a comma, such as WKT, in double quotes.",
+            "put values that contain the delimiter, such as the commas of WKT, in double quotes.",
         ),
         (
             f'cell_id,geometry\na,"{SQUARE}\nb,"{SQUARE}"\n',
             "row 2 has 6 values, the rows above it have 2; "
-            "put values that contain a comma, such as WKT, in double quotes.",
+            "put values that contain the delimiter, such as the commas of WKT, in double quotes.",
         ),
         (f'cell_id,geometry\na,"{SQUARE}\n', "row 2 has a double quote that is never closed; close or remove it."),
     ],
@@ -314,9 +368,14 @@ def test_a_file_that_is_no_table_of_cells_is_refused_in_one_sentence(
     assert refusal(tmp_path, content) == sentence
 
 
-@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
-def test_a_file_that_is_not_utf_8_is_refused(tmp_path: Path, encoding: str) -> None:
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_a_file_may_be_in_any_encoding_of_unicode(tmp_path: Path, encoding: str) -> None:
     content = f'cell_id,geometry,note\na,"{SQUARE}",Grøn\n'.encode(encoding)
+    assert ids(read(tmp_path, content)) == ["a"]
+
+
+def test_a_file_that_is_not_unicode_is_refused(tmp_path: Path) -> None:
+    content = f'cell_id,geometry,note\na,"{SQUARE}",Grøn\n'.encode("latin-1")
     assert refusal(tmp_path, content) == "is not text in UTF-8; save it as CSV in UTF-8."
 
 
