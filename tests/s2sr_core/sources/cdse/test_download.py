@@ -293,7 +293,7 @@ def test_slots_hold_over_processes_and_come_free_when_one_is_killed(
         waits.release()
         pause(seconds)
 
-    monkeypatch.setattr(slots, "time", SimpleNamespace(sleep=sleep))
+    monkeypatch.setattr(slots, "stopping", SimpleNamespace(pause=sleep))
 
     def third() -> None:
         with Slots(tmp_path, 2).taken():
