@@ -29,6 +29,7 @@ from pathlib import Path
 import httpx
 import psutil
 
+from s2sr_core.account import without_account
 from s2sr_core.cells.make_grid import make_grid
 from s2sr_core.errors import InputError
 from s2sr_core.outputs.report import RESULTS_FOLDER, RESULTS_URL
@@ -99,11 +100,11 @@ def service(port: int, *, sandbox: bool = True) -> Iterator[str]:
         _say("the Prefect server")
         prefect = [sys.executable, "-P", "-m", "prefect"]
         server = [*prefect, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-        process = stack.enter_context(_running(server, environment, logs / "server.log"))
+        process = stack.enter_context(_running(server, without_account(environment), logs / "server.log"))
         _wait_for(f"{url}/api/health", process, logs / "server.log")
         _say("work pool, limits and deployments")
-        _call([sys.executable, "-P", "-m", "deployments.set_up", "--alone"], environment)
-        _call([*prefect, "--no-prompt", "deploy", "--all"], environment)
+        _call([sys.executable, "-P", "-m", "deployments.set_up", "--alone"], without_account(environment))
+        _call([*prefect, "--no-prompt", "deploy", "--all"], without_account(environment))
         worker = [*prefect, "worker", "start", "--pool", "s2sr", "--type", "process", "--name", socket.gethostname()]
         stack.enter_context(_running(worker, environment, logs / "worker.log"))
         yield url

@@ -19,6 +19,7 @@ from deployments.server.cancellation import RunCancelledError, cancelled_by_api
 from flows.dataflow import Dataflow, threads
 from flows.recovery import recorded_flow_run
 from flows.signature import takes_fields_of
+from s2sr_core.account import account_hidden
 from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.composites.composite import Outcome
 from s2sr_core.errors import ClusterError, InputError, SourceError
@@ -57,6 +58,7 @@ def pipeline(**fields: Any) -> State:
         cluster_of(parameters).check()
         workspace = context.workspace
         with (
+            account_hidden(),
             workspace.opened(),
             logged(context),
             recorded_flow_run(context),

@@ -125,9 +125,14 @@ class Workspace:
     def quicklook(self, cell_id: str) -> Path:
         return self.cell_folder(cell_id) / f"cell_{cell_id}_quicklook.png"
 
+    @property
+    def keys(self) -> Path:
+        """Key and certificate of a run, for its batch jobs; there while the run lasts."""
+        return self.tmp / "keys"
+
     def clear_tmp(self) -> None:
         """Remove what ranks left in tmp/, and tmp/ itself if nothing else is in it."""
-        for folder in (*self.tmp.glob("rank_*"), self.decoded):
+        for folder in (*self.tmp.glob("rank_*"), self.decoded, self.keys):
             remove_tree(folder)
         with contextlib.suppress(OSError):  # somebody's own files
             self.tmp.rmdir()
@@ -169,7 +174,7 @@ class Workspace:
     def opened(self) -> Iterator[None]:
         """Create the folders and lock them for one run; the lock ends with the process, however that ends.
 
-        VRTs that an earlier run left in tmp/ are removed, because every run writes them again.
+        What an earlier run left in tmp/ is removed: VRTs, because every run writes them again, and its keys.
 
         Raises
         ------
@@ -191,7 +196,7 @@ class Workspace:
             lock.truncate(0)
             with contextlib.suppress(OSError):  # who holds it is not said on a full disk
                 os.write(lock.fileno(), f"process {os.getpid()} on {socket.gethostname()}".encode())
-            for folder in (*self.tmp.glob("rank_*/wgs84_vrt"), self.decoded):
+            for folder in (*self.tmp.glob("rank_*/wgs84_vrt"), self.decoded, self.keys):
                 remove_tree(folder)
             yield
 

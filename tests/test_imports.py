@@ -43,7 +43,7 @@ ORCHESTRATION = {"prefect", "prefect_dask", "dask", "distributed", "dask_jobqueu
 #: from the cells on is given. Doors into the program are on the last line: nothing in the core imports them, and GDAL
 #: alone imports ``pixel_functions``.
 ORDER = (
-    ("disk_space", "errors", "import_path", "installation", "proxies", "stopping"),
+    ("account", "disk_space", "errors", "import_path", "installation", "proxies", "stopping"),
     ("files", "progress", "user_folders"),
     ("workspace",),
     ("geo",),

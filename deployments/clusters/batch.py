@@ -104,18 +104,17 @@ class BatchCluster(Cluster, abc.ABC):
         return address_of_this_machine(self.site.interface)
 
     def job_script(self) -> str:
-        """The script that a run would submit, with placeholders for the scheduler's address, the job's number and keys.
+        """The script that a run would submit, with placeholders for the scheduler's address and the job's number.
 
         Raises
         ------
         InputError
             If the work folder cannot be written, or its path cannot stand in a job script.
         """
-        from distributed.security import Security
+        from deployments.clusters.security import files_in, security_of
 
         protocol = "tls" if self.site.tls else "tcp"
-        files = {key: f"<{key}>" for key in ("tls_ca_file", "tls_worker_cert", "tls_worker_key")}
-        security = Security(require_encryption=True, **files) if self.site.tls else None
+        security = security_of(*map(str, files_in(self.workspace.keys))) if self.site.tls else None
         options = self._job_options()
         try:
             job = self._job_class(None)(
@@ -133,24 +132,26 @@ class BatchCluster(Cluster, abc.ABC):
     @contextlib.contextmanager
     def task_runner(self) -> Iterator[ClusterTaskRunner]:
         """A started task runner; the jobs of its workers are submitted as there is work, and removed at the end."""
-        from distributed.security import Security
-
         from deployments.clusters.scaling import WholeJobs
+        from deployments.clusters.security import keys_in, without_pages
         from deployments.clusters.task_runner import ClusterTaskRunner
 
         logging.getLogger("distributed").setLevel(logging.ERROR)
         site, workspace, options = self.site, self.workspace, self._job_options()
         remove_jobs(workspace.work_dir)
-        with signals_blocked():
-            cluster = self.jobqueue()(
-                name=_JOB_NAME,
-                job_cls=self._job_class(JobRecord(workspace)),
-                security=Security.temporary() if site.tls else None,
-                shared_temp_directory=str(workspace.tmp),
-                scheduler_options={"dashboard_address": f"{LOOPBACK}:0"},
-                **options,
-            )
-        try:
+        host = self.host()
+        with contextlib.ExitStack() as held:
+            security = held.enter_context(keys_in(workspace.keys, host)) if site.tls else None
+            with signals_blocked(), without_pages():
+                cluster = self.jobqueue()(
+                    name=_JOB_NAME,
+                    job_cls=self._job_class(JobRecord(workspace)),
+                    protocol="tls://" if site.tls else "tcp://",
+                    security=security,
+                    scheduler_options={"host": host, "dashboard_address": f"{LOOPBACK}:0", "dashboard": False},
+                    **options,
+                )
+            held.callback(_end, cluster, workspace)
             scaling = cluster.adapt(
                 Adaptive=WholeJobs,
                 minimum=site.min_jobs if site.adaptive else site.max_jobs,
@@ -169,10 +170,6 @@ class BatchCluster(Cluster, abc.ABC):
             with ClusterTaskRunner(cluster=cluster, watch=watch) as runner:
                 yield runner
                 cluster.sync(scaling.end)
-        finally:
-            with signals_blocked():
-                cluster.close()
-                remove_jobs(workspace.work_dir)
 
     def _job_class(self, record: JobRecord | None) -> type[Job]:
         from deployments.clusters.recorded_job import recorded
@@ -199,10 +196,10 @@ class BatchCluster(Cluster, abc.ABC):
                 f"{site.worker_lifetime.total_seconds():g}",
                 "--lifetime-stagger",
                 f"{site.stagger.total_seconds():g}",
+                *(["--interface", shlex.quote(site.interface)] if site.interface else []),
             ],
             "death_timeout": _DEATH_TIMEOUT,
             "local_directory": shlex.quote(str(site.scratch)) if site.scratch else None,
-            "interface": site.interface,
             "log_directory": str(workspace.logs / "jobs"),
             "job_name": _JOB_NAME,
             "job_script_prologue": [*_ENVIRONMENT, *self.prologue, *site.prologue, _import_path()],
@@ -210,6 +207,13 @@ class BatchCluster(Cluster, abc.ABC):
             "job_directives_skip": [*self.skipped_directives, *site.directives_skip],
             **self.options(),
         }
+
+
+def _end(cluster: JobQueueCluster, workspace: Workspace) -> None:
+    """End the scheduler, and every job that is left."""
+    with signals_blocked():
+        cluster.close()
+        remove_jobs(workspace.work_dir)
 
 
 def check_path_in_script(work_dir: os.PathLike[str]) -> None:

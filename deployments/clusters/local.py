@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from deployments.clusters.cluster import Cluster
 from deployments.clusters.network import LOOPBACK
-from deployments.process.account import account_hidden
 from deployments.process.signals import sigint_blocked
+from s2sr_core.account import account_hidden
 from s2sr_core.import_path import current_folder_left_out
 
 if TYPE_CHECKING:
@@ -46,22 +46,25 @@ def _local_workers(count: int) -> Iterator[ClusterTaskRunner]:
     """Workers have one thread, because GDAL datasets and the cache of blocks want one process each.
 
     They have no memory limit of Dask's: the engines limit what they hold, and a worker that Dask paused would stall the
-    run without a message. They see neither Ctrl-C nor the account. If an error leaves the block, nobody waits for the
-    units that are being computed.
+    run without a message. They see neither Ctrl-C nor the account. Other users of this machine cannot talk to them. If
+    an error leaves the block, nobody waits for the units that are being computed.
     """
     import distributed
 
+    from deployments.clusters.security import security_of_run, without_pages
     from deployments.clusters.task_runner import ClusterTaskRunner
 
     logging.getLogger("distributed").setLevel(logging.ERROR)
-    with current_folder_left_out():  # Dask replaces workers that die
-        with sigint_blocked(), account_hidden():
+    with account_hidden(), current_folder_left_out():  # Dask replaces workers that die
+        with sigint_blocked(), without_pages():
             cluster = distributed.LocalCluster(
                 n_workers=count,
                 threads_per_worker=1,
                 processes=True,
                 memory_limit=0,
+                security=security_of_run(),
                 dashboard_address=f"{LOOPBACK}:0",
+                scheduler_kwargs={"dashboard": False},
             )
         with cluster, ClusterTaskRunner(cluster=cluster) as runner:
             try:

@@ -55,13 +55,13 @@ class MpiRanks(Cluster):
     def _ranks(self, world: World) -> Iterator[ClusterTaskRunner]:
         """Everything between ranks is encrypted, with keys that are made for the run and sent by MPI."""
         import distributed
-        from distributed import Security
 
+        from deployments.clusters.security import security_of_run, without_pages
         from deployments.clusters.task_runner import ClusterTaskRunner
 
         logging.getLogger("distributed").setLevel(logging.CRITICAL)
-        site, count, security = self._site, world.size - 1, Security.temporary()
-        with sigint_blocked():
+        site, count, security = self._site, world.size - 1, security_of_run()
+        with sigint_blocked(), without_pages():
             cluster = distributed.LocalCluster(
                 n_workers=0,
                 threads_per_worker=1,
@@ -69,6 +69,7 @@ class MpiRanks(Cluster):
                 protocol="tls://",
                 security=security,
                 dashboard_address=f"{LOOPBACK}:0",
+                scheduler_kwargs={"dashboard": False},
             )
 
         def watch() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from distributed.core import Status
 
 from deployments.clusters.job_record import BatchJob, JobRecord
-from deployments.process.account import ACCOUNT
+from s2sr_core.account import ACCOUNT
 
 if TYPE_CHECKING:
     from dask_jobqueue.core import Job

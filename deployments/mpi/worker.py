@@ -21,9 +21,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from distributed import Security, Worker
+from distributed.comm import get_address_host
 from distributed.core import Status
 
+from deployments.clusters.network import LOOPBACK, address_of_this_machine, address_towards
+from deployments.clusters.security import check_clock, check_scheduler, security_of, without_pages
 from deployments.mpi.launched_rank import launched_rank
+from s2sr_core.errors import ClusterError, InputError
 from s2sr_core.logs import logged_to
 from s2sr_core.proxies import exempt_from_proxies
 from s2sr_core.workspace import Workspace
@@ -47,10 +51,13 @@ def number_of(job: str, rank: int, ranks: int) -> int:
     return 1 + (int(job_number[1]) if job_number else 0) * ranks + rank
 
 
-async def work_for(scheduler: str, number: int, work_dir: Path, *, job: str = "", **options: Any) -> None:
+async def work_for(
+    scheduler: str, number: int, work_dir: Path, *, job: str = "", interface: str | None = None, **options: Any
+) -> None:
     """Be the worker ``number`` of ``scheduler`` until that closes, or this worker's ``lifetime`` (seconds) is over.
 
-    Units run one at a time, as everywhere. Dask sets no memory limit, because the batch system has one.
+    It listens on ``interface``, by default on the one by which it reaches the scheduler. Units run one at a time, as
+    everywhere. Dask sets no memory limit, because the batch system has one.
     """
     # The Prefect server of the run is on the scheduler's machine; a job's environment may name a proxy.
     exempt_from_proxies(urlsplit(scheduler).hostname or "")
@@ -63,14 +70,18 @@ async def work_for(scheduler: str, number: int, work_dir: Path, *, job: str = ""
     # The first unit would import these, which from a shared filesystem can take longer than the scheduler waits.
     importlib.import_module("prefect.main")
     importlib.import_module("prefect.task_engine")
+    host = address_towards(get_address_host(scheduler)) if interface is None else address_of_this_machine(interface)
     worker = Worker(
         scheduler,
         name=f"{job}-rank{number}",
         nthreads=1,
         memory_limit=0,
-        dashboard_address="127.0.0.1:0",
+        host=host,
+        dashboard_address=f"{LOOPBACK}:0",
         **options,
     )
+    with without_pages():
+        await worker
     async with worker:
         retiring = asyncio.create_task(_retire(worker, lifetime, log)) if lifetime else None
         await worker.finished()
@@ -119,14 +130,12 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.getLogger("distributed").setLevel(logging.ERROR)
     number = number_of(given.name, launched.rank, given.ranks)
-    security = None
-    if given.tls_ca_file:
-        security = Security(
-            require_encryption=True,
-            tls_ca_file=given.tls_ca_file,
-            tls_worker_cert=given.tls_cert,
-            tls_worker_key=given.tls_key,
-        )
+    try:
+        security = _security(given)
+        check_scheduler(given.scheduler, security)
+    except (InputError, ClusterError) as error:
+        print(f"rank {launched.rank}: {error}", file=sys.stderr)
+        return 1
     if given.local_directory:
         os.environ["CPL_TMPDIR"] = given.local_directory
     lifetime = given.lifetime
@@ -147,6 +156,25 @@ def main() -> int:
         )
     )
     return 0
+
+
+def _security(given: argparse.Namespace) -> Security | None:
+    """The keys of the run, which are in files while the run lasts.
+
+    Raises
+    ------
+    ClusterError
+        If they are not there any more.
+    InputError
+        If the clock of this machine does not allow them.
+    """
+    if not given.tls_ca_file:
+        return None
+    try:
+        check_clock(Path(given.tls_ca_file))
+    except FileNotFoundError as error:
+        raise ClusterError(f"{given.tls_ca_file} is not there: the run that submitted this job has ended") from error
+    return security_of(given.tls_cert, given.tls_key)
 
 
 def _share(number: int) -> float:

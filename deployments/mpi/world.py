@@ -16,8 +16,8 @@ from collections.abc import Callable
 from typing import Any
 
 from deployments.mpi.launched_rank import LaunchedRank
-from deployments.process.account import forget_account
 from deployments.process.signals import sigint_blocked
+from s2sr_core.account import forget_account
 from s2sr_core.errors import InputError
 
 _PAUSE = 0.1
@@ -89,6 +89,8 @@ def run_ranks(launched: LaunchedRank, main: Callable[[], int], report: Callable[
     ``report`` turns bad input that all ranks find into an exit code; it is called on rank 0 alone.
     """
     global _world
+    if launched.rank > 0:
+        forget_account()
     try:
         world = World(launched)
     except InputError as error:
@@ -111,7 +113,6 @@ def run_ranks(launched: LaunchedRank, main: Callable[[], int], report: Callable[
 
 def _obey(world: World) -> int:
     """Do what rank 0 orders until it orders to exit; returns the exit code."""
-    forget_account()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     while True:
         order, content = world.receive()

@@ -1,1 +1,1 @@
-"""What concerns this process alone: its signals, and the account in its environment."""
+"""What concerns this process alone: its signals."""

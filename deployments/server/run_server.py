@@ -19,8 +19,8 @@ import httpx
 from prefect.context import refresh_global_settings_context
 from prefect.settings import PREFECT_API_URL
 
-from deployments.process.account import account_hidden
 from deployments.process.signals import sigint_blocked
+from s2sr_core.account import account_hidden
 from s2sr_core.errors import S2SRError
 from s2sr_core.import_path import environment_of_child
 from s2sr_core.proxies import exempt_from_proxies
@@ -100,7 +100,7 @@ def _started(host: str) -> Iterator[tuple[str, str]]:
         port = free.getsockname()[1]
     secret = f"s2sr:{secrets.token_urlsafe(24)}"
     words = [sys.executable, "-P", "-m", "prefect", "server", "start", "--host", host, "--port", str(port)]
-    with sigint_blocked(), account_hidden():
+    with account_hidden(), sigint_blocked():
         environment = {
             **_without_users_settings(environment_of_child()),
             **_SETTINGS,

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from s2sr_core.account import account_variable
 from s2sr_core.errors import InputError
 
 
@@ -54,11 +55,11 @@ class Credentials:
         InputError
             If one is missing, or others than its owner can read the file.
         """
-        username = os.environ.get("CDSE_USERNAME", "").strip()
+        username = account_variable("CDSE_USERNAME").strip()
         if not username:
             raise InputError("CDSE_USERNAME", "", "is not set", "export the name of your CDSE account")
-        file = os.environ.get("CDSE_PASSWORD_FILE", "").strip()
-        if not file and not os.environ.get("CDSE_PASSWORD"):
+        file = account_variable("CDSE_PASSWORD_FILE").strip()
+        if not file and not account_variable("CDSE_PASSWORD"):
             raise InputError(
                 "CDSE_PASSWORD_FILE", "", "is not set", "export the path of a file of mode 0600 that holds the password"
             )
@@ -75,7 +76,7 @@ class Credentials:
             If it cannot be read, is empty, or its file can be read by others.
         """
         if self.password_file is None:
-            return os.environ["CDSE_PASSWORD"]
+            return account_variable("CDSE_PASSWORD")
         try:
             if not stat.S_ISREG(self.password_file.stat().st_mode):  # a pipe would be waited for
                 raise InputError(

@@ -42,3 +42,20 @@ def test_a_rank_too_many_is_told_what_to_correct(tmp_path: Path) -> None:
     assert done.stderr == (
         "rank 3: the launcher started more than the 3 ranks of the site file; use {ranks} in its launcher\n"
     )
+
+
+def test_a_job_whose_run_has_ended_ends_with_a_sentence(tmp_path: Path) -> None:
+    """Nothing listens on that port; and the keys are gone with the run."""
+    words = [sys.executable, "-P", "-m", "deployments.mpi.worker"]
+    options = ["--name", "job-0", "--work-dir", str(tmp_path), "--ranks", "1", "--death-timeout", "120"]
+    keys = ["--tls-ca-file", str(tmp_path / "keys.pem"), "--tls-cert", "c", "--tls-key", "k"]
+    for address, more, sentence in (
+        ("tcp://127.0.0.1:9", [], "the scheduler of the run does not answer at tcp://127.0.0.1:9 (Connection refused)"),
+        ("tls://127.0.0.1:9", keys, f"{tmp_path}/keys.pem is not there: the run that submitted this job has ended"),
+    ):
+        done = subprocess.run(
+            [*words, address, *options, *more], capture_output=True, text=True, timeout=100, check=False
+        )
+        assert done.returncode == 1
+        assert done.stderr.startswith(f"rank 0: {sentence}")
+        assert done.stderr.count("\n") == 1

@@ -1,0 +1,62 @@
+"""The account's variables, which only the login reads: while a run lasts, no process that it starts inherits them."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import threading
+from collections.abc import Iterator, Mapping
+
+ACCOUNT = ("CDSE_USERNAME", "CDSE_PASSWORD", "CDSE_PASSWORD_FILE", "CDSE_TOTP")
+
+_lock = threading.Lock()
+#: The variables that are out of the environment now, and how many blocks keep them out.
+_kept: dict[str, str] = {}
+_blocks = 0
+
+
+def account_variable(name: str) -> str:
+    """The value of one of ``ACCOUNT``, also while it is hidden from the environment; empty if it is not set."""
+    with _lock:
+        return os.environ.get(name) or _kept.get(name, "")
+
+
+@contextlib.contextmanager
+def account_hidden() -> Iterator[None]:
+    """Processes that start within the block, whoever starts them and when, inherit nothing of the account.
+
+    :func:`account_variable` still knows it. Blocks may overlap: the variables are back when the last one has ended.
+    """
+    global _blocks
+    with _lock:
+        _kept.update({name: os.environ.pop(name) for name in ACCOUNT if name in os.environ})
+        _blocks += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _blocks -= 1
+            if not _blocks:
+                os.environ.update(_kept)
+                _kept.clear()
+
+
+def without_account(environment: Mapping[str, str]) -> dict[str, str]:
+    """An environment for a process that does not log in."""
+    return {name: value for name, value in environment.items() if name not in ACCOUNT}
+
+
+def forget_account() -> None:
+    """Remove the account's variables for good from the environment of this process, which an MPI launcher started.
+
+    The system would go on showing them in ``/proc/<process>/environ``, so their values are overwritten there. Only for
+    the start of a process, when no other thread reads its environment.
+    """
+    getenv = ctypes.CDLL(None).getenv
+    getenv.restype = ctypes.c_void_p
+    for name in ACCOUNT:
+        if name in os.environ:
+            if value := getenv(name.encode()):
+                ctypes.memset(value, ord("x"), len(ctypes.string_at(value)))
+            del os.environ[name]
