@@ -22,7 +22,7 @@ from flows.signature import takes_fields_of
 from s2sr_core.account import account_hidden
 from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.composites.composite import Outcome
-from s2sr_core.errors import ClusterError, InputError, SourceError
+from s2sr_core.errors import ClusterError, InputError, InstallationError, SourceError
 from s2sr_core.logs import log_environment
 from s2sr_core.outputs.summary import Summary, counted
 from s2sr_core.parameters import RunParameters
@@ -72,7 +72,7 @@ def pipeline(**fields: Any) -> State:
             show_results(context, summary, bars.seconds(), queried=source.fetches)
             if not parameters.keep_tmp:
                 workspace.clear_tmp()
-    except (InputError, SourceError, ClusterError) as error:
+    except (InputError, InstallationError, SourceError, ClusterError) as error:
         return Failed(message=str(error), data=error)
     except RunCancelledError as error:
         return Cancelled(message=str(error))

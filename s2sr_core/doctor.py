@@ -12,7 +12,8 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from s2sr_core.errors import InputError
-from s2sr_core.geo.gdal_runtime import IMAGE_DRIVERS, gdal, overridden_python_setting
+from s2sr_core.geo import jp2_check
+from s2sr_core.geo.gdal_runtime import gdal, overridden_python_setting
 from s2sr_core.geo.raster_grid import RasterGrid
 from s2sr_core.machine import CHECKS, check_locks
 from s2sr_core.pixels import openjpeg, vrt
@@ -78,23 +79,22 @@ def _plugins() -> str:
 
 
 def _jp2_driver() -> str:
-    """Which JPEG 2000 drivers this GDAL has; JP2OpenJPEG also writes, so it is tried on a small image."""
-    drivers = [name for name in IMAGE_DRIVERS if name.startswith("JP2") and gdal.GetDriverByName(name) is not None]
-    if not drivers:
+    """Which JPEG 2000 drivers this GDAL has, and whether they and OpenJPEG itself give the windows of a known image."""
+    problems = jp2_check.check_drivers()
+    if not problems:
         raise RuntimeError("this GDAL cannot read JPEG 2000")
-    if "JP2OpenJPEG" in drivers:
-        pixels = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)
-        with TemporaryDirectory() as folder:
-            path = Path(folder) / "image.jp2"
-            gdal.GetDriverByName("JP2OpenJPEG").CreateCopy(
-                str(path), _in_memory(pixels), options=["QUALITY=100", "REVERSIBLE=YES"]
-            ).Close()
-            if not np.array_equal(gdal.Open(str(path)).ReadAsArray(), pixels):
-                raise RuntimeError("JP2OpenJPEG returned other pixels than were written")
-    version = openjpeg.version()
-    return " ".join(drivers) + (
-        f"; windows by OpenJPEG {version}" if version else "; without OpenJPEG whole tiles are decoded, which is slower"
-    )
+    jp2_check.image_drivers()  # one at least must be right
+    found = [
+        f"{name} is not used, it {problem}" if problem else f"{name} reads right" for name, problem in problems.items()
+    ]
+    version, problem = openjpeg.version(), openjpeg.problem()
+    if problem:
+        found.append(f"OpenJPEG itself {problem}, so whole tiles are decoded, which is slower")
+    elif version:
+        found.append(f"windows by OpenJPEG {version}")
+    else:
+        found.append("without OpenJPEG whole tiles are decoded, which is slower")
+    return "; ".join(found)
 
 
 def _numpy_bindings() -> str:

@@ -18,7 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from s2sr_core.files import locked, read_record, write_record, written_atomically
-from s2sr_core.geo.gdal_runtime import IMAGE_DRIVERS, gdal
+from s2sr_core.geo.gdal_runtime import gdal
+from s2sr_core.geo.jp2_check import image_drivers
 from s2sr_core.geo.lattice import Window
 from s2sr_core.pixels import openjpeg
 from s2sr_core.pixels.rules import SCENE_NODATA, harmonised
@@ -137,7 +138,7 @@ def _reader(image: Path) -> Callable[[Window], UInt16Array]:
 
     def open_image() -> gdal.Dataset:
         options = gdal.OF_RASTER | gdal.OF_READONLY
-        return gdal.OpenEx(str(image), options, allowed_drivers=list(IMAGE_DRIVERS))
+        return gdal.OpenEx(str(image), options, allowed_drivers=image_drivers())
 
     opened: list[gdal.Dataset] = []
 

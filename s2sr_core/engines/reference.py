@@ -16,6 +16,7 @@ from s2sr_core.engines.stack import CellStack, Layer, PixelWindow
 from s2sr_core.engines.undecodable import check_decoded
 from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.geo.geometry import spatial_reference
+from s2sr_core.geo.jp2_check import image_drivers
 from s2sr_core.geo.lattice import Window
 from s2sr_core.pixels import vrt
 from s2sr_core.pixels.rules import SCENE_NODATA
@@ -40,6 +41,7 @@ def read_windows(stack: CellStack, statistics: Sequence[Statistic]) -> Iterator[
     UndecodableError
         If a part that the cell needs cannot be decoded either.
     """
+    image_drivers()  # VRTs must not open images with another one
     # VRTs keep this many sources open; a scene takes a warped, a masked and two image files.
     pool = str(min(max(5 * len(stack.layers), 100), 900))
     with gdal.config_option("GDAL_MAX_DATASET_POOL_SIZE", pool), contextlib.ExitStack() as copies:

@@ -16,7 +16,8 @@ import numpy as np
 from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.engines.coordinates import Warp, source_coordinates
 from s2sr_core.errors import ProductError
-from s2sr_core.geo.gdal_runtime import IMAGE_DRIVERS, gdal
+from s2sr_core.geo.gdal_runtime import gdal
+from s2sr_core.geo.jp2_check import image_drivers
 from s2sr_core.geo.lattice import Window
 from s2sr_core.pixels.masks import Mask, SclMask
 from s2sr_core.pixels.rules import SCENE_NODATA, harmonised
@@ -197,7 +198,7 @@ def _source_pixel(
 
 def _read(file: BandFile, window: Window) -> np.ndarray[Any, Any]:
     options = gdal.OF_RASTER | gdal.OF_READONLY
-    with gdal.OpenEx(str(file.path), options, allowed_drivers=list(IMAGE_DRIVERS)) as dataset:
+    with gdal.OpenEx(str(file.path), options, allowed_drivers=image_drivers()) as dataset:
         pixels: np.ndarray[Any, Any] = dataset.ReadAsArray(window.x0, window.y0, window.width, window.height)
         return pixels
 

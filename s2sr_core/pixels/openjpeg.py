@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -19,8 +20,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from s2sr_core.geo import jp2_check
 from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.geo.lattice import Window
+
+logger = logging.getLogger(__name__)
 
 #: The JP2 file format, in OPJ_CODEC_FORMAT.
 _CODEC_JP2 = 2
@@ -77,8 +81,20 @@ def version() -> str | None:
 
 
 def is_available() -> bool:
-    """Whether windows can be read."""
-    return _library() is not None
+    """Whether windows can be read, and are read right."""
+    return _library() is not None and not problem()
+
+
+@functools.cache
+def problem() -> str:
+    """What is wrong with the windows that OpenJPEG gives of a small known image; empty if nothing is.
+
+    It is said in the log, once in each process.
+    """
+    wrong = "" if _library() is None else jp2_check.problem_of(lambda window: read_window(jp2_check.IMAGE, window))
+    if wrong:
+        logger.warning("OpenJPEG is not called directly: of a small image that comes with s2sr it %s", wrong)
+    return wrong
 
 
 def read_window(path: Path, window: Window) -> npt.NDArray[np.uint16]:

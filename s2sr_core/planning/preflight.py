@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from s2sr_core.geo.jp2_check import image_drivers
 from s2sr_core.machine import check_machine
 from s2sr_core.parameters import RunParameters
 from s2sr_core.planning.plan import choose_gridcells
@@ -20,9 +21,11 @@ def check_inputs(parameters: RunParameters, source: Source[Any]) -> None:
     InputError
         For the first thing that is wrong.
     InstallationError
-        If PROJ has no database.
+        If PROJ has no database, or images of products cannot be read right.
     """
     check_machine()
+    if parameters.stage != "query":
+        image_drivers()
     choose_gridcells(parameters)
     if parameters.stage == "download":
         read_query_manifest(Workspace(parameters.work_dir).query_manifest)

@@ -19,8 +19,9 @@ from s2sr_core.cells.gridcells import Gridcell, select_gridcells
 from s2sr_core.disk_space import explained
 from s2sr_core.errors import ProductError, Step
 from s2sr_core.geo import geometry
-from s2sr_core.geo.gdal_runtime import IMAGE_DRIVERS, gdal
+from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.geo.geometry import spatial_reference
+from s2sr_core.geo.jp2_check import image_drivers
 from s2sr_core.geo.lattice import Lattice, Window
 from s2sr_core.geo.raster_grid import RasterGrid
 from s2sr_core.parameters import RunParameters
@@ -257,7 +258,7 @@ def _with_margin(window: Window, lattice: Lattice) -> Window:
 def _open(name: str, file: BandFile) -> gdal.Dataset:
     """Open an image as what it must be: one band of unsigned integers, no larger than a granule."""
     try:
-        dataset = gdal.OpenEx(str(file.path), gdal.OF_RASTER | gdal.OF_READONLY, allowed_drivers=list(IMAGE_DRIVERS))
+        dataset = gdal.OpenEx(str(file.path), gdal.OF_RASTER | gdal.OF_READONLY, allowed_drivers=image_drivers())
     except RuntimeError as error:
         reason = f"{file.path.name} is not a JPEG 2000 or GeoTIFF image that GDAL can read ({_one_line(error)})"
         raise ProductError(name, reason, step=Step.OPEN, band=file.band) from error

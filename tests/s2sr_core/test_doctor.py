@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from s2sr_core import doctor
+from s2sr_core.geo import jp2_check
 from s2sr_core.geo.gdal_runtime import gdal
 
 
@@ -19,7 +20,7 @@ def test_a_good_installation_has_nothing_wrong(tmp_path: Path) -> None:
 
 def test_what_is_wrong_comes_with_its_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Python in VRTs switched off altogether, PROJ without a database."""
-    monkeypatch.setattr(doctor, "IMAGE_DRIVERS", ("JP2None",))
+    monkeypatch.setattr(jp2_check, "check_drivers", dict)
     with gdal.config_option("GDAL_VRT_ENABLE_PYTHON", "NO"):
         findings = {finding.name: finding for finding in doctor.examine(tmp_path)}
     assert "one environment" in findings["pixel function"].remedy
