@@ -22,7 +22,7 @@ from s2sr_core.command_line import EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILURES, Par
 from s2sr_core.disk_space import explained, is_full_disk
 from s2sr_core.errors import InputError, SourceError
 from s2sr_core.fields import ExpandedPath
-from s2sr_core.files import read_record
+from s2sr_core.files import read_bytes, read_record
 from s2sr_core.installation import require_gdal
 from s2sr_core.parameters import RunParameters
 from s2sr_core.validation import checked
@@ -72,6 +72,10 @@ exit codes:
   1  finished with failures, failed, or interrupted
   2  bad input, or GDAL is not installed
 """
+
+
+#: Bytes of a site file that is shown; none that a person writes is larger.
+_LARGEST_SITE = 100_000
 
 
 class _Folder(BaseModel):
@@ -171,7 +175,7 @@ def _of_last_run(arguments: argparse.Namespace) -> RunParameters:
         raise InputError("work_dir", folder, "has no record of a run", "give all parameters, without --repair")
     if given.get("cluster") == "local":
         recorded = recorded | {"site": None}
-    if recorded.get("site") is not None and "site" not in given:
+    if recorded.get("site") is not None and "site" not in given and not _approved(Path(str(recorded["site"]))):
         raise InputError(
             "site",
             str(recorded["site"]),
@@ -179,6 +183,24 @@ def _of_last_run(arguments: argparse.Namespace) -> RunParameters:
             "look at it, then add --site with its path",
         )
     return checked(RunParameters, {**recorded, **given, "work_dir": folder})
+
+
+def _approved(site: Path) -> bool:
+    """Show the site file that a record names, and ask on the terminal whether to use it; without one, no.
+
+    Somebody else may have written the record and the file. What the terminal would act on is shown as an escape.
+    """
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    try:
+        text = read_bytes(site, _LARGEST_SITE).decode("utf-8", "backslashreplace")
+    except OSError:
+        return False
+    print(f"The run's record names the site file {ascii(str(site))}. Its commands would run as you:", file=sys.stderr)
+    for line in text.splitlines():
+        print(f"    {''.join(c if c.isprintable() else ascii(c)[1:-1] for c in line)}", file=sys.stderr)
+    print("Use it? [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _placed(parameters: RunParameters) -> RunParameters:

@@ -140,7 +140,7 @@ def test_the_composite_is_made_of_the_others(tmp_path: Path, engine: str, kind: 
 def test_only_cells_that_need_what_is_damaged_are_made_without_it(tmp_path: Path, changes: dict[str, Any]) -> None:
     """Whichever engine reads, and whichever other cells are selected."""
     archive = archive_of(tmp_path / "archive")
-    break_tiles(image_of(archive, 1, "B04"), 1, 1)
+    break_tiles(image_of(archive, 1, "B04"), 1)
     both = {
         engine: parameters_of(tmp_path, archive, engine=engine, work_dir=tmp_path / engine, **changes)
         for engine in ("fast", "reference")
@@ -164,7 +164,7 @@ def test_a_damaged_tile_that_scl_masks_costs_nothing(tmp_path: Path, engine: str
     archive = archive_of(tmp_path / "archive", clear=False)
     whole = parameters_of(tmp_path, archive, work_dir=tmp_path / "whole")
     run(whole)
-    break_tiles(image_of(archive, 1, "B04"), 0, 0)
+    break_tiles(image_of(archive, 1, "B04"), 0)
     parameters = parameters_of(tmp_path, archive, engine=engine)
     assert not [outcome for outcome in run(parameters).values() if outcome.left_out]
     assert_same(parameters, whole)
@@ -260,7 +260,7 @@ def test_what_openjpeg_cannot_read_gdal_can(tmp_path: Path) -> None:
     archive = archive_of(tmp_path / "archive", 1)
     image = image_of(archive, 0, "B04")
     expected = decoded._reader(image)(GRID_TILE)
-    break_tiles(image, 1, 1)
+    break_tiles(image, 1)
     assert np.array_equal(decoded._reader(image)(GRID_TILE), expected)
 
 

@@ -402,9 +402,11 @@ def test_an_image_that_changed_after_its_composite_is_said(
     parameters = publish(parameters_for(tmp_path, tmp_path / "archive", [CELL], check_files=check_files))
     folder = tmp_path / "archive" / f"{changed}.SAFE"
     manifest = (folder / "manifest.safe").read_bytes()
-    flat(1, dn=302)  # an image of the same size
     (image,) = folder.rglob("*_B04_20m.jp2")
-    (folder / "manifest.safe").write_bytes(manifest)
+    size = image.stat().st_size
+    flat(1, dn=900)
+    resized = manifest.replace(f'"{size}"'.encode(), f'"{image.stat().st_size}"'.encode())
+    (folder / "manifest.safe").write_bytes(resized)  # whose size would tell before
     (reason,) = reasons_of(parameters)
     if check_files == "once":
         assert reason.startswith(f"{changed} was used, and now: failed ({image.name} has not the MD5")
