@@ -196,7 +196,7 @@ def _approved(site: Path) -> bool:
         text = read_bytes(site, _LARGEST_SITE).decode("utf-8", "backslashreplace")
     except OSError:
         return False
-    print(f"The run's record names the site file {ascii(str(site))}. Its commands would run as you:", file=sys.stderr)
+    print(f"The run's record names the site file {str(site)!a}. Its commands would run as you:", file=sys.stderr)
     for line in text.splitlines():
         print(f"    {''.join(c if c.isprintable() else ascii(c)[1:-1] for c in line)}", file=sys.stderr)
     print("Use it? [y/N] ", end="", file=sys.stderr, flush=True)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import re
 import subprocess
 import sys
@@ -335,6 +336,41 @@ def test_a_site_file_is_never_taken_from_a_record(command, job: dict[str, str], 
     assert "touch trap" in output.splitlines()
     code, output, errors = command("--repair", "--plan", "--cluster", "local", "--work-dir", str(tmp_path / "run"))
     assert (code, errors) == (0, "")
+
+
+@pytest.mark.parametrize(("answer", "expected"), [("y", 0), ("", 2), ("no", 2)])
+def test_on_a_terminal_the_site_file_of_a_record_is_shown_and_asked_for(
+    job: dict[str, str], tmp_path: Path, answer: str, expected: int
+) -> None:
+    site = tmp_path / "site.yaml"
+    site.write_text("prologue: [touch trap]\n# \u202e hidden\n", encoding="utf-8")
+    chosen = RunParameters.model_validate(
+        {**{key: value.split() if key == "bbox" else value for key, value in job.items()}, "cluster": "slurm"}
+    )
+    record = json.loads(chosen.model_dump_json()) | {"site": str(site)}
+    (tmp_path / "run" / "indices").mkdir(parents=True)
+    (tmp_path / "run" / "indices" / "flow_run.json").write_text(json.dumps({"parameters": record}))
+    words = ["--repair", "--print-job-script", "--work-dir", str(tmp_path / "run")]
+    ours, theirs = pty.openpty()
+    with os.fdopen(ours, "r+b", buffering=0) as terminal, os.fdopen(theirs, "r+b", buffering=0) as slave:
+        os.write(ours, f"{answer}\n".encode())
+        done = subprocess.run(
+            [sys.executable, "s2sr_pipeline.py", *words],
+            stdin=slave,
+            stderr=slave,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+            check=False,
+        )
+        shown = terminal.read(65536).decode()
+    assert done.returncode == expected, shown
+    assert f"names the site file '{site}'" in shown
+    assert "    prologue: [touch trap]" in shown
+    assert "# \\u202e hidden" in shown
+    assert "\u202e" not in shown
+    assert "Use it? [y/N]" in shown
+    assert ("touch trap" in done.stdout) == (expected == 0)
 
 
 @pytest.mark.parametrize("record", ["{}", '{"parameters": 1}', "[]", "x"])
