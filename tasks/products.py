@@ -32,7 +32,23 @@ def index_scenes(context: RunContext, source: Source[Product], cells: Sequence[G
         return find_products(source, context.parameters, cells, advance)
 
 
-@task(name="query-products", tags={"s2sr", "query"}, retries=2, retry_delay_seconds=20, **COMMON, **INDEX_TIMEOUT)
+def _may_pass(task: Task[..., object], task_run: TaskRun, state: State[object]) -> bool:
+    """Whether another attempt may succeed: not if the account is refused, nor if the source's answer is final."""
+    error = state.result(raise_on_failure=False)
+    if isinstance(error, PartlyFailedError):
+        return any(download.candidate.step == Step.CONNECTION for download in error.results)
+    return not isinstance(error, InputError)
+
+
+@task(
+    name="query-products",
+    tags={"s2sr", "query"},
+    retries=2,
+    retry_delay_seconds=20,
+    retry_condition_fn=_may_pass,
+    **COMMON,
+    **INDEX_TIMEOUT,
+)
 def query_products(
     context: RunContext, source: Source[RemoteProduct], cells: Sequence[Gridcell]
 ) -> list[Candidate[RemoteProduct]]:
@@ -48,14 +64,6 @@ def note_not_needed(context: RunContext, preparations: Sequence[Preparation]) ->
     """Say in ``indices/query_manifest.csv`` which products are not needed, why, and how many bytes that saved."""
     scenes = [preparation.scene for preparation in preparations if preparation.scene is not None]
     mark_not_needed(context.workspace.query_manifest, [scene for scene in scenes if scene.is_not_needed])
-
-
-def _may_pass(task: Task[..., object], task_run: TaskRun, state: State[object]) -> bool:
-    """Whether another attempt may succeed: not if the account is refused, nor if the source's answer is final."""
-    error = state.result(raise_on_failure=False)
-    if isinstance(error, PartlyFailedError):
-        return any(download.candidate.step == Step.CONNECTION for download in error.results)
-    return not isinstance(error, InputError)
 
 
 @task(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
+import os
+import sys
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,7 +14,7 @@ from s2sr_core.errors import InputError
 from s2sr_core.sources.cdse.auth import TokenSource
 from s2sr_core.sources.cdse.catalogue import Catalogue
 from s2sr_core.sources.cdse.download import Downloader
-from s2sr_core.sources.cdse.http import Http
+from s2sr_core.sources.cdse.http import CdseError, Http
 from s2sr_core.sources.cdse.settings import Credentials, Endpoints
 from s2sr_core.sources.cdse.slots import Slots
 
@@ -29,6 +32,7 @@ def endpoints() -> Endpoints:
     except ValidationError as error:
         first = error.errors()[0]
         problem, _, remedy = str(first["msg"]).removeprefix("Value error, ").partition("; ")
+        remedy = remedy or "give another, or leave it unset"
         raise InputError(f"S2SR_{first['loc'][0]}".upper(), first["input"], problem, remedy) from error
 
 
@@ -38,6 +42,50 @@ def catalogue() -> Catalogue:
     return Catalogue(_http(where), where.catalogue_url)
 
 
+def check_account() -> None:
+    """Look at the account of the environment, and log in now if a second factor is or may be needed.
+
+    A code lives half a minute, so nothing may come before its login. On a terminal, where somebody can be asked for a
+    code, the login comes now as well; elsewhere it comes with the first download.
+
+    Raises
+    ------
+    InputError
+        If something of the account is missing, or it is refused.
+    """
+    credentials = Credentials.from_environment()
+    somebody_answers = _is_on_terminal()
+    if not somebody_answers and not credentials.code():
+        return
+    tokens = _tokens(endpoints(), credentials)
+    try:
+        tokens.log_in()
+    except CdseError:
+        return  # the service may be back when the first download begins
+    except InputError as refusal:
+        if not somebody_answers or not tokens.may_want_code:
+            raise
+        code = _asked(f"{refusal}\nCode of the second factor (Enter if there is none): ")
+        if not code:
+            raise
+        tokens.log_in(code)
+
+
+def _is_on_terminal() -> bool:
+    """Whether somebody sits at a terminal and this process may read from it."""
+    try:
+        return sys.stderr.isatty() and os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
+    except (AttributeError, OSError, ValueError):  # closed, replaced, or not a terminal
+        return False
+
+
+def _asked(question: str) -> str:
+    try:
+        return getpass.getpass(question).strip()
+    except EOFError:
+        return ""
+
+
 def downloader(folder: Path, connections: int) -> Downloader:
     """The downloader of the environment's account into ``folder``; in one process its threads share one token."""
     return _downloader(endpoints(), Credentials.from_environment(), folder, connections)
@@ -45,12 +93,13 @@ def downloader(folder: Path, connections: int) -> Downloader:
 
 @lru_cache(maxsize=8)
 def _http(where: Endpoints) -> Http:
-    return Http((where.catalogue_url, where.identity_url, where.download_url))
+    urls = (where.catalogue_url, where.identity_url, where.download_url)
+    return Http(urls, redirect_hosts=where.redirect_hosts)
 
 
 @lru_cache(maxsize=8)
 def _tokens(where: Endpoints, credentials: Credentials) -> TokenSource:
-    return TokenSource(_http(where), where.identity_url, credentials)
+    return TokenSource(_http(where), where.identity_url, credentials, patience=where.login_patience)
 
 
 @lru_cache(maxsize=8)

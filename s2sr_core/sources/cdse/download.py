@@ -1,31 +1,34 @@
 """The bytes of a product: manifest and metadata first, then only the 20 m bands asked for and SCL.
 
 Every file is checked against the manifest (size and MD5 or SHA3-256), written under a temporary name and renamed. Files
-that are there and right are not downloaded again.
+that are there and right are not downloaded again. What came of a file before the connection broke, or the process was
+killed, is kept: if the server gives parts of files, the rest alone is asked for.
 """
 
 from __future__ import annotations
 
-import fnmatch
 import hashlib
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
 from urllib.parse import quote
 
 import requests
+import urllib3
 
 from s2sr_core import stopping
 from s2sr_core.disk_space import explained, is_full_disk
 from s2sr_core.errors import ProductError, Step
-from s2sr_core.files import written_atomically
 from s2sr_core.products.bands import SCL
 from s2sr_core.products.manifest import MANIFEST, METADATA, ListedFile, read_safe_manifest
 from s2sr_core.products.metadata import is_of_another_product
 from s2sr_core.sources.cdse.auth import TokenSource
 from s2sr_core.sources.cdse.catalogue import is_uuid
 from s2sr_core.sources.cdse.http import CdseError, Http, TransientError
+from s2sr_core.sources.cdse.partial_files import open_partial, partial_file, remove_orphans
 from s2sr_core.sources.cdse.slots import Slots
 from s2sr_core.sources.source import RemoteProduct
 
@@ -33,6 +36,11 @@ _PATH = "/odata/v1/Products({id})"
 _CHUNK = 1 << 18
 #: A manifest has about 70 kB; what is much larger is not one.
 _LARGEST_MANIFEST = 8 * 1024**2
+_WRONG_AUDIENCE = "DAT-ZIP-609"
+_PARTIAL = 206
+_CONTENT_RANGE = re.compile(r"bytes (?P<first>\d{1,18})-\d{1,18}/(?P<size>\d{1,18}|\*)")
+#: A try that brings at least this share of a file does not count as one that failed.
+_STEPS = 100
 _HASHES = {"md5": hashlib.md5, "sha3-256": hashlib.sha3_256}
 
 
@@ -82,9 +90,6 @@ class Downloader:
     def _complete(self, product: RemoteProduct, target: Path, bands: Sequence[str]) -> int:
         manifest_path = target / MANIFEST
         total = 0
-        for here, _, names in os.walk(target):
-            for name in fnmatch.filter(names, ".*.part"):
-                Path(here, name).unlink()  # of a process that was killed while it received
         try:
             _check_manifest(product, manifest_path)
             _check_metadata(product, target)
@@ -93,7 +98,9 @@ class Downloader:
         for file in _wanted(read_safe_manifest(product.name, manifest_path), bands):
             path = target / file.href
             try:
-                if not _is_whole(path, file):
+                if _is_whole(path, file):
+                    remove_orphans(path)
+                else:
                     total += self._fetch(product, file.href, file, path)
                 if file.role == METADATA:
                     _check_metadata(product, target)
@@ -104,54 +111,155 @@ class Downloader:
         return total
 
     def _fetch(self, product: RemoteProduct, href: str, expected: ListedFile | None, path: Path) -> int:
-        """Download one file, trying again after transient failures; returns how many bytes it has."""
+        """Download one file, trying again after transient failures; returns how many bytes came."""
         nodes = "".join(f"/Nodes({quote(part, safe='')})" for part in (product.name.folder, *PurePosixPath(href).parts))
         url = f"{self.url}{_PATH.format(id=product.id)}{nodes}/$value"
         rejected = ""
-        for attempt in self.http.retries.retrying():
-            with attempt:
-                token = rejected
-                try:
-                    with self.slots.taken(), written_atomically(path) as temporary:
-                        token = self.tokens.token(rejected)
-                        size = self._receive(url, token, expected, temporary)
-                        if expected is None:
-                            _check_manifest(product, temporary)
-                        return size
-                except CdseError as error:
-                    if error.status == 401 and token != rejected and "expired" in str(error).lower():
-                        rejected = token
-                        raise TransientError(str(error), error.status) from error
-                    raise
-        raise AssertionError("unreachable")
+        with partial_file(path, may_continue=_may_continue(expected)) as part:
+            reception = _Reception(self.http, url, expected, part)
 
-    def _receive(self, url: str, token: str, expected: ListedFile | None, temporary: Path) -> int:
-        digest = None if expected is None else _digest(expected)
-        limit = _LARGEST_MANIFEST if expected is None or expected.size is None else expected.size
-        size = 0
-        with self.http.request("GET", url, token=token, stream=True) as response, temporary.open("wb") as file:
+            def attempt() -> None:
+                nonlocal rejected
+                self.tokens.token(rejected)  # if the login takes patience, no slot is held meanwhile
+                with self.slots.taken():
+                    token = self.tokens.token(rejected)
+                    try:
+                        reception.receive(token)
+                    except CdseError as error:
+                        if error.status == 401 and error.answer.get("code") != _WRONG_AUDIENCE:
+                            rejected = token
+                            raise TransientError(str(error), 401, error.answer, is_refusal=True) from None
+                        raise
+                    finally:
+                        if reception.is_accepted:
+                            self.tokens.accepted(token)
+                if expected is None:
+                    _check_manifest(product, part)
+
+            self.http.retries.run(attempt)
+        return reception.received
+
+
+class _Reception:
+    """One file on its way into a partial file, over several requests.
+
+    Attributes
+    ----------
+    received: bytes that came.
+    is_accepted: whether the server accepted the token of the last request.
+    """
+
+    def __init__(self, http: Http, url: str, expected: ListedFile | None, part: Path) -> None:
+        self._http, self._url, self._expected, self._part = http, url, expected, part
+        self._etag = ""
+        self._takes_ranges = _may_continue(expected)
+        self.received = 0
+        self.is_accepted = False
+
+    def receive(self, token: str) -> None:
+        """Complete the partial file: with the rest if the server gives that, else from the start.
+
+        Raises
+        ------
+        TransientError
+            If the connection breaks, or the file is not the manifest's in the end.
+        CdseError
+            If the server refuses.
+        """
+        self.is_accepted = False
+        with open_partial(self._part) as file:
+            there = self._there(file)
+            if self._expected is not None and there == self._expected.size:
+                self._check(file)  # it was whole when its process was killed
+                return
+            headers = {"Range": f"bytes={there}-"} | ({"If-Range": self._etag} if self._etag else {}) if there else {}
             try:
-                for chunk in response.iter_content(_CHUNK):
-                    stopping.check()
-                    size += len(chunk)
-                    if size > limit:
-                        raise TransientError(
-                            f"{temporary.name}: more bytes were received than the manifest says ({limit})"
-                        )
-                    file.write(chunk)
-                    if digest is not None:
-                        digest.update(chunk)
-            except requests.RequestException as error:
-                raise TransientError(f"{url}: the connection broke after {size} bytes") from error
-            length = response.headers.get("Content-Length", "")
-        if length.isdecimal() and size != int(length):
-            raise TransientError(f"{url}: {size} of {length} bytes were received")
-        if expected is not None:
-            if expected.size is not None and size != expected.size:
-                raise TransientError(f"{url}: {size} bytes were received, the manifest says {expected.size}")
-            if digest is not None and digest.hexdigest() != _hex(expected):
-                raise TransientError(f"{url}: its {expected.checksum.partition(':')[0]} is not the manifest's")
-        return size
+                response = self._http.request("GET", self._url, token=token, headers=headers, stream=True)
+            except CdseError as error:
+                passes = isinstance(error, TransientError) and not error.is_refusal
+                if not there or passes or error.status in (401, 408):
+                    raise
+                self._takes_ranges = False
+                response = self._http.request("GET", self._url, token=token, stream=True)
+            with response:
+                self.is_accepted = True
+                start = _start(response, self._expected)
+                if start not in (0, there):
+                    self._takes_ranges = False
+                    raise TransientError(f"{self._url}: other bytes came than were asked for")
+                self._take(response, file, start)
+            self._check(file)
+
+    def _there(self, file: BinaryIO) -> int:
+        """Bytes of the file that need not come again."""
+        size = file.seek(0, os.SEEK_END)
+        limit = None if self._expected is None else self._expected.size
+        return size if self._takes_ranges and limit is not None and size <= limit else 0
+
+    def _take(self, response: requests.Response, file: BinaryIO, start: int) -> None:
+        """Write what comes at ``start``, and nothing beyond the size of the file."""
+        expected = self._expected
+        limit = _LARGEST_MANIFEST if expected is None or expected.size is None else expected.size
+        file.seek(start)
+        file.truncate()
+        self._etag, size = _etag(response), 0
+        try:
+            # What has come by now, so that a connection that breaks loses nothing.
+            while chunk := response.raw.read1(_CHUNK, decode_content=True):
+                stopping.check()
+                size += len(chunk)
+                if start + size > limit:
+                    file.truncate(0)
+                    raise TransientError(f"{self._url}: more bytes were received than the manifest says ({limit})")
+                file.write(chunk)
+                file.flush()
+        except urllib3.exceptions.HTTPError as error:
+            went_on = response.status_code == _PARTIAL and size * _STEPS >= limit
+            raise TransientError(
+                f"{self._url}: the connection broke after {start + size} bytes", went_on=went_on
+            ) from error
+        finally:
+            self.received += size
+        length = response.headers.get("Content-Length", "")
+        if length.isdecimal() and "Content-Encoding" not in response.headers and size != int(length):
+            raise TransientError(f"{self._url}: {size} of {length} bytes were received")
+
+    def _check(self, file: BinaryIO) -> None:
+        """Compare the file with the manifest; one that is not right is emptied."""
+        expected = self._expected
+        if expected is None:
+            return
+        size = file.seek(0, os.SEEK_END)
+        digest = _digest(expected)
+        if expected.size is not None and size != expected.size:
+            problem = f"{size} bytes were received, the manifest says {expected.size}"
+        elif digest is not None and _hashed(file, digest) != _hex(expected):
+            problem = f"its {expected.checksum.partition(':')[0]} is not the manifest's"
+        else:
+            return
+        file.truncate(0)
+        raise TransientError(f"{self._url}: {problem}")
+
+
+def _may_continue(expected: ListedFile | None) -> bool:
+    """Whether bytes of two answers can be put together: only if the whole can be checked."""
+    return expected is not None and bool(expected.size) and _digest(expected) is not None
+
+
+def _start(response: requests.Response, expected: ListedFile | None) -> int:
+    """Where in the file the bytes of an answer begin; -1 if they are no use."""
+    if response.status_code != _PARTIAL:
+        return 0
+    match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
+    if match is None or "Content-Encoding" in response.headers or expected is None:
+        return -1
+    return int(match["first"]) if match["size"] in ("*", str(expected.size)) else -1
+
+
+def _etag(response: requests.Response) -> str:
+    """The strong validator of an answer, if it has one (RFC 9110, 13.1.5: If-Range takes no other)."""
+    tag = response.headers.get("ETag", "")
+    return tag if tag.startswith('"') else ""
 
 
 def _check_manifest(product: RemoteProduct, path: Path) -> None:
@@ -183,9 +291,15 @@ def _is_whole(path: Path, file: ListedFile) -> bool:
     if digest is None:
         return file.size is not None
     with path.open("rb") as stream:
-        while chunk := stream.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest() == _hex(file)
+        return _hashed(stream, digest) == _hex(file)
+
+
+def _hashed(stream: BinaryIO, digest: hashlib._Hash) -> str:
+    """The checksum of a file from its first byte, as hexadecimal digits."""
+    stream.seek(0)
+    while chunk := stream.read(_CHUNK):
+        digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _digest(file: ListedFile) -> hashlib._Hash | None:

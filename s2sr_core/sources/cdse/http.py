@@ -2,44 +2,83 @@
 
 from __future__ import annotations
 
+import json
+import math
+import os
 import re
+import ssl
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urljoin
 
 import requests
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
+import urllib3
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_random_exponential
 
 from s2sr_core import __version__, stopping
-from s2sr_core.errors import SourceError
+from s2sr_core.errors import InputError, SourceError
 
 _USER_AGENT = f"s2sr/{__version__}"
 _TIMEOUT = (15.0, 120.0)
 _REDIRECTS = 3
 #: Longest wait that a server may ask for by Retry-After, seconds.
 _LONGEST_WAIT = 300.0
-_SECRETS = re.compile(r"(?i)(bearer\s+|(?:token|password)\"?\s*(?:=|:\s*\")\s*)[^\s\"&,}]+")
+#: Tries of a request whose refusal may be that of a firewall, or of a site that lags behind.
+_FEW = 4
+_SECRETS = re.compile(r"(?i)(bearer\s+|(?:token|password|totp)\"?\s*(?:=|:\s*\")\s*)[^\s\"&,}]+")
+#: The beginning of an error's body that is read, bytes.
+_SAID = 2000
+#: Variables that name the file of trusted authorities: the first two are known to requests, the last to OpenSSL.
+_CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
+#: TLS errors that pass: the connection was cut, or bytes were lost on the way.
+_PASSING_TLS = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError, ssl.SSLWantReadError)
+_PASSING_TLS_REASONS = ("DECRYPTION_FAILED_OR_BAD_RECORD_MAC", "BAD_RECORD_MAC", "UNEXPECTED_EOF_WHILE_READING")
 
 
 class CdseError(SourceError):
-    """CDSE refused, or its answer makes no sense; ``status`` is HTTP's, 0 if there was no answer."""
+    """CDSE refused, or its answer makes no sense.
 
-    def __init__(self, message: str, status: int = 0) -> None:
+    Attributes
+    ----------
+    status: HTTP's; 0 if there was no answer.
+    answer: the JSON object that the server gave as its reason; empty if it gave none.
+    """
+
+    def __init__(self, message: str, status: int = 0, answer: Mapping[str, Any] | None = None) -> None:
         super().__init__(message, status)
         self.status = status
+        self.answer = dict(answer or {})
 
     def __str__(self) -> str:
         return str(self.args[0])
 
 
 class TransientError(CdseError):
-    """A failure that may pass: 429, 5xx, a broken connection. ``wait`` is what the server asked for, seconds."""
+    """A failure that may pass: 408, 429, 5xx, a broken connection, the page of a firewall.
 
-    def __init__(self, message: str, status: int = 0, wait: float | None = None) -> None:
-        super().__init__(message, status)
-        self.wait = wait
+    Attributes
+    ----------
+    wait: what the server asked for, seconds.
+    is_refusal: the server said no, which is final if a few tries do not change it.
+    went_on: something was gained all the same, so this try does not count.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        status: int = 0,
+        answer: Mapping[str, Any] | None = None,
+        *,
+        wait: float | None = None,
+        is_refusal: bool = False,
+        went_on: bool = False,
+    ) -> None:
+        super().__init__(message, status, answer)
+        self.wait, self.is_refusal, self.went_on = wait, is_refusal, went_on
 
 
 @dataclass(frozen=True)
@@ -56,21 +95,49 @@ class RetryPolicy:
     first_wait: float = 1.0
     longest_wait: float = 60.0
 
-    def retrying(self, sleep: Callable[[float], None] = stopping.pause) -> Retrying:
+    def run[R](self, request: Callable[[], R]) -> R:
+        """The result of ``request``, which is called again after each TransientError; pauses end if the run does.
+
+        Raises
+        ------
+        TransientError
+            The last one, if none was a refusal.
+        CdseError
+            Any other error of ``request``, and a refusal that did not pass.
+        """
+        failures = 0
+
+        def is_over(state: RetryCallState) -> bool:
+            nonlocal failures
+            error = _transient(state)
+            failures = 0 if error.went_on else failures + 1
+            return failures >= (min(_FEW, self.attempts) if error.is_refusal else self.attempts)
+
         exponential = wait_random_exponential(multiplier=self.first_wait, max=self.longest_wait)
 
         def wait(state: RetryCallState) -> float:
-            error = state.outcome.exception() if state.outcome else None
-            asked = error.wait if isinstance(error, TransientError) and error.wait is not None else 0.0
-            return float(max(exponential(state), min(asked, _LONGEST_WAIT)))
+            return float(max(exponential(state), min(_transient(state).wait or 0.0, _LONGEST_WAIT)))
 
-        return Retrying(
+        retrying = Retrying(
             retry=retry_if_exception_type(TransientError),
             wait=wait,
-            stop=stop_after_attempt(self.attempts),
-            sleep=sleep,
+            stop=is_over,
+            sleep=stopping.pause,
             reraise=True,
         )
+        try:
+            return retrying(request)
+        except TransientError as error:
+            if not error.is_refusal:
+                raise
+            final = CdseError(str(error), error.status, error.answer)
+        raise final
+
+
+def _transient(state: RetryCallState) -> TransientError:
+    error = state.outcome.exception() if state.outcome else None
+    assert isinstance(error, TransientError)  # noqa: S101  # tenacity asks after such an error alone
+    return error
 
 
 @dataclass
@@ -79,12 +146,15 @@ class Http:
 
     Attributes
     ----------
-    hosts: base URLs of the only hosts that are asked, also after a redirect.
+    hosts: base URLs of the only hosts that are asked first.
     retries: what happens after transient failures.
+    redirect_hosts: further hosts to which these may redirect, separated by commas: ``name``, ``name:port``, or
+        ``.domain`` for a domain with all its hosts. They are asked by https alone, unless they are this machine.
     """
 
     hosts: Iterable[str]
     retries: RetryPolicy = RetryPolicy()
+    redirect_hosts: str = ""
     _local: threading.local = field(default_factory=threading.local, repr=False)
 
     def __post_init__(self) -> None:
@@ -97,49 +167,77 @@ class Http:
         ------
         CdseError
             If the server refuses (with what it said), or keeps failing.
+        InputError
+            If the connection cannot be trusted.
         """
-        for attempt in self.retries.retrying():
-            with attempt:
-                return self._json(self.request("GET", url, params=params))
-        raise AssertionError("unreachable")
+        return self.retries.run(lambda: self._json(self.request("GET", url, params=params)))
 
     def post_form(self, url: str, form: Mapping[str, str]) -> dict[str, Any]:
         """POST a form and read a JSON object; transient failures are tried again."""
-        for attempt in self.retries.retrying():
-            with attempt:
-                return self._json(self.request("POST", url, data=form))
-        raise AssertionError("unreachable")
+        return self.retries.run(lambda: self._json(self.request("POST", url, data=form)))
 
-    def request(self, method: str, url: str, *, token: str | None = None, **options: Any) -> requests.Response:
+    def request(
+        self, method: str, url: str, *, token: str = "", headers: Mapping[str, str] | None = None, **options: Any
+    ) -> requests.Response:
         """One request; redirects are followed to known hosts only, and these get the token too.
+
+        With ``token``, it asks for bytes of the download host, as they are: no proxy on the way should compress them.
 
         Raises
         ------
         TransientError
-            429, 5xx, or no answer.
+            408, 429, 5xx, no answer, or a refusal that is not the service's own.
         CdseError
             Any other refusal, a redirect to another host, or an address on one.
+        InputError
+            If the connection cannot be trusted.
         """
+        sent = dict(headers or {})
+        if token:
+            sent |= {"Authorization": f"Bearer {token}", "Accept-Encoding": "identity"}
+        allowed = _origin(url) in self._origins
         for _ in range(_REDIRECTS + 1):
-            if _origin(url) not in self._origins:
+            if not allowed:
                 raise CdseError(f"refused to follow CDSE to {_shown(url)}: not one of its known hosts")
-            headers = {"Authorization": f"Bearer {token}"} if token else {}
-            try:
-                response = self._session().request(
-                    method, url, headers=headers, timeout=_TIMEOUT, allow_redirects=False, **options
-                )
-            except requests.RequestException as error:
-                failure: TransientError | None = TransientError(f"{_shown(url)}: {type(error).__name__}")
-            else:
-                failure = None
-            if failure is not None:
-                raise failure  # outside the handler: its context would keep the request, with the token or password
+            response = self._answered(method, url, headers=sent, **options)
             if not response.is_redirect:
-                return _checked(response)
+                return _checked(response, is_download=bool(token))
             response.close()
+            if method == "POST" and response.status_code not in (307, 308):
+                raise CdseError(f"{_shown(url)}: a redirect (HTTP {response.status_code}) came instead of an answer")
             url = urljoin(url, response.headers["Location"])
+            allowed = self._may_follow(url)
             options.pop("params", None)
         raise CdseError(f"{_shown(url)}: too many redirects")
+
+    def _answered(self, method: str, url: str, **options: Any) -> requests.Response:
+        failure: CdseError | InputError
+        try:
+            return self._session().request(method, url, timeout=_TIMEOUT, allow_redirects=False, **options)
+        except requests.RequestException as error:
+            failure = _failure(url, error)
+        except ValueError as error:  # requests reads the address of a redirect, also if it need not follow it
+            failure = CdseError(f"{_shown(url)}: a redirect to an address that is none ({error})")
+        except OSError as error:
+            if "certificate" not in str(error):
+                raise
+            failure = _untrusted(url, str(error))  # requests found no file of authorities where a variable says
+        raise failure  # outside the handler: its context would keep the request, with the token or password
+
+    def _may_follow(self, url: str) -> bool:
+        """Whether a redirect may lead to ``url``, with the token."""
+        scheme, host, port = origin = _origin(url)
+        if origin in self._origins:
+            return True
+        if scheme != "https" and host not in ("127.0.0.1", "localhost", "[::1]"):
+            return False
+        for entry in filter(None, (entry.strip().lower() for entry in self.redirect_hosts.split(","))):
+            if entry.startswith("."):
+                if port == 443 and f".{host}".endswith(entry):
+                    return True
+            elif entry in (f"{host}:{port}", host if port == 443 else ""):
+                return True
+        return False
 
     def _session(self) -> requests.Session:
         session: requests.Session | None = getattr(self._local, "session", None)
@@ -148,6 +246,7 @@ class Http:
             session.headers["User-Agent"] = _USER_AGENT
             session.trust_env = True
             session.auth = _no_auth  # else requests would look into ~/.netrc
+            session.verify = os.environ.get("SSL_CERT_FILE") or True  # unless a variable of its own says more
         return session
 
     @staticmethod
@@ -157,44 +256,118 @@ class Http:
         except (ValueError, RecursionError) as error:
             # Maintenance pages come with status 200; they are transient.
             raise TransientError(
-                f"{_shown(response.url)}: not JSON: {_said(response)}", response.status_code
+                f"{_shown(response.url)}: not JSON: {_shortened(response.content[:_SAID])}", response.status_code
             ) from error
-        if not isinstance(body, dict):
-            raise CdseError(f"{_shown(response.url)}: unexpected JSON", response.status_code)
-        return body
+        except requests.RequestException as error:
+            failure = _failure(response.url, error)
+        else:
+            if isinstance(body, dict):
+                return body
+            failure = CdseError(f"{_shown(response.url)}: unexpected JSON", response.status_code)
+        raise failure
 
 
 def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
     return request
 
 
-def _checked(response: requests.Response) -> requests.Response:
+def _failure(url: str, error: requests.RequestException) -> CdseError | InputError:
+    """What an exchange without a whole answer means; nothing of the request is in it."""
+    causes = list(_causes(error))
+    for cause in causes:
+        if isinstance(cause, ssl.SSLError):
+            if isinstance(cause, _PASSING_TLS) or cause.reason in _PASSING_TLS_REASONS:
+                break
+            return _untrusted(url, getattr(cause, "verify_message", "") or cause.reason or str(cause))
+    reasons = [cause.strerror for cause in causes if isinstance(cause, OSError) and cause.strerror]
+    reason = f" ({reasons[-1]})" if reasons else ""
+    return TransientError(f"{_shown(url)}: {type(error).__name__}{reason}")
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error, and the errors behind it, which requests and urllib3 keep in several places."""
+    seen: set[int] = set()
+    waiting: list[object] = [error]
+    while waiting:
+        here = waiting.pop(0)
+        if isinstance(here, BaseException) and id(here) not in seen:
+            seen.add(id(here))
+            yield here
+            waiting += [here.__cause__, here.__context__, getattr(here, "reason", None), *here.args]
+
+
+def _untrusted(url: str, reason: str) -> InputError:
+    """TLS failed: no other try helps, and the user has to say whom to trust."""
+    name = next((name for name in _CA_VARIABLES if os.environ.get(name)), _CA_VARIABLES[0])
+    host = _origin(url)[1]
+    return InputError(
+        name,
+        os.environ.get(name, ""),
+        f"no trusted TLS connection to {host} is possible ({' '.join(reason.split())[:200]})",
+        "if a proxy of your network inspects TLS, set REQUESTS_CA_BUNDLE or SSL_CERT_FILE to the file (PEM) with its "
+        "authority; otherwise unset them",
+    )
+
+
+def _checked(response: requests.Response, *, is_download: bool) -> requests.Response:
     if response.ok:
         return response
     status = response.status_code
-    message = f"{_shown(response.url)}: HTTP {status}: {_said(response)}"
+    body = _beginning(response)
     response.close()
-    if status == 429 or status >= 500:
-        raise TransientError(message, status, _retry_after(response))
-    raise CdseError(message, status)
+    message = f"{_shown(response.url)}: HTTP {status}: {_shortened(body)}"
+    answer = _object(body)
+    if status in (408, 429) or status >= 500:
+        raise TransientError(message, status, answer, wait=_retry_after(response), is_refusal=status == 408)
+    is_own = isinstance(answer.get("code"), str) or isinstance(answer.get("detail"), str)
+    if (status in (403, 404) and not (is_download and is_own)) or (
+        status == 401 and not is_download and not answer.get("error")
+    ):
+        raise TransientError(message, status, answer, wait=_retry_after(response), is_refusal=True)
+    raise CdseError(message, status, answer)
 
 
 def _retry_after(response: requests.Response) -> float | None:
-    text = response.headers.get("Retry-After", "")
-    return float(text) if text.isdecimal() else None
-
-
-def _said(response: requests.Response) -> str:
-    """The beginning of the server's answer, on one line, without anything that looks like a secret."""
+    """Seconds that the server asks to wait (RFC 9110, 10.2.3): a number of them, or a date by its own clock."""
+    text = response.headers.get("Retry-After", "").strip()
+    if text.isdecimal():
+        return float(text)
     try:
-        text = next(response.iter_content(2000, decode_unicode=False), b"").decode("utf-8", "replace")
+        until = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    try:
+        now = parsedate_to_datetime(response.headers.get("Date", ""))
+    except ValueError:
+        now = datetime.now(UTC)
+    if until.tzinfo is None or now.tzinfo is None:
+        return None
+    seconds = (until - now).total_seconds()
+    return seconds if math.isfinite(seconds) and seconds > 0 else None
+
+
+def _beginning(response: requests.Response) -> bytes:
+    try:
+        return next(response.iter_content(_SAID), b"")
     except requests.RequestException:
-        text = ""
-    return redacted(" ".join(text.split())[:300]) or "nothing"
+        return b""
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _shortened(body: bytes) -> str:
+    """The beginning of a server's answer, on one line, without anything that looks like a secret."""
+    return redacted(" ".join(body.decode("utf-8", "replace").split())[:300]) or "nothing"
 
 
 def redacted(text: str) -> str:
-    """``text`` without bearer tokens and passwords."""
+    """``text`` without bearer tokens, passwords and codes."""
     return _SECRETS.sub(r"\1***", text)
 
 
@@ -204,8 +377,12 @@ def _shown(url: str) -> str:
 
 
 def _origin(url: str) -> tuple[str, str, int | None]:
-    parts = urlsplit(url)
+    """Scheme, host and port as requests would ask them: another reading of a strange URL would let a token out."""
     try:
-        return parts.scheme, parts.hostname or "", parts.port or {"https": 443, "http": 80}.get(parts.scheme)
-    except ValueError:
-        return parts.scheme, "", None
+        parts = urllib3.util.parse_url(url)
+    except urllib3.exceptions.LocationParseError:
+        return "", "", None
+    if parts.auth:
+        return "", "", None
+    scheme = (parts.scheme or "").lower()
+    return scheme, (parts.host or "").lower(), parts.port or {"https": 443, "http": 80}.get(scheme)

@@ -20,19 +20,32 @@ from s2sr_core.errors import InputError
 
 
 class Endpoints(BaseSettings):
-    """Base URLs of the three services; ``S2SR_CATALOGUE_URL``, ``S2SR_IDENTITY_URL``, ``S2SR_DOWNLOAD_URL``."""
+    """Base URLs of the three services, and how their answers are taken; in the environment ``S2SR_CATALOGUE_URL`` …"""
 
     model_config = SettingsConfigDict(env_prefix="S2SR_", frozen=True)
 
     catalogue_url: str = Field("https://catalogue.dataspace.copernicus.eu", description="OData catalogue.")
     identity_url: str = Field("https://identity.dataspace.copernicus.eu", description="Keycloak of the realm CDSE.")
     download_url: str = Field("https://download.dataspace.copernicus.eu", description="Nodes and bytes.")
+    redirect_hosts: str = Field(
+        ".dataspace.copernicus.eu",
+        description="Hosts to which the services may redirect, separated by commas; .domain is one with all its hosts.",
+    )
+    login_patience: float = Field(
+        600.0, ge=0, le=3600, description="Seconds for which a login is repeated that is refused after one that worked."
+    )
 
-    @field_validator("*")
+    @field_validator("catalogue_url", "identity_url", "download_url")
     @classmethod
     def _check_url(cls, url: str) -> str:
         parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        if (
+            parts.scheme not in ("http", "https")
+            or not parts.hostname
+            or "@" in parts.netloc
+            or parts.query
+            or parts.fragment
+        ):
             raise ValueError("is not a base URL; write one like https://catalogue.dataspace.copernicus.eu")
         if parts.scheme == "http" and parts.hostname not in ("127.0.0.1", "localhost", "::1"):
             raise ValueError("would send the password unencrypted; write https (http only to this machine)")
@@ -66,6 +79,11 @@ class Credentials:
         credentials = cls(username, Path(file).expanduser() if file else None)
         credentials.password()
         return credentials
+
+    @staticmethod
+    def code() -> str:
+        """The code of a second factor, ``CDSE_TOTP``; empty if there is none."""
+        return account_variable("CDSE_TOTP").strip()
 
     def password(self) -> str:
         """The password, read now.

@@ -16,7 +16,6 @@ from s2sr_core.fields import Stage
 from s2sr_core.products.safe import Product, read_product
 from s2sr_core.sources.cdse import client
 from s2sr_core.sources.cdse.catalogue import Catalogue
-from s2sr_core.sources.cdse.settings import Credentials
 from s2sr_core.sources.source import FoundProduct, RemoteProduct, UnusableEntry
 
 
@@ -38,16 +37,16 @@ class Cdse:
         return True
 
     def check(self, stage: Stage) -> None:
-        """Look at the addresses and, unless ``stage`` only queries, at the account.
+        """Look at the addresses and, unless ``stage`` only queries, at the account: see :func:`client.check_account`.
 
         Raises
         ------
         InputError
-            If one of them is missing or malformed.
+            If one of them is missing or malformed, or the account is refused.
         """
         client.endpoints()
         if stage != "query":
-            Credentials.from_environment()
+            client.check_account()
 
     def find(
         self, cells: Sequence[Gridcell], start: datetime, end: datetime

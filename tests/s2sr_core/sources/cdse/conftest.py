@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +39,14 @@ class Client:
         slots = Slots(self.folder / "slots", connections)
         return Downloader(self.http, self.sandbox.download_url, self.tokens, slots, self.folder / "imagery_raw")
 
+    def url(self, number: int = 0) -> str:
+        """The address of the manifest of the ``number``-th product."""
+        product = self.product(number)
+        return (
+            f"{self.sandbox.download_url}/odata/v1/Products({product.id})/Nodes({product.name.folder})"
+            "/Nodes(manifest.safe)/$value"
+        )
+
     def product(self, number: int = 0) -> RemoteProduct:
         """The ``number``-th product of the sandbox by name, as its catalogue describes it."""
         from s2sr_core.sources.cdse.catalogue import parse_entry
@@ -64,9 +72,13 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def connect(archive: Path, tmp_path: Path) -> Iterator[Connect]:
     with contextlib.ExitStack() as stack:
 
-        def make(source: object = None, retries: RetryPolicy = QUICK, **settings: object) -> Client:
-            sandbox = stack.enter_context(running(source or archive, SandboxSettings(**settings)))
-            http = Http((sandbox.catalogue_url, sandbox.identity_url, sandbox.download_url), retries)
+        def make(
+            source: object = None, retries: RetryPolicy = QUICK, plans: Sequence[str] = (), **settings: object
+        ) -> Client:
+            sandbox = stack.enter_context(running(source or archive, SandboxSettings(**settings), plans=plans))
+            urls = (sandbox.catalogue_url, sandbox.identity_url, sandbox.download_url)
+            allowed = sandbox.environment().get("S2SR_REDIRECT_HOSTS", "")
+            http = Http(urls, retries, redirect_hosts=allowed)
             credentials = Credentials(sandbox.settings.username, sandbox.password_file)
             return Client(sandbox, http, TokenSource(http, sandbox.identity_url, credentials), tmp_path)
 

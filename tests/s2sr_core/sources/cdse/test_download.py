@@ -3,7 +3,10 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
+import os
 import re
+import shutil
+import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from support.waiting import DEADLINE
+from support.waiting import DEADLINE, until
 
 from s2sr_core.errors import InputError, ProductError, Step
 from s2sr_core.sources.cdse import slots
@@ -164,7 +167,14 @@ def test_what_stays_wrong_is_an_error_with_its_reason_and_leaves_nothing_half(co
     ("fault", "reason", "tries"),
     [
         (Fault.error("B04", 404, "", "not found"), r"404.*deleted or replaced since the query", 1),
+        (Fault.answer("B04", 404, '{"detail": "Product not found"}'), r"404.*deleted or replaced", 1),
+        (Fault.html("B04", 404), "404.*deleted or replaced", 4),
+        (Fault.html("B04", 403), "403", 4),
+        (Fault.answer("B04", 403, '{"error": "WAF", "message": "Rate limit exceeded"}'), "403.*WAF", 4),
+        (Fault.answer("B04", 408), "408", 4),
         (Fault.error("B04", 403, "DAT-ZIP-608", "forbidden"), "403", 1),
+        (Fault.error("B04", 401, "DAT-ZIP-604", "no token"), "DAT-ZIP-604", 4),
+        (Fault.answer("B04", 401, '{"detail": "Unauthorized"}'), "Unauthorized", 4),
         (Fault.error("B04", 422, "DAT-ZIP-111", "malformed"), "422", 1),
         (Fault.error("B04", 401, "DAT-ZIP-609", "wrong audience"), "DAT-ZIP-609", 1),
         (Fault.error("B04", 500, "", "boom"), "500.*boom", 4),
@@ -178,14 +188,164 @@ def test_final_answers_are_not_asked_again(connect, fault: Fault, reason: str, t
     assert sum("_B04_" in name for name in values_asked(client)) == tries
 
 
-def test_what_a_killed_download_left_is_cleared_away(connect) -> None:
+# ------------------------------------------------------------------------------------------------ files on their way
+
+
+def left_behind(client, content: bytes, owner: str) -> tuple[Path, Path]:
+    """A download without B04, and what a process left of it; the image and the partial file."""
+    product = client.product()
+    client.downloader().download(product, ["B04"])
+    image = roles(client.folder / "imagery_raw")["B04"]
+    image.unlink()
+    part = image.with_name(f".{image.name}.{owner}.part")
+    part.write_bytes(content)
+    client.sandbox.clear_requests()
+    return image, part
+
+
+def original(client, archive: Path) -> bytes:
+    return roles(archive / client.product().name.folder)["B04"].read_bytes()
+
+
+def dead_process() -> str:
+    """``host.process.thread`` of a process that has ended."""
+    process = multiprocessing.get_context("spawn").Process(target=int)
+    process.start()
+    process.join()
+    return f"{socket.gethostname()}.{process.pid}.1"
+
+
+def asked_for(client) -> list[tuple[str | None, int, int]]:
+    return [(request.range, request.status, request.bytes) for request in client.sandbox.byte_requests()]
+
+
+def test_what_a_killed_process_received_is_continued(connect, archive: Path) -> None:
+    client = connect(ranges=True)
+    whole, owner = original(client, archive), dead_process()
+    size = len(whole)
+    image, part = left_behind(client, whole[:1000], owner)
+    assert client.downloader().download(client.product(), ["B04"]) == size - 1000
+    assert asked_for(client) == [("bytes=1000-", 206, size - 1000)]
+    assert image.read_bytes() == whole
+    assert not part.exists()
+
+    # What is not this file's beginning is found out by the checksum of the whole; then it comes from the start.
+    image, part = left_behind(client, b"x" * 1000, owner)
+    client.downloader().download(client.product(), ["B04"])
+    assert asked_for(client) == [("bytes=1000-", 206, size - 1000), (None, 200, size)]
+    assert image.read_bytes() == whole
+
+    # A file that was whole when its process was killed only gets its name; a longer one is no use.
+    for content, expected in ((whole, []), (whole + b"x", [(None, 200, size)])):
+        image, part = left_behind(client, content, owner)
+        client.downloader().download(client.product(), ["B04"])
+        assert asked_for(client) == expected
+        assert image.read_bytes() == whole
+        assert not list(client.folder.rglob("*.part"))
+
+
+@pytest.mark.parametrize("fault", [None, 416, 400, 403, 404, 501])
+def test_a_server_that_gives_no_parts_is_asked_for_the_whole_file(connect, archive: Path, fault: int | None) -> None:
     client = connect()
-    downloader, product = client.downloader(), client.product()
-    downloader.download(product, ["B04"])
-    left = roles(client.folder / "imagery_raw")["B04"].with_name(".x.jp2.host.1.1.part")
-    left.write_bytes(b"half")
-    downloader.download(product, ["B04"])
-    assert not left.exists()
+    whole = original(client, archive)
+    image, _ = left_behind(client, whole[:1000], dead_process())
+    if fault is not None:
+        client.sandbox.faults.add(Fault(path="B04", ranged=True, status=fault, times=1 if fault == 501 else None))
+    client.downloader().download(client.product(), ["B04"])
+    statuses = [status for _, status, _ in asked_for(client)]
+    assert statuses == ([200] if fault is None else [fault, 200])
+    assert image.read_bytes() == whole
+    assert not list(client.folder.rglob("*.part"))
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"body": "x" * 1000, "headers": {"content-range": "bytes 0-999/5000"}},
+        {"body": "x" * 1000, "headers": {"content-range": "bytes 1000-1999/99"}},
+        {"body": "x", "headers": {}},
+        {"body": "x", "headers": {"content-range": "nonsense"}},
+        {"body": "x" * 9, "headers": {"content-range": "bytes 500-508/*"}},
+    ],
+)
+def test_parts_that_were_not_asked_for_are_no_use(connect, archive: Path, answer: dict) -> None:
+    client = connect(ranges=True)
+    whole = original(client, archive)
+    image, _ = left_behind(client, whole[:1000], dead_process())
+    client.sandbox.faults.add(Fault(path="B04", ranged=True, status=206, **answer))
+    client.downloader().download(client.product(), ["B04"])
+    assert image.read_bytes() == whole
+
+
+def test_a_file_that_changes_on_the_server_comes_from_the_start(connect, archive: Path, tmp_path: Path) -> None:
+    """Its first part has an ETag; with If-Range the server sends the new file whole."""
+    copy = tmp_path / "copy"
+    shutil.copytree(archive, copy)
+    client = connect(copy, ranges=True)
+    path = roles(copy / client.product().name.folder)["B04"]
+
+    client.sandbox.faults.add(Fault.close("B04", 1000, times=1))
+    taken = threading.Event()
+
+    def touch() -> None:
+        until(lambda: any("B04" in request.path for request in client.sandbox.byte_requests()))
+        os.utime(path)
+        taken.set()
+
+    watcher = threading.Thread(target=touch)
+    watcher.start()
+    client.downloader().download(client.product(), ["B04"])
+    watcher.join()
+    assert taken.is_set()
+    assert roles(client.folder / "imagery_raw")["B04"].read_bytes() == path.read_bytes()
+
+
+def test_a_connection_that_breaks_again_and_again_but_brings_something_is_no_failure(connect, archive: Path) -> None:
+    """Twelve times a few hundred bytes, with four tries in all."""
+    client = connect(ranges=True)
+    whole = original(client, archive)
+    step = len(whole) // 12
+    client.sandbox.faults.add(Fault.close("B04", step))
+    client.downloader().download(client.product(), ["B04"])
+    received = [count for _, _, count in asked_for(client)][3:]
+    assert len(received) >= 12
+    assert sum(received) == len(whole)
+    assert roles(client.folder / "imagery_raw")["B04"].read_bytes() == whole
+
+
+def test_what_another_process_may_still_write_is_left_alone(connect, archive: Path) -> None:
+    """One of this process, one of another host that was written a moment ago, and one that has rested for an hour."""
+    client = connect(ranges=True)
+    whole = original(client, archive)
+    owners = {
+        "parent": f"{socket.gethostname()}.{os.getppid()}.1",
+        "away": "another.host.1.1",
+        "rested": "another.host.2.1",
+    }
+    image, _ = left_behind(client, whole[:1000], owners["parent"])
+    parts = {name: image.with_name(f".{image.name}.{owner}.part") for name, owner in owners.items()}
+    for name in ("away", "rested"):
+        parts[name].write_bytes(whole[:500])
+    hour_ago = time.time() - 3600
+    os.utime(parts["rested"], (hour_ago, hour_ago))
+    outside = client.folder / "outside"
+    outside.write_bytes(b"mine")
+    link = image.with_name(f".{image.name}.{dead_process()}.part")
+    link.symlink_to(outside)
+    client.downloader().download(client.product(), ["B04"])
+    assert asked_for(client)[0][0] == "bytes=500-"
+    assert {name: part.exists() for name, part in parts.items()} == {"parent": True, "away": True, "rested": False}
+    assert outside.read_bytes() == b"mine"
+    assert image.read_bytes() == whole
+
+
+def test_a_proxy_that_compresses_everything_is_no_obstacle(connect, archive: Path) -> None:
+    for plan in ("gzip", "gzip-always"):
+        client = connect(plans=[plan], ranges=True)
+        client.downloader().download(client.product(), ["B04"])
+        assert roles(client.folder / "imagery_raw")["B04"].read_bytes() == original(client, archive)
+        assert {status for _, status, _ in asked_for(client)} == {200}
+        shutil.rmtree(client.folder / "imagery_raw")
 
 
 def test_a_token_that_expires_in_the_middle_is_renewed_without_a_login(connect) -> None:
@@ -255,7 +415,7 @@ def test_no_token_or_password_is_in_any_message(connect, caplog: pytest.LogCaptu
 def test_wrong_credentials_stop_a_download_at_once(connect) -> None:
     client = connect()
     client.sandbox.faults.add(Fault.answer("/token", 401, json.dumps({"error": "invalid_grant"})))
-    with pytest.raises(InputError, match="CDSE refused"):
+    with pytest.raises(InputError, match=r"CDSE refused this name with its password \(invalid_grant\)"):
         client.downloader().download(client.product(), ["B04"])
     assert client.sandbox.byte_requests() == []
 

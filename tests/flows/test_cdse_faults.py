@@ -1,0 +1,142 @@
+"""What clients met at CDSE, through the whole flow: a run gets through what passes, and says what does not."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import shapely
+from prefect import State
+from prefect.client.orchestration import get_client
+from support.scenes import pixels, run
+
+from flows.pipeline import pipeline
+from s2sr_core.cells.gridcell_csv import write_gridcells
+from s2sr_core.cells.gridcells import Gridcell
+from s2sr_core.parameters import RunParameters
+from s2sr_core.workspace import Workspace
+from s2sr_sandbox.archive import make_archive
+from s2sr_sandbox.grid import Grid
+from s2sr_sandbox.server import Sandbox, SandboxSettings, running
+
+CELL = Gridcell("a", shapely.box(-149.61, 68.626, -149.60, 68.634))
+#: Header and claims of a JSON Web Token.
+TOKEN = re.compile(r"eyJ[\w-]+\.eyJ[\w-]+")
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Nine products of six dates, seven of which count."""
+    folder = tmp_path_factory.mktemp("cdse")
+    make_archive(folder, Grid.utm(-149.6, 68.63, 80), seed=3, bands=["B04"])
+    return folder
+
+
+@pytest.fixture
+def serve(archive: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
+    """Starts a sandbox with fault plans, to which the environment leads."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with ExitStack() as stack:
+
+        def start(*plans: str, **settings: Any) -> Sandbox:
+            fields = {"connections": 2, "password": "marker-of-the-password"} | settings
+            server = stack.enter_context(running(archive, SandboxSettings(**fields), plans=plans))
+            for variable, value in (server.environment() | server.proxy_environment()).items():
+                monkeypatch.setenv(variable, value)
+            return server
+
+        yield start
+
+
+def parameters(tmp_path: Path, **changes: Any) -> RunParameters:
+    csv = tmp_path / "cells.csv"
+    write_gridcells([CELL], csv)
+    fields: dict[str, Any] = {
+        "bbox": CELL.polygon.bounds,
+        "grid_csv": csv,
+        "start": "2019-06-01",
+        "end": "2025-01-01",
+        "bands": ["B04"],
+        "tap": True,
+        "work_dir": tmp_path / "run",
+        "workers": 1,
+        "download_connections": 2,
+    }
+    return RunParameters(**(fields | changes))
+
+
+def go(chosen: RunParameters) -> State:
+    return pipeline(**dict(chosen), return_state=True)
+
+
+def assert_no_secret(chosen: RunParameters, printed: str, *secrets: str) -> None:
+    """Neither a token nor one of ``secrets`` is in a file of the run, in Prefect's records or on the screen."""
+    with get_client(sync_client=True) as api:
+        known = [each.model_dump_json() for each in (*api.read_flow_runs(), *api.read_task_runs())]
+        known += [each.model_dump_json() for each in api.read_logs()]
+    written = [path.read_bytes().decode("latin-1") for path in chosen.work_dir.rglob("*") if path.is_file()]
+    for text in (*known, *written, printed):
+        assert not TOKEN.search(text)
+        assert not [secret for secret in secrets if secret in text]
+
+
+def assert_as_from_the_archive(chosen: RunParameters, archive: Path, tmp_path: Path) -> None:
+    """The composite is that of the products themselves, and nothing half is left where they were downloaded to."""
+    plain = run(chosen.model_copy(update={"source": archive, "work_dir": tmp_path / "archive run"}))
+    for (cell_id, band), outcome in plain.items():
+        assert np.array_equal(pixels(Workspace(chosen.work_dir).composite(cell_id, band)), pixels(outcome.path))
+    for path in Workspace(chosen.work_dir).imagery_raw.rglob("*"):
+        if path.is_file():
+            assert path.suffix != ".part"
+            relative = path.relative_to(Workspace(chosen.work_dir).imagery_raw)
+            assert path.read_bytes() == (archive / relative).read_bytes()
+
+
+def statuses(sandbox: Sandbox, *hosts: str) -> list[int]:
+    return [request.status for request in sandbox.requests if request.host in hosts]
+
+
+def test_what_passes_is_waited_for(
+    tmp_path: Path, archive: Path, serve: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A session that ends, and right credentials that are then refused; a firewall, a proxy and cut connections."""
+    sandbox = serve("request-timeout", "login-refused-later", "firewall-page", "cut-ranges", "gzip")
+    chosen = parameters(tmp_path)
+    state = go(chosen)
+    assert state.name == "Completed", state.message
+    assert_as_from_the_archive(chosen, archive, tmp_path)
+    answers = statuses(sandbox, "download")
+    assert [answers.count(status) for status in (403, 408)] == [2, 1]
+    assert 1 <= answers.count(401) <= 2  # one per connection
+    assert statuses(sandbox, "catalogue") == [408, 403, 403, 200]
+    assert statuses(sandbox, "identity") == [408, 200, 401, 401, 401, 200]
+    # Each image that broke off after 1000 bytes was continued there, also if it broke again.
+    rest = [(request.range, request.status) for request in sandbox.byte_requests() if request.range]
+    assert len(rest) == 3
+    assert set(rest) <= {("bytes=1000-", 206), ("bytes=2000-", 206), ("bytes=3000-", 206)}
+    assert_no_secret(chosen, "".join(capfd.readouterr()), "marker-of-the-password")
+
+
+def test_redirects_within_the_service_are_followed_and_keys_can_be_rotated(
+    tmp_path: Path, archive: Path, serve: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
+    plans = ("keys-rotated", "unauthorized", "not-found-once", "retry-after-date", "ranges-refused", "corrupt")
+    sandbox = serve(*plans, "redirect")
+    chosen = parameters(tmp_path)
+    state = go(chosen)
+    assert state.name == "Completed", state.message
+    assert_as_from_the_archive(chosen, archive, tmp_path)
+    answers = statuses(sandbox, "download")
+    assert [answers.count(status) for status in (404, 429)] == [1, 2]
+    assert set(statuses(sandbox, "zipper")) == {200}  # it got the token too
+    assert statuses(sandbox, "catalogue") == [404, 200]
+    assert sandbox.logins <= 2
+    refused = [request.status for request in sandbox.byte_requests() if request.range]
+    assert refused.count(416) == 1
+    assert set(refused) <= {401, 416, 400}
+    assert_no_secret(chosen, "".join(capfd.readouterr()), "marker-of-the-password")
