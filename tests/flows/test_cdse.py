@@ -267,7 +267,7 @@ def test_a_refused_password_fails_with_one_sentence_after_one_try(
     monkeypatch.setenv("CDSE_PASSWORD_FILE", str(file))
     state = go(parameters(tmp_path))
     assert state.is_failed()
-    assert str(state.message).startswith("CDSE_USERNAME = 'sandbox': CDSE refused this name with its password; check")
+    assert str(state.message).startswith("CDSE_USERNAME = 'sandbox': CDSE refused this name with its password (Invalid")
     assert sandbox.refusals == 1
 
 
