@@ -133,7 +133,7 @@ def test_redirects_within_the_service_are_followed_and_keys_can_be_rotated(
     assert_as_from_the_archive(chosen, archive, tmp_path)
     answers = statuses(sandbox, "download")
     assert [answers.count(status) for status in (404, 429)] == [1, 2]
-    assert statuses(sandbox, "zipper").count(200) >= 25  # four files of seven products but two whose bands are not needed
+    assert statuses(sandbox, "zipper").count(200) >= 25  # three files of seven products, and the bands that are needed
     assert statuses(sandbox, "catalogue") == [404, 200]
     assert sandbox.logins <= 2
     refused = [request.status for request in sandbox.byte_requests() if request.range]
