@@ -249,6 +249,20 @@ def test_a_long_valid_ring_is_as_it_is() -> None:
     assert outline.equals(shapely.Polygon(ring))
 
 
+def test_a_ring_of_very_many_points_is_simplified() -> None:
+    """A circle of 10,000 points, half of them 0.00005° further out; it crosses the antimeridian."""
+    angles = np.linspace(0, 2 * np.pi, 10_000, endpoint=False)
+    radius = 1 + np.arange(10_000) % 2 * 5e-5
+    ring = np.column_stack([(np.cos(angles) * radius + 359.5) % 360 - 180, 68 + np.sin(angles) * radius])
+    outline = geometry.of_rings([ring])
+    assert outline is not None
+    assert shapely.get_num_coordinates(outline) < 2000
+    assert outline.area == pytest.approx(np.pi, abs=2 * np.pi * 1.5e-4)
+    west, _, east, _ = outline.bounds
+    assert (west, east) == (-180, 180)
+    assert geometry.of_rings([comb(9_999)]) is None  # every tooth is longer than that
+
+
 def test_intricate_outlines_are_compared_in_time() -> None:
     outline = geometry.of_rings([comb(999)])
     assert outline is not None

@@ -110,7 +110,7 @@ def test_a_jp2_that_is_a_vrt_is_not_opened(tmp_path: Path, archive: Path) -> Non
         ("B04", lambda path: write_image(path, np.ones((100, 100), np.uint16), bands=3), "one band"),
         ("B04", lambda path: path.unlink(), "no 20 m image"),
     ],
-    ids=["rubbish", "other size", "other zone", "float", "three bands", "missing"],
+    ids=["rubbish", "short", "zeros", "other size", "other zone", "float", "three bands", "missing"],
 )
 def test_a_bad_band_is_an_error_with_its_reason_and_the_others_go_on(
     tmp_path: Path, archive: Path, band: str, make, reason: str
