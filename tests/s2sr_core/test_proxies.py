@@ -45,7 +45,7 @@ def test_hosts_are_added_to_what_is_exempt_already(
 
 
 @pytest.mark.parametrize(
-    "module", ["s2sr_pipeline", "make_grid", "flows.signature", "deployments.process.account", "s2sr_sandbox.grid"]
+    "module", ["s2sr_pipeline", "make_grid", "flows.signature", "s2sr_core.account", "s2sr_sandbox.grid"]
 )
 def test_whatever_is_imported_this_machine_is_exempt(module: str) -> None:
     """In the process and in its children; other hosts are not."""
