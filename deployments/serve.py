@@ -51,6 +51,8 @@ _START, _STOP = 180.0, 4.0
 _SETTINGS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
+    # The address opens the pages that send no usage statistics; the others (V2) set up a client that would.
+    "PREFECT_SERVER_UI_V2_ENABLED": "false",
     # By default they are in memory: a server that stops forgets which runs have the slots of a limit, and those are
     # never free again.
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
@@ -96,7 +98,7 @@ def service(port: int, *, sandbox: bool = True) -> Iterator[str]:
             _say("a sandbox CDSE")
             environment |= stack.enter_context(running(_products(), SandboxSettings())).environment()
         _grid()
-        environment |= stack.enter_context(_results(port + 1, environment, logs))
+        environment |= stack.enter_context(_results(port + 1, without_account(environment), logs))
         _say("the Prefect server")
         prefect = [sys.executable, "-P", "-m", "prefect"]
         server = [*prefect, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
@@ -105,6 +107,7 @@ def service(port: int, *, sandbox: bool = True) -> Iterator[str]:
         _say("work pool, limits and deployments")
         _call([sys.executable, "-P", "-m", "deployments.set_up", "--alone"], without_account(environment))
         _call([*prefect, "--no-prompt", "deploy", "--all"], without_account(environment))
+        _call([*prefect, "--no-prompt", "deployment", "schedule", "resume", "--all"], without_account(environment))
         worker = [*prefect, "worker", "start", "--pool", "s2sr", "--type", "process", "--name", socket.gethostname()]
         stack.enter_context(_running(worker, environment, logs / "worker.log"))
         yield url
