@@ -8,7 +8,8 @@ from s2sr_core.import_path import leave_out_current_folder
 leave_out_current_folder()
 
 from s2sr_core import __version__
-from s2sr_core.command_line import EXIT_DONE, Parser, add_fields, build, run
+from s2sr_core.command_line import EXIT_DONE, Parser, add_fields, ask_about, build, run
+from s2sr_core.fields import doubt_about
 from s2sr_core.installation import require_gdal
 from s2sr_core.parameters import GridParameters
 
@@ -49,6 +50,9 @@ def _main(argv: list[str]) -> int:
     require_gdal(PROG)
     parameters = build(GridParameters, arguments)
     parameters.check_inputs()
+
+    if problem := doubt_about(arguments.out):
+        ask_about("out", arguments.out, problem)
 
     from s2sr_core.cells.make_grid import make_grid  # and GDAL with it, which --help and bad input do not need
 

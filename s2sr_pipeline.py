@@ -18,10 +18,10 @@ from pydantic import BaseModel, Field
 
 from deployments.mpi.launched_rank import launched_rank
 from s2sr_core import __version__
-from s2sr_core.command_line import EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILURES, Parser, add_fields, build, run
+from s2sr_core.command_line import EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILURES, Parser, add_fields, ask_about, build, run
 from s2sr_core.disk_space import explained, is_full_disk
 from s2sr_core.errors import InputError, SourceError
-from s2sr_core.fields import ExpandedPath
+from s2sr_core.fields import ExpandedPath, doubt_about
 from s2sr_core.files import read_bytes, read_record
 from s2sr_core.installation import require_gdal
 from s2sr_core.parameters import RunParameters
@@ -118,7 +118,17 @@ def _main(argv: list[str]) -> int:
 
         print(cluster_of(parameters).job_script())
         return EXIT_DONE
-    return _plan(parameters) if arguments.plan else _run(parameters)
+    if arguments.plan:
+        return _plan(parameters)
+    problem = "" if _has_run(parameters.work_dir) else doubt_about(arguments.work_dir)
+    if problem:
+        ask_about("work_dir", arguments.work_dir, problem)
+    return _run(parameters)
+
+
+def _has_run(folder: Path) -> bool:
+    workspace = Workspace(folder)
+    return workspace.flow_run.exists() or workspace.run_record.exists()
 
 
 def _parser() -> Parser:

@@ -18,7 +18,7 @@ from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
-from flows.signature import takes_fields_of
+from flows.signature import parameters_of, takes_fields_of
 from s2sr_core.composites.mosaic import mosaic_folders, mosaic_path
 from s2sr_core.errors import InputError
 from s2sr_core.outputs.maps import MappedBlock, blocks_map
@@ -34,7 +34,6 @@ from s2sr_core.planning.campaign import (
     Entry,
     check_for_mosaic,
 )
-from s2sr_core.validation import checked
 from s2sr_core.workspace import Workspace
 from tasks.artifacts import Bar, Bars, MovingPicture, keys_of, never_failing, publish_table
 from tasks.reports import show_pictures
@@ -57,7 +56,7 @@ def campaign(**fields: Any) -> State:
     """
     try:
         own = {name: fields.pop(name) for name in CampaignParameters.model_fields}
-        parameters, plan = checked(RunParameters, fields), checked(CampaignParameters, own)
+        parameters, plan = parameters_of(RunParameters, fields), parameters_of(CampaignParameters, own)
         check_for_mosaic(parameters)
         work = Campaign(parameters, plan.cells_per_block)
         with (

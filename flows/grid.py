@@ -8,12 +8,11 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from flows.signature import takes_fields_of
+from flows.signature import parameters_of, takes_fields_of
 from s2sr_core.cells.make_grid import make_grid
 from s2sr_core.errors import InputError
 from s2sr_core.outputs.summary import counted
 from s2sr_core.parameters import GridParameters
-from s2sr_core.validation import checked
 from tasks.artifacts import publish_markdown
 
 
@@ -22,7 +21,7 @@ from tasks.artifacts import publish_markdown
 def grid(**fields: Any) -> State:
     """Write a CSV of gridcells on a regular grid in degrees, anchored at -180/-90."""
     try:
-        parameters = checked(GridParameters, fields)
+        parameters = parameters_of(GridParameters, fields)
         count = make_grid(parameters)
     except InputError as error:
         return Failed(message=str(error), data=error)

@@ -18,7 +18,7 @@ from deployments.clusters import cluster_of
 from deployments.server.cancellation import RunCancelledError, cancelled_by_api
 from flows.dataflow import Dataflow, threads
 from flows.recovery import recorded_flow_run
-from flows.signature import takes_fields_of
+from flows.signature import parameters_of, takes_fields_of
 from s2sr_core.account import account_hidden
 from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.composites.composite import Outcome
@@ -32,7 +32,6 @@ from s2sr_core.selection.candidates import Candidate
 from s2sr_core.selection.query_manifest import read_query_manifest
 from s2sr_core.sources import source_of
 from s2sr_core.sources.source import Source
-from s2sr_core.validation import checked
 from tasks.artifacts import Bars, keys_of
 from tasks.gridcells import select_gridcells
 from tasks.logs import logged
@@ -52,7 +51,7 @@ def _run_name() -> str:
 def pipeline(**fields: Any) -> State:
     """Composite Sentinel-2 L2A scenes: one cloud-free median GeoTIFF for each gridcell and band."""
     try:
-        parameters = checked(RunParameters, fields)
+        parameters = parameters_of(RunParameters, fields)
         context, source = RunContext(parameters), source_of(parameters)
         check_inputs(parameters, source)
         cluster_of(parameters).check()

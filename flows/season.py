@@ -12,11 +12,10 @@ from prefect.runtime import flow_run
 from prefect.states import Failed
 
 from flows.pipeline import pipeline
-from flows.signature import takes_fields_of
+from flows.signature import parameters_of, takes_fields_of
 from s2sr_core.errors import InputError
 from s2sr_core.parameters import RunParameters
 from s2sr_core.planning.season import SeasonParameters
-from s2sr_core.validation import checked
 
 
 @flow(name="season-update", flow_run_name="season from {season_start}", validate_parameters=False)
@@ -27,10 +26,10 @@ def season_update(**fields: Any) -> State:
     Each season has a folder of its own below ``work_dir``, named by its first day.
     """
     try:
-        season = checked(SeasonParameters, {"season_start": fields.pop("season_start")})
+        season = parameters_of(SeasonParameters, {"season_start": fields.pop("season_start")})
         start, end = season.window(flow_run.scheduled_start_time or datetime.now(UTC))
         work_dir = Path(fields.pop("work_dir")) / f"{start:%Y-%m-%d}"
-        parameters = checked(RunParameters, {**fields, "start": start, "end": end, "work_dir": work_dir})
+        parameters = parameters_of(RunParameters, {**fields, "start": start, "end": end, "work_dir": work_dir})
     except InputError as error:
         return Failed(message=str(error), data=error)
     ended: State = pipeline(**dict(parameters), return_state=True)

@@ -1,13 +1,19 @@
-"""The fields of pydantic models as the parameters of a flow, so that each is described once."""
+"""The fields of pydantic models as the parameters of a flow, so that each is described once, and checked alike."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
+from prefect.runtime import deployment
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+
+from s2sr_core.errors import InputError
+from s2sr_core.fields import bare_type, doubt_about
+from s2sr_core.validation import checked
 
 
 def takes_fields_of[F: Callable[..., Any]](*models: type[BaseModel], without: Collection[str] = ()) -> Callable[[F], F]:
@@ -30,6 +36,30 @@ def takes_fields_of[F: Callable[..., Any]](*models: type[BaseModel], without: Co
         return function
 
     return decorate
+
+
+def parameters_of[M: BaseModel](model: type[M], fields: Mapping[str, Any]) -> M:
+    """The model made from a flow's parameters.
+
+    Those of a deployment's run may come from another machine: whoever writes a path there does not see the folder and
+    the home of the process that uses it.
+
+    Raises
+    ------
+    InputError
+        For the first value that the model refuses; of a deployment's run, also for a path that leaves its folder.
+    """
+    if deployment.id is not None:
+        for name, field in model.model_fields.items():
+            path = str(fields.get(name) or "")
+            if bare_type(field.annotation) is Path and (problem := _doubt_from_afar(path)):
+                remedy = "give an absolute path, or one below the folder of the deployment"
+                raise InputError(name, path, problem, remedy)
+    return checked(model, fields)
+
+
+def _doubt_from_afar(path: str) -> str:
+    return "begins at somebody's home folder" if path.startswith("~") else doubt_about(path)
 
 
 def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:

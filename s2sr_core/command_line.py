@@ -93,6 +93,22 @@ def build[M: BaseModel](model: type[M], arguments: argparse.Namespace) -> M:
     )
 
 
+def ask_about(field: str, path: str, problem: str) -> None:
+    """In a terminal, ask whether this path is meant; a program that nobody watches goes on.
+
+    Raises
+    ------
+    InputError
+        If it is not.
+    """
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return
+    where = Path(path).expanduser().resolve()
+    print(f"{field} = '{path}': {problem} ({where}). Use it? [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in ("y", "yes"):
+        raise InputError(field, path, problem, "give another path")
+
+
 def normalised(argv: Sequence[str]) -> list[str]:
     """``argv`` with dashes for the underscores of options, and numbers like ``-1e-3`` and ``-180.`` written out.
 

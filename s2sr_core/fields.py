@@ -29,6 +29,8 @@ _MONTHS = re.compile(r"(0?[1-9]|1[0-2])(?:-(0?[1-9]|1[0-2]))?")
 _BASELINE = re.compile(r"[0-9]{2}\.[0-9]{2}")
 _TIME_REMEDY = "write 2019-06-01 or 2019-06-01T00:00:00Z"
 _BBOX_REMEDY = "write xmin ymin xmax ymax in degrees, longitude before latitude"
+#: Degrees of longitude that a box with xmin > xmax may have: in a wider one, xmin and xmax are likely swapped.
+_WIDEST_ACROSS = 180.0
 
 #: Bounds of the pixel size, degrees.
 SMALLEST_PIXEL, LARGEST_PIXEL = 1e-6, 10.0
@@ -102,13 +104,18 @@ def bare_type(annotation: Any) -> Any:
 
 def _check_bbox(bbox: Bounds) -> Bounds:
     xmin, ymin, xmax, ymax = bbox
-    if not (-180 <= xmin <= 180 and -180 <= xmax <= 180):
+    if not (-180 <= xmin <= 180 and (-180 <= xmax <= 180 or 180 < xmax <= xmin + 360)):
         raise ValueError(f"a longitude is not between -180 and 180; {_BBOX_REMEDY}")
     if not (-90 <= ymin <= 90 and -90 <= ymax <= 90):
         raise ValueError(f"a latitude is not between -90 and 90; {_BBOX_REMEDY}")
     if xmin == xmax or (xmin, xmax) == (180, -180) or ymin >= ymax:
         raise ValueError(
             "covers no area; write xmin ymin xmax ymax, with ymin < ymax (xmin > xmax crosses the antimeridian)"
+        )
+    if xmax < xmin < xmax + 360 - _WIDEST_ACROSS:
+        raise ValueError(
+            f"would go {xmax + 360 - xmin:g}° to the east, from xmin across ±180 to xmax; swap xmin and xmax, or write "
+            f"xmax as {xmax + 360:g} if that is meant"
         )
     return bbox
 
@@ -197,6 +204,19 @@ def _not_empty(value: Any) -> Any:
     if isinstance(value, str) and not value.strip():
         raise ValueError("is empty; give a path")
     return value
+
+
+def doubt_about(path: str) -> str:
+    """Why the folder or file that a person wrote is easily another than was meant; empty if nothing speaks against it.
+
+    A relative path starts at the current folder, and one that leaves it depends on where somebody stands.
+    """
+    normal = os.path.normpath(os.path.expanduser(path))  # noqa: PTH111  # it knows no home folder, and goes on
+    if normal.partition(os.sep)[0] == os.pardir:
+        return "lies outside the current folder"
+    if normal == os.path.normpath(os.path.expanduser("~")):  # noqa: PTH111
+        return "is the home folder itself"
+    return "is the root of the filesystem" if normal == os.sep else ""
 
 
 def _expand(path: Path) -> Path:

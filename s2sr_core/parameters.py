@@ -52,7 +52,7 @@ class RunParameters(BaseModel):
         Shown(Group.WHAT, "XMIN YMIN XMAX YMAX"),
         Field(
             description="Area of interest, degrees (WGS84). Every gridcell that shares area with it is composited, "
-            "whole. XMIN > XMAX crosses the antimeridian (±180)."
+            "whole. XMIN > XMAX crosses the antimeridian (±180), and may be 180° wide; for a wider box add 360 to XMAX."
         ),
     ]
     grid_csv: Annotated[
@@ -277,7 +277,7 @@ class GridParameters(BaseModel):
         Shown("options", "XMIN YMIN XMAX YMAX"),
         Field(
             description="Area to cover, degrees (WGS84): every cell that shares area with it is written. XMIN > XMAX "
-            "crosses the antimeridian (±180)."
+            "crosses the antimeridian (±180), and may be 180° wide; for a wider box add 360 to XMAX."
         ),
     ]
     out: Annotated[

@@ -162,10 +162,11 @@ def union(parts: Sequence[Polygon | MultiPolygon]) -> Polygon | MultiPolygon:
 
 
 def box(bounds: Bounds) -> Polygon | MultiPolygon:
-    """The box of ``bounds``; with xmin > xmax the one that crosses the antimeridian, as its parts on either side."""
+    """The box of ``bounds``; if it crosses the antimeridian (xmin > xmax, or xmax > 180), its parts on either side."""
     xmin, ymin, xmax, ymax = bounds
-    if xmin <= xmax:
+    if xmin <= xmax <= 180.0:
         return shapely.box(xmin, ymin, xmax, ymax)
+    xmax -= 360.0 if xmax > 180.0 else 0.0
     sides = [(west, east) for west, east in ((xmin, 180.0), (-180.0, xmax)) if west < east]
     return polygonal(MultiPolygon([shapely.box(west, ymin, east, ymax) for west, east in sides]))
 

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 
-from flows.signature import takes_fields_of
+from flows.signature import parameters_of, takes_fields_of
+from s2sr_core.errors import InputError
 from s2sr_core.parameters import RunParameters
 
 HERE = Path(__file__).parent
@@ -91,7 +92,7 @@ def test_a_function_without_a_docstring_gets_one() -> None:
 @pytest.mark.parametrize(
     ("field", "bad"),
     [
-        ("bbox", (0, 0, 181, 1)),
+        ("bbox", (0, 0, 361, 1)),
         ("bbox", (0, 0, 0, 1)),
         ("start", "June"),
         ("source", "no/such/folder"),
@@ -165,3 +166,33 @@ def test_the_function_is_called_as_it_was() -> None:
     assert RunParameters.model_validate_json(job(**GIVEN)) == RunParameters(**GIVEN)
     with pytest.raises(ValidationError):
         job(**(GIVEN | {"unknown": 1}))
+
+
+@pytest.mark.parametrize(
+    ("field", "path", "problem"),
+    [
+        ("work_dir", "../run", "lies outside the current folder"),
+        ("work_dir", "a/../../run", "lies outside the current folder"),
+        ("grid_csv", "..", "lies outside the current folder"),
+        ("work_dir", "~", "begins at somebody's home folder"),
+        ("work_dir", "~/run", "begins at somebody's home folder"),
+        ("work_dir", "/", "is the root of the filesystem"),
+        ("work_dir", "", "is empty"),
+        ("work_dir", "a/../run", None),
+        ("work_dir", "/data/../data/run", None),
+    ],
+)
+def test_a_deployments_run_takes_no_path_that_leaves_its_folder(
+    monkeypatch: pytest.MonkeyPatch, field: str, path: str, problem: str | None
+) -> None:
+    """Whoever starts it over REST does not see the folder; a flow called from Python is where its user is."""
+    fields = GIVEN | {field: path}
+    if path:
+        assert getattr(parameters_of(RunParameters, fields), field) == Path(path).expanduser().absolute()
+    monkeypatch.setenv("PREFECT__RUNTIME__DEPLOYMENT__ID", "a deployment")
+    if problem is None:
+        assert getattr(parameters_of(RunParameters, fields), field) == Path(path).absolute()
+        return
+    with pytest.raises(InputError) as caught:
+        parameters_of(RunParameters, fields)
+    assert str(caught.value).startswith(f"{field} = '{path}': {problem}; give ")

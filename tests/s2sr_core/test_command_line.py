@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import sys
@@ -11,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
-from s2sr_core.command_line import EXIT_BAD_INPUT, EXIT_FAILURES, Parser, add_fields, build, normalised, run
+from s2sr_core.command_line import EXIT_BAD_INPUT, EXIT_FAILURES, Parser, add_fields, ask_about, build, normalised, run
 from s2sr_core.errors import InputError, InstallationError
-from s2sr_core.fields import Shown
+from s2sr_core.fields import Shown, doubt_about
 
 
 class Model(BaseModel):
@@ -320,3 +321,43 @@ def test_a_full_disk_is_one_sentence(capsys: pytest.CaptureFixture[str], tmp_pat
     assert run(fail, "prog") == 1
     remedy = "free 1 GB or more there, or use another disk, and run the same again"
     assert capsys.readouterr().err == f"prog: no space left on {tmp_path}; {remedy}.\n"
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_taken"), [("y\n", True), ("YES\n", True), ("n\n", False), ("\n", False), ("", False)]
+)
+def test_in_a_terminal_a_doubtful_path_is_asked_about(
+    monkeypatch: pytest.MonkeyPatch, answer: str, is_taken: bool
+) -> None:
+    asked = _Terminal()
+    monkeypatch.setattr("sys.stdin", _Terminal(answer))
+    monkeypatch.setattr("sys.stderr", asked)
+    refusal = (
+        contextlib.nullcontext() if is_taken else pytest.raises(InputError, match=r"^work_dir = '\.\./run': lies ")
+    )
+    with refusal:
+        ask_about("work_dir", "../run", "lies outside the current folder")
+    above = Path("../run").resolve()
+    assert asked.getvalue() == f"work_dir = '../run': lies outside the current folder ({above}). Use it? [y/N] "
+
+
+def test_without_a_terminal_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
+    ask_about("work_dir", "../run", "lies outside the current folder")
+
+
+def test_which_paths_are_doubtful(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for path in ("run", "./run", "a/..", ".", "~/run", "~/../run", "/data/run", "/data/../run", "..run"):
+        assert doubt_about(path) == "", path
+    for path in ("..", "../run", "run/../..", "a/b/../../../c"):
+        assert doubt_about(path) == "lies outside the current folder", path
+    for path in ("~", "~/a/..", str(tmp_path / "home")):
+        assert doubt_about(path) == "is the home folder itself", path
+    for path in ("/", "/tmp/.."):
+        assert doubt_about(path) == "is the root of the filesystem", path

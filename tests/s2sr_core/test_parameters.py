@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import shapely
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
@@ -108,19 +108,36 @@ def test_an_unknown_parameter_is_refused() -> None:
 # ------------------------------------------------------------------------------------------------------------- bbox
 
 
-@given(st.floats(-180, 180), st.floats(-90, 90), st.floats(-180, 180), st.floats(-90, 90))
+@given(st.floats(-180, 180), st.floats(-90, 90), st.floats(-180, 540), st.floats(-90, 90))
 def test_any_box_on_the_globe_with_an_area_is_taken(xmin: float, ymin: float, xmax: float, ymax: float) -> None:
-    flat = xmin == xmax or ymin >= ymax or (xmin == 180 and xmax == -180)
-    if flat:
-        assert "covers no area; write xmin ymin xmax ymax" in refusal(bbox=(xmin, ymin, xmax, ymax))
+    """Eastward from xmin to xmax. If xmin > xmax, half the globe at most: more is likely a mistake."""
+    assume(abs(xmin - xmax - 180) > 1e-9)
+    sentence = ""
+    if xmax > 180 and xmax > xmin + 360:
+        sentence = "a longitude is not between -180 and 180; write xmin ymin xmax ymax"
+    elif xmin == xmax or ymin >= ymax or (xmin == 180 and xmax == -180):
+        sentence = "covers no area; write xmin ymin xmax ymax"
+    elif xmin > xmax and (xmax - xmin) + 360 > 180 and not xmax > 180:
+        sentence = "° to the east, from xmin across ±180 to xmax; swap xmin and xmax, or write xmax as "
+    if sentence:
+        assert sentence in refusal(bbox=(xmin, ymin, xmax, ymax))
     else:
         assert parameters(bbox=(xmin, ymin, xmax, ymax)).bbox == (xmin, ymin, xmax, ymax)
+
+
+def test_swapped_longitudes_are_refused_with_both_ways_out() -> None:
+    assert refusal(bbox=(-149.5, 68.5, -149.75, 68.75)) == (
+        "bbox = '-149.5 68.5 -149.75 68.75': would go 359.75° to the east, from xmin across ±180 to xmax; "
+        "swap xmin and xmax, or write xmax as 210.25 if that is meant."
+    )
+    assert parameters(bbox=(-149.5, 68.5, 210.25, 68.75)).bbox == (-149.5, 68.5, 210.25, 68.75)
+    assert parameters(bbox=(0, 60, -180, 61)).bbox == (0, 60, -180, 61)
 
 
 @pytest.mark.parametrize(
     ("bbox", "sentence"),
     [
-        ((0, 0, 180.5, 1), "bbox = '0 0 180.5 1': a longitude is not between -180 and 180; write xmin ymin xmax ymax"),
+        ((0, 0, 360.5, 1), "bbox = '0 0 360.5 1': a longitude is not between -180 and 180; write xmin ymin xmax ymax"),
         ((180, 0, -180, 1), "bbox = '180 0 -180 1': covers no area; write xmin ymin xmax ymax, with ymin < ymax"),
         ((0, -91, 1, 1), "bbox = '0 -91 1 1': a latitude is not between -90 and 90; write xmin ymin xmax ymax"),
         (("nan", 0, 1, 1), "bbox = 'nan 0 1 1': a longitude is not between -180 and 180; write xmin ymin xmax ymax"),

@@ -81,6 +81,20 @@ def test_a_box_is_one_part_or_with_xmin_beyond_xmax_its_two() -> None:
     assert parts(geometry.box((1, -90, -1, 90))) == [(-180, -90, -1, 90), (1, -90, 180, 90)]
 
 
+@pytest.mark.parametrize(
+    ("bounds", "parts"),
+    [
+        ((170, 0, 190, 1), {(170, 180), (-180, -170)}),
+        ((180, 0, 190, 1), {(-180, -170)}),
+        ((-149.5, 0, 210.25, 1), {(-149.5, 180), (-180, -149.75)}),
+        ((0, 0, 360, 1), {(-180, 0), (0, 180)}),
+    ],
+)
+def test_a_box_with_xmax_beyond_180_goes_on_at_the_other_side(bounds: Bounds, parts: set[tuple[float, float]]) -> None:
+    found = shapely.get_parts(geometry.box(bounds))
+    assert {(part.bounds[0], part.bounds[2]) for part in found} == parts
+
+
 def test_a_box_has_no_part_without_area() -> None:
     assert parts(geometry.box((170, 60, -180, 61))) == [(170, 60, 180, 61)]
     assert parts(geometry.box((180, 60, -170, 61))) == [(-180, 60, -170, 61)]
