@@ -15,15 +15,17 @@ _TEXT = re.compile("no space left on device|disk quota exceeded", re.IGNORECASE)
 _PROBE = 4 * 1024**2
 
 
-def explained(error: BaseException, *folders: Path) -> str:
+def explained(error: BaseException, *folders: Path, needed: int | None = None) -> str:
     """What went wrong, on one line: that a disk is full if ``error`` says so, or if one of ``folders`` takes nothing.
 
+    ``needed`` is how many bytes the work that failed takes in all; None if that is not known.
     It costs a file of 4 MB in each of ``folders`` and the folder for temporary files, which is allocated and not
     written; so it is for errors alone. To be called before what did not fit is removed.
     """
     full = _full_folder(error, folders)
     if full is not None:
-        return f"no space left on {full}; free 1 GB or more there, or use another disk, and run the same again"
+        space = "1 GB" if needed is None else f"{max(-(-needed // 10**6), 1)} MB"
+        return f"no space left on {full}; free {space} or more there, or use another disk, and run the same again"
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return " ".join(text.split())
 

@@ -10,6 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.composites.cog import remove_raster
 from s2sr_core.composites.decide import Earlier, decide
@@ -77,7 +79,8 @@ def composite_cell(
             outcome = composite.bring_up_to_date(failed_products)
         except Exception as error:  # recorded with its reason; the next band is another matter
             logger.exception("cell %s %s failed in step %s", cell.cell_id, band, composite.step)
-            outcome = composite.failed(explained(error, context.workspace.tmp, context.workspace.composites))
+            folders = context.workspace.tmp, context.workspace.composites
+            outcome = composite.failed(explained(error, *folders, needed=composite.bytes_needed()))
             composite.discard()
         if composite.left_out:
             without = f"made without {'; '.join(map(str, composite.left_out))}"
@@ -142,6 +145,19 @@ class _Composite:
         """The outcome of a composite that failed in :attr:`step`; ``path`` if an earlier one is kept."""
         count = len(self._scenes)
         return Outcome(self._cell.cell_id, self._band, "failed", path, count, step=self.step, reason=reason)
+
+    def bytes_needed(self) -> int | None:
+        """What this composite takes on disk in all: decoded bands that are missing, rasters on their way, and files.
+
+        They are not compressed, or are counted as if they were not. None if it cannot be known.
+        """
+        statistics = self._context.statistics
+        pixels = self._window.width * self._window.height * sum(np.dtype(each.dtype).itemsize for each in statistics)
+        try:
+            decoded = sum(layer.decoded.missing_bytes() for layer in self._layers() if layer.decoded)
+        except (OSError, ValueError):
+            return None
+        return decoded + 2 * pixels + pixels // 3  # overviews: a quarter, a sixteenth …
 
     def discard(self) -> None:
         """Remove what a computation that failed left in tmp/: on a full disk it would fail the next one too."""

@@ -55,6 +55,10 @@ class DecodedBand:
         """The record of the parts that cannot be decoded; there only if the decoded band is, and has such parts."""
         return self.path.with_suffix(".failed")
 
+    def missing_bytes(self) -> int:
+        """The size of the decoded band; 0 if it is there."""
+        return 0 if self.path.exists() else _size(Occupancy.read_parts(self.occupancy))
+
 
 def decoded_band(scene: Scene, band: SceneBand, workspace: Workspace) -> DecodedBand | None:
     """Of a band of ``scene``; None if phase 1 did not find out which pixels count."""
@@ -106,13 +110,17 @@ def _decode(band: DecodedBand) -> None:
                     failures[str(number)] = _reason(band.image, error)
                     pixels = np.full(part.shape, SCENE_NODATA, np.uint16)
                 file.write(np.ascontiguousarray(pixels).data)  # tofile() does not say what a full disk lacks
-        size = 2 * sum(part.width * part.height for part in occupancy.parts)
+        size = _size(occupancy.parts)
         if temporary.stat().st_size != size:
             raise OSError(errno.EIO, f"has {temporary.stat().st_size} bytes, not {size}", str(temporary))
         if failures:
             write_record(band.failed, failures)
         else:
             band.failed.unlink(missing_ok=True)
+
+
+def _size(parts: Sequence[Window]) -> int:
+    return 2 * sum(part.width * part.height for part in parts)
 
 
 def failed_parts(band: DecodedBand) -> dict[Window, str]:

@@ -84,7 +84,10 @@ class Downloader:
             gone = " (deleted or replaced since the query)" if error.status == 404 else ""
             raise ProductError(name, f"{error}{gone}", step=Step.DOWNLOAD) from error
         except OSError as error:
-            reason = explained(error, self.folder) if is_full_disk(error) else f"cannot be written: {error}"
+            if is_full_disk(error):
+                reason = explained(error, self.folder, needed=_missing_bytes(product, target, bands))
+            else:
+                reason = f"cannot be written: {error}"
             raise ProductError(name, reason, step=Step.DOWNLOAD) from error
 
     def _complete(self, product: RemoteProduct, target: Path, bands: Sequence[str]) -> int:
@@ -282,6 +285,15 @@ def _wanted(listed: Sequence[ListedFile], bands: Sequence[str]) -> list[ListedFi
     """Metadata, SCL and bands, in this order; phase 1 reports a band that is not listed."""
     by_role = {file.role: file for file in listed}
     return [by_role[role] for role in (METADATA, SCL, *bands) if role in by_role]
+
+
+def _missing_bytes(product: RemoteProduct, target: Path, bands: Sequence[str]) -> int | None:
+    """How many bytes of a product are to be downloaded yet, as its manifest says; None if that is not here."""
+    try:
+        files = _wanted(read_safe_manifest(product.name, target / MANIFEST), bands)
+        return sum(file.size or 0 for file in files if not (target / file.href).is_file())
+    except (ProductError, OSError):
+        return None
 
 
 def _is_whole(path: Path, file: ListedFile) -> bool:
