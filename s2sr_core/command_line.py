@@ -27,6 +27,9 @@ _NEGATIVE = re.compile(r"-([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]{1,3})?", re.IGN
 #: Columns of help: at most, and where descriptions begin.
 _WIDTH, _INDENT = 100, 28
 
+#: Characters of an error.
+_LONGEST_MESSAGE = 500
+
 EXIT_DONE, EXIT_FAILURES, EXIT_BAD_INPUT = 0, 1, 2
 
 
@@ -59,6 +62,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         message = re.sub("ignored explicit argument .*", "takes no value", message)
+        if len(message) > _LONGEST_MESSAGE:  # it repeats what was typed
+            message = f"{message[: _LONGEST_MESSAGE - 1]}…"
         print(f"{self.prog}: {message}; see {self.prog} --help.", file=sys.stderr)
         raise SystemExit(EXIT_BAD_INPUT)
 

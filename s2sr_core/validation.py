@@ -11,6 +11,8 @@ from pydantic_core import ErrorDetails
 from s2sr_core.errors import InputError
 from s2sr_core.fields import bare_type, placeholder_of
 
+#: Characters of what is wrong.
+_LONGEST_PROBLEM = 500
 #: By pydantic's type of error, plainer words than its own: what is wrong, and what to do.
 _SENTENCES = {
     "extra_forbidden": ("is not a parameter", "see --help for the list"),
@@ -64,6 +66,8 @@ def problem_and_remedy(model: type[BaseModel], error: ErrorDetails) -> tuple[str
     message, value = str(error["msg"]), str(error["input"])
     if error["type"] == "value_error":
         problem, _, remedy = message.removeprefix("Value error, ").partition("; ")
+        if len(problem) > _LONGEST_PROBLEM:  # it repeats the value
+            problem = f"{problem[: _LONGEST_PROBLEM - 1]}…"
         return problem, remedy
     field = str(error["loc"][0]) if error["loc"] else ""
     kind = bare_type(model.model_fields[field].annotation) if field in model.model_fields else None

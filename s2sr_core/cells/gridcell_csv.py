@@ -287,6 +287,7 @@ def _polygons_from_bounds(table: pd.DataFrame) -> tuple[list[Polygon | MultiPoly
     return polygons, problems
 
 
+@np.errstate(all="ignore")  # coordinates of any size
 def _geometry_problem(geometry: BaseGeometry | None) -> str | None:
     if geometry is None:
         return "geometry is not valid WKT"

@@ -20,6 +20,7 @@ METADATA_FILE = re.compile(r"MTD_MSIL2A\.xml", re.IGNORECASE)
 
 #: ``band_id`` of the metadata, in order (PSD, "Spectral_Information").
 _BAND_IDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
+_LONGEST_QUOTE = 40
 _QUANTIFICATION = 10_000.0
 #: DN are reflectance × 10000: an offset beyond this is not one.
 _LARGEST_OFFSET = 10_000
@@ -99,7 +100,7 @@ def _stated_offsets(name: ProductName, root: Element) -> dict[str, int]:
         if product_xml.number(quantification) != _QUANTIFICATION:
             raise ProductError(
                 str(name),
-                f"BOA_QUANTIFICATION_VALUE is {quantification!r}, only 10000 is supported",
+                f"BOA_QUANTIFICATION_VALUE is {_quoted(quantification)}, only 10000 is supported",
                 step=Step.METADATA,
             )
     stated = {}
@@ -110,8 +111,8 @@ def _stated_offsets(name: ProductName, root: Element) -> dict[str, int]:
         if band_id is None or dn is None or dn % 1 or abs(dn) > _LARGEST_OFFSET or band_id not in range(len(_BAND_IDS)):
             raise ProductError(
                 str(name),
-                f"BOA_ADD_OFFSET of band_id {element.get('band_id')!r} is {element.text!r}: not a band and its DN, "
-                f"-{_LARGEST_OFFSET} to {_LARGEST_OFFSET}",
+                f"BOA_ADD_OFFSET of band_id {_quoted(element.get('band_id'))} is {_quoted(element.text)}: not a band and "
+                f"its DN, -{_LARGEST_OFFSET} to {_LARGEST_OFFSET}",
                 step=Step.METADATA,
             )
         band = _BAND_IDS[int(band_id)]
@@ -119,6 +120,11 @@ def _stated_offsets(name: ProductName, root: Element) -> dict[str, int]:
             raise ProductError(str(name), f"BOA_ADD_OFFSET of {band} is given twice", step=Step.METADATA)
         stated[band] = int(dn)
     return stated
+
+
+def _quoted(text: str | None) -> str:
+    """``text`` for a sentence, no longer than a number may be."""
+    return repr(text if text is None else text[:_LONGEST_QUOTE])
 
 
 def offsets_of(name: ProductName, metadata: Metadata | None) -> tuple[tuple[Offset, ...], tuple[str, ...]]:

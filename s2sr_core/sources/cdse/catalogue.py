@@ -87,8 +87,8 @@ class Catalogue:
             following = page.get("@odata.nextLink")
             if not following:
                 break
-            if following in followed:
-                raise CdseError(f"{self.url}: its pages lead in a circle")
+            if following in followed or len(followed) >= self.most:
+                raise CdseError(f"{self.url}: its pages lead in a circle or have no end")
             followed.add(following)
             page = self.http.get_json(str(following))
         if followed or seen >= self.page:  # the last page and the end of paging look alike
@@ -184,7 +184,7 @@ def parse_entry(entry: Any) -> RemoteProduct | UnusableEntry:
     return RemoteProduct(
         id=product_id,
         name=name,
-        size=size if isinstance(size, int) and 0 <= size <= _LARGEST_SIZE else 0,
+        size=size if type(size) is int and 0 <= size <= _LARGEST_SIZE else 0,
         cloud_cover=_attribute(entry, "cloudCover"),
         online=entry.get("Online") is not False,
         footprint=_footprint(entry),
@@ -214,7 +214,8 @@ def _footprint(entry: Mapping[str, Any]) -> Polygon | MultiPolygon | None:
         [shape] = geometry.from_wkt([text.rpartition(";")[2].rstrip("'")])
     if shape is None and isinstance(entry.get("GeoFootprint"), Mapping):
         try:
-            shape = shapely.from_geojson(json.dumps(entry["GeoFootprint"]), on_invalid="ignore")
+            with np.errstate(all="ignore"):  # numbers of any size
+                shape = shapely.from_geojson(json.dumps(entry["GeoFootprint"]), on_invalid="ignore")
         except (shapely.errors.ShapelyError, ValueError, RecursionError):  # ValueError: of half a character
             return None
     if not isinstance(shape, Polygon | MultiPolygon) or shape.is_empty:
