@@ -27,14 +27,15 @@ examples:
     s2sr-make-grid --bbox 179 66 -179 67 --cell-size 0.5 --out chukotka.csv
 
 exit codes:
-  0  done
-  1  failed, or interrupted
-  2  bad input, or GDAL is not installed
+  0    done
+  1    failed
+  2    bad input, or GDAL is not installed
+  130  interrupted by Ctrl-C; 143 by SIGTERM, 129 by a closed terminal
 """
 
 
 def main() -> int:
-    """Run the command line; returns the exit code: 0 done, 1 failed or interrupted, 2 bad input."""
+    """Run the command line; returns the exit code, see ``--help``."""
     return run(_main, PROG)
 
 

@@ -17,14 +17,25 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import BaseModel, Field
 
 from deployments.mpi.launched_rank import launched_rank
-from s2sr_core import __version__
-from s2sr_core.command_line import EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILURES, Parser, add_fields, ask_about, build, run
+from s2sr_core import __version__, stopping
+from s2sr_core.command_line import (
+    EXIT_BAD_INPUT,
+    EXIT_DONE,
+    EXIT_FAILURES,
+    EXIT_SIGNAL,
+    Parser,
+    add_fields,
+    ask_about,
+    build,
+    run,
+)
 from s2sr_core.disk_space import explained, is_full_disk
 from s2sr_core.errors import InputError, SourceError
 from s2sr_core.fields import ExpandedPath, doubt_about
 from s2sr_core.files import read_bytes, read_record
 from s2sr_core.installation import require_gdal
 from s2sr_core.parameters import RunParameters
+from s2sr_core.signals import exit_now, handlers_kept_quiet
 from s2sr_core.validation import checked
 from s2sr_core.workspace import Workspace
 
@@ -68,9 +79,10 @@ examples:
       --stage composite --cluster slurm --site site.yaml
 
 exit codes:
-  0  all done
-  1  finished with failures, failed, or interrupted
-  2  bad input, or GDAL is not installed
+  0    all done
+  1    finished with failures, failed, or cancelled in Prefect
+  2    bad input, or GDAL is not installed
+  130  interrupted by Ctrl-C; 143 by SIGTERM, 129 by a closed terminal
 """
 
 
@@ -85,7 +97,14 @@ class _Folder(BaseModel):
 
 
 def main() -> int:
-    """Run the command line; returns the exit code: 0 all done, 1 finished with failures or failed, 2 bad input."""
+    """Run the command line; returns the exit code, see ``--help``. An interrupted program exits here."""
+    code = _run_all_ranks()
+    if code > EXIT_SIGNAL:
+        exit_now(code)  # a thread may still be in a read
+    return code
+
+
+def _run_all_ranks() -> int:
     for variable, value in _PREFECT.items():  # which Prefect reads when it is imported
         os.environ.setdefault(variable, value)
     launched = launched_rank()
@@ -301,13 +320,22 @@ def _run(parameters: RunParameters) -> int:
 
     check_prefect()
 
+    from prefect.exceptions import Pause
+
     from deployments.server.run_server import server_of_run
     from flows.pipeline import pipeline
     from s2sr_core.outputs.summary import Summary
 
-    with server_of_run(cluster.host()):
-        state = pipeline(**dict(parameters), return_state=True)
-        result = state.result(raise_on_failure=False)
+    with handlers_kept_quiet():
+        with server_of_run(cluster.host()):
+            try:
+                state = pipeline(**dict(parameters), return_state=True)
+            except Pause:
+                print(f"{PROG}: the run is paused in Prefect; the same command continues.", file=sys.stderr)
+                return EXIT_FAILURES
+            result = state.result(raise_on_failure=False)
+        if not isinstance(result, Summary):
+            stopping.check()
     if isinstance(result, InputError):
         raise result
     if isinstance(result, BaseException) and is_full_disk(result):

@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Coroutine, Iterator, Sequence
 from dataclasses import replace
+from types import TracebackType
 from typing import Any
 
-from prefect.concurrency.sync import concurrency
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from prefect.utilities.annotations import quote
 
 from deployments.clusters import cluster_of
-from deployments.server import limits
+from deployments.server.limits import download_slot
 from flows.task_groups import TaskGroups
 from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.composites.composite import Outcome
@@ -43,9 +43,19 @@ from tasks.reports import begin_composites, write_scene_index
 from tasks.scenes import classify_scenes, prepare_scene
 
 
-def threads(count: int) -> ThreadPoolTaskRunner[Any]:
-    """Tasks in this process: downloads, because compute nodes often have no way out, and what needs no cluster."""
-    return ThreadPoolTaskRunner(max_workers=count)
+class Threads(ThreadPoolTaskRunner[Any]):
+    """Tasks in this process: downloads, because compute nodes often have no way out, and what needs no cluster.
+
+    If an error leaves the block, nobody waits for tasks that have begun: one may be in a read that cannot be ended.
+    """
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc_value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if exc_type is not None and self._executor is not None:
+            self._executor.shutdown(wait=False, cancel_futures=True)
+            self._executor = None
+        super().__exit__(exc_type, exc_value, traceback)
 
 
 class Dataflow:
@@ -85,7 +95,7 @@ class Dataflow:
     def run(self) -> Summary:
         """Do it all, and write the index of scenes as soon as phase 1 is over."""
         parameters, runner = self._parameters, self._runner
-        with threads(parameters.download_connections) as connections, contextlib.ExitStack() as account:
+        with Threads(parameters.download_connections) as connections, contextlib.ExitStack() as account:
             groups = self._groups = TaskGroups()
             self._scl = groups.group("SCL", download_products, connections, _lost_downloads)
             self._checks = groups.group("SCL checks", classify_scenes, runner, _lost_scenes, parameters=parameters)
@@ -94,7 +104,7 @@ class Dataflow:
             self._medians = groups.group("composites", composite_cells, runner, _lost_composites, parameters=parameters)
             if self._source.fetches:
                 # If the server has that limit, one run at a time uses the account.
-                account.enter_context(concurrency(limits.DOWNLOADS, lease_duration=limits.LEASE_SECONDS))
+                account.enter_context(download_slot())
             for beginning in self._beginnings():
                 groups.start(beginning)
             self._composite_free_cells()

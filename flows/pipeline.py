@@ -15,9 +15,10 @@ from prefect.task_runners import TaskRunner
 from prefect.utilities.annotations import quote
 
 from deployments.clusters import cluster_of
-from deployments.server.cancellation import RunCancelledError, cancelled_by_api
-from flows.dataflow import Dataflow, threads
-from flows.recovery import recorded_flow_run
+from deployments.process.signals import flow_stops_on_signals
+from deployments.server.cancellation import RunCancelledError, RunPausedError, requests_of_server, wait_while_paused
+from flows.dataflow import Dataflow, Threads
+from flows.recovery import opened_again, recorded_flow_run
 from flows.signature import parameters_of, takes_fields_of
 from s2sr_core.account import account_hidden
 from s2sr_core.cells.gridcells import Gridcell
@@ -55,27 +56,42 @@ def pipeline(**fields: Any) -> State:
         context, source = RunContext(parameters), source_of(parameters)
         check_inputs(parameters, source)
         cluster_of(parameters).check()
-        workspace = context.workspace
-        with (
-            account_hidden(),
-            workspace.opened(),
-            logged(context),
-            recorded_flow_run(context),
-            cancelled_by_api(),
-            keys_of(parameters.work_dir),
-            Bars().shown() as bars,
-        ):
-            log_environment()
-            summary = _run(context, source)
-            logger.info(summary.sentence())
-            show_results(context, summary, bars.seconds(), queried=source.fetches)
-            if not parameters.keep_tmp:
-                workspace.clear_tmp()
+        with account_hidden(), flow_stops_on_signals():
+            summary = _run_in_folder(context, source)
     except (InputError, InstallationError, SourceError, ClusterError) as error:
         return Failed(message=str(error), data=error)
     except RunCancelledError as error:
         return Cancelled(message=str(error))
-    return _final_state(summary)
+    return summary if isinstance(summary, State) else _final_state(summary)
+
+
+def _run_in_folder(context: RunContext, source: Source[Any]) -> Summary | State:
+    """The recipe, with the folder of the run to itself; paused, it gives everything back, and begins again afterwards.
+
+    What is complete is kept, as for a run that is started again. The state is that of a run that was not resumed.
+    """
+    workspace = context.workspace
+    while True:
+        try:
+            with (
+                opened_again(workspace),
+                logged(context),
+                recorded_flow_run(context),
+                requests_of_server(),
+                keys_of(context.parameters.work_dir),
+                Bars().shown() as bars,
+            ):
+                log_environment()
+                summary = _run(context, source)
+                logger.info(summary.sentence())
+                show_results(context, summary, bars.seconds(), queried=source.fetches)
+                if not context.parameters.keep_tmp:
+                    workspace.clear_tmp()
+                return summary
+        except RunPausedError as paused:
+            state = wait_while_paused(paused)
+            if not state.is_running():
+                return state
 
 
 def _run(context: RunContext, source: Source[Any]) -> Summary:
@@ -102,7 +118,7 @@ def _find_products(context: RunContext, source: Source[Any], cells: list[Gridcel
 def _task_runner(context: RunContext) -> AbstractContextManager[TaskRunner[Any]]:
     """Where the tasks of both phases run; the download stage looks at SCL in this process."""
     cluster = cluster_of(context.parameters)
-    return threads(cluster.worker_count()) if context.parameters.stage == "download" else cluster.task_runner()
+    return Threads(cluster.worker_count()) if context.parameters.stage == "download" else cluster.task_runner()
 
 
 def _publish(context: RunContext, outcomes: list[Outcome], summary: Summary) -> Summary:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import socket
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from uuid import UUID
@@ -16,8 +17,36 @@ from prefect.runtime import flow_run
 
 from deployments.clusters.job_record import remove_jobs
 from deployments.server.orphans import end_flow_run, end_task_runs_of
+from s2sr_core import stopping
+from s2sr_core.errors import InputError
 from s2sr_core.files import read_record, write_record
 from s2sr_core.run_context import RunContext
+from s2sr_core.workspace import Workspace
+
+#: Seconds that the process of a run that was paused may take to end, and between looks at the folder's lock.
+_LAST_PROCESS, _PAUSE = 120.0, 1.0
+
+
+@contextlib.contextmanager
+def opened_again(workspace: Workspace) -> Iterator[None]:
+    """The work folder, opened; a flow run that is resumed or tried again first waits until its last process is gone.
+
+    Raises
+    ------
+    InputError
+        As :meth:`Workspace.opened`.
+    """
+    deadline = time.monotonic() + (_LAST_PROCESS if flow_run.run_count > 1 else 0.0)
+    with contextlib.ExitStack() as held:
+        while True:
+            try:
+                held.enter_context(workspace.opened())
+                break
+            except InputError:
+                if time.monotonic() > deadline:
+                    raise
+                stopping.pause(_PAUSE)
+        yield
 
 
 @contextlib.contextmanager

@@ -11,13 +11,14 @@ from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner
 
 from deployments.server.orphans import end_task_runs
+from s2sr_core import stopping
 from s2sr_core.errors import InputError
 from s2sr_core.progress import progress_of_several
 from tasks.artifacts import bar
 from tasks.partly_failed import PartlyFailedError
 
 #: Seconds between looks at the cluster while no result comes.
-_PAUSE = 1.0
+_PAUSE = 0.5
 
 
 class Unit(Protocol):
@@ -64,13 +65,15 @@ class TaskGroup[U: Unit, R]:
     def under_way(self) -> int:
         return len(self._pending)
 
-    def end(self, future: PrefectFuture[list[R]], outcome: list[R] | Exception) -> list[R]:
+    def end(self, future: PrefectFuture[list[R]], outcome: list[R] | BaseException) -> list[R]:
         """The results of a unit that has ended.
 
         Raises
         ------
         InputError
             If the task met one.
+        BaseException
+            If the task was stopped: Prefect's ``Pause``, or a request to stop.
         """
         self._bar.step()
         unit = self._pending.pop(future)
@@ -81,6 +84,8 @@ class TaskGroup[U: Unit, R]:
                 raise outcome
             case Exception():  # the task crashed or its worker died: the other units go on
                 return self._lost(unit, " ".join(f"{type(outcome).__name__}: {outcome}".split()))
+            case BaseException():
+                raise outcome
         return outcome
 
     def break_off(self) -> None:
@@ -152,10 +157,13 @@ class TaskGroups:
             If a task met one: the user has to correct it, and every other unit would meet it too.
         ClusterError
             If no worker is left, and none comes.
+        StoppedError
+            If the process shall stop.
         """
         with progress_of_several() as show:
             try:
                 while any(group.under_way for group in awaited):
+                    stopping.check()
                     try:
                         group, future, outcome = self._ended.get(timeout=_PAUSE)
                     except Empty:
@@ -177,12 +185,12 @@ class TaskGroups:
             coroutine.close()
 
 
-def _fetched[R](future: PrefectFuture[R]) -> R | Exception:
+def _fetched[R](future: PrefectFuture[R]) -> R | BaseException:
     """Take the result from the worker that has it; called in a thread of its own."""
-    outcome: R | Exception
+    outcome: R | BaseException
     try:
         outcome = future.result()
-    except Exception as error:  # noqa: BLE001  # handed over, and raised or recorded by who takes it
+    except BaseException as error:  # noqa: BLE001  # handed over, and raised or recorded by who takes it
         outcome = error
     wrapped = getattr(future, "wrapped_future", None)
     if getattr(wrapped, "status", "finished") not in ("finished", "pending"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import difflib
 import io
 import re
@@ -21,6 +22,7 @@ from pydantic.fields import FieldInfo
 from s2sr_core.disk_space import explained, is_full_disk
 from s2sr_core.errors import InputError, InstallationError
 from s2sr_core.fields import bare_type, group_of, placeholder_of
+from s2sr_core.signals import received, signals_heard
 from s2sr_core.validation import checked
 
 _NEGATIVE = re.compile(r"-([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]{1,3})?", re.IGNORECASE)
@@ -31,6 +33,8 @@ _WIDTH, _INDENT = 100, 28
 _LONGEST_MESSAGE = 500
 
 EXIT_DONE, EXIT_FAILURES, EXIT_BAD_INPUT = 0, 1, 2
+#: Plus the number of the signal that ended the program: 130 is Ctrl-C, 143 SIGTERM, 129 a closed terminal.
+EXIT_SIGNAL = 128
 
 
 class Parser(argparse.ArgumentParser):
@@ -134,40 +138,36 @@ def normalised(argv: Sequence[str]) -> list[str]:
 def run(main: Callable[[list[str]], int], prog: str) -> int:
     """Call ``main`` with the program's arguments.
 
-    Bad input, and an installation that lacks something, become one sentence on stderr and exit code 2; an interruption
-    becomes one sentence and exit code 1.
+    Bad input, and an installation that lacks something, become one sentence on stderr and exit code 2; a signal becomes
+    one sentence and 128 plus its number.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal may not know ± or −
-    interrupted = False
+    with signals_heard(lambda: _say_interrupted(prog)):
+        try:
+            return main(normalised(sys.argv[1:]))
+        except (InputError, InstallationError) as error:
+            print(f"{prog}: {error}", file=sys.stderr)
+            return EXIT_BAD_INPUT
+        except OSError as error:
+            if not is_full_disk(error):
+                raise
+            print(f"{prog}: {explained(error, Path.cwd())}.", file=sys.stderr)
+            return EXIT_FAILURES
+        except BaseException as error:
+            # A server or a worker of this run that was interrupted as well fails in ways of its own.
+            number = received() or (signal.SIGINT if isinstance(error, KeyboardInterrupt) else None)
+            if number is None or isinstance(error, SystemExit):
+                raise
+            _say_interrupted(prog)
+            return EXIT_SIGNAL + number
 
-    def interrupt(_number: int, _frame: object) -> None:
-        nonlocal interrupted
-        interrupted = True
-        raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        return main(normalised(sys.argv[1:]))
-    except (InputError, InstallationError) as error:
-        print(f"{prog}: {error}", file=sys.stderr)
-        return EXIT_BAD_INPUT
-    except OSError as error:
-        if not is_full_disk(error):
-            raise
-        print(f"{prog}: {explained(error, Path.cwd())}.", file=sys.stderr)
-        return EXIT_FAILURES
-    except BaseException as error:
-        # A server or a worker of this run that was interrupted as well fails in ways of its own.
-        if not (interrupted or isinstance(error, KeyboardInterrupt)) or isinstance(error, SystemExit):
-            raise
-        sentence = "interrupted; finished composites are kept, and the same command continues from there."
+def _say_interrupted(prog: str) -> None:
+    sentence = "interrupted; finished composites are kept, and the same command continues from there."
+    with contextlib.suppress(OSError):  # the terminal may be closed
         print(f"{prog}: {sentence}", file=sys.stderr)
-        return EXIT_FAILURES
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 # ------------------------------------------------------------------------------------------------------------- help

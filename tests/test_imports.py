@@ -44,7 +44,7 @@ ORCHESTRATION = {"prefect", "prefect_dask", "dask", "distributed", "dask_jobqueu
 #: alone imports ``pixel_functions``.
 ORDER = (
     ("account", "disk_space", "errors", "import_path", "installation", "proxies", "stopping"),
-    ("files", "progress", "user_folders"),
+    ("files", "progress", "signals", "user_folders"),
     ("workspace",),
     ("geo",),
     ("logs", "machine", "pixels"),

@@ -1,11 +1,37 @@
-"""Ctrl-C belongs to the program: its children do not see it, and it does not cut the program's own ending short."""
+"""Signals belong to the program: its children do not see Ctrl-C, and a flow stops where it looks for requests."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 from collections.abc import Iterator
 from multiprocessing import resource_tracker
+
+from s2sr_core.signals import handlers_kept_quiet, received, signals_heard
+from s2sr_core.stopping import StoppedError
+
+#: Prefect sets it in processes of flow runs that one of its workers starts.
+STARTED_BY_PREFECT = "PREFECT__FLOW_RUN_ID"
+
+
+@contextlib.contextmanager
+def flow_stops_on_signals() -> Iterator[None]:
+    """In the body of a flow: signals are requests to stop, and no handler raises an exception anywhere else.
+
+    The one exception is Prefect's own handler of SIGTERM in a process that its worker started: the worker asks whether
+    it is there before it cancels a run. If what that raises was dropped somewhere, the request remains.
+    """
+    keep = (signal.SIGTERM,) if STARTED_BY_PREFECT in os.environ else ()
+    with signals_heard(keep=keep), handlers_kept_quiet(keep=keep):
+        try:
+            yield
+        except StoppedError as error:
+            if keep and received() is signal.SIGTERM:
+                from prefect.exceptions import TerminationSignal
+
+                raise TerminationSignal(signal=signal.SIGTERM) from error
+            raise
 
 
 @contextlib.contextmanager

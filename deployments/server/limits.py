@@ -2,8 +2,63 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import time
+from collections.abc import Iterator
+
+import httpx
+from prefect.concurrency.sync import concurrency
+from prefect.exceptions import PrefectException
+
+from s2sr_core import stopping
+
+#: Seconds for which a run waits for a server that went away.
+OUTAGE = 900.0
+
+logger = logging.getLogger("s2sr_core.flow")
+
 #: A run has a slot of this limit while it downloads. An account at CDSE may have four connections, from all machines
 #: together, and a run uses that many. So one run downloads at a time, while others compute.
 DOWNLOADS, DOWNLOAD_SLOTS = "cdse", 1
 #: Seconds for which the slot of a run that died stays taken; the least that Prefect allows.
 LEASE_SECONDS = 60.0
+#: Seconds for one attempt to get the slot, and between attempts while the server does not answer. Between attempts it
+#: is seen whether the process shall stop.
+_ATTEMPT, _PAUSE = 4.0, 2.0
+
+
+@contextlib.contextmanager
+def download_slot() -> Iterator[None]:
+    """Hold a slot of the limit, if the server has it; waits until one is free.
+
+    Raises
+    ------
+    StoppedError
+        If the process shall stop.
+    """
+    with contextlib.ExitStack() as slot:
+        _acquire(slot)
+        try:
+            yield
+        finally:
+            try:
+                slot.close()
+            except (httpx.HTTPError, PrefectException) as error:
+                logger.warning("the slot of %s is free again only when its lease is over: %s", DOWNLOADS, error)
+
+
+def _acquire(slot: contextlib.ExitStack) -> None:
+    deadline = time.monotonic() + OUTAGE
+    while True:
+        stopping.check()
+        try:
+            slot.enter_context(concurrency(DOWNLOADS, lease_duration=LEASE_SECONDS, timeout_seconds=_ATTEMPT))
+        except TimeoutError:
+            deadline = time.monotonic() + OUTAGE
+        except (httpx.HTTPError, PrefectException):
+            if time.monotonic() > deadline:
+                raise
+            stopping.pause(_PAUSE)
+        else:
+            return

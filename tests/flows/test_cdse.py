@@ -23,7 +23,7 @@ from prefect.concurrency.sync import concurrency
 from support.scenes import pixels, run
 from support.waiting import DEADLINE, until
 
-from flows import dataflow
+from deployments.server import limits
 from flows.pipeline import pipeline
 from s2sr_core.cells.gridcell_csv import write_gridcells
 from s2sr_core.cells.gridcells import Gridcell
@@ -355,7 +355,7 @@ def test_a_run_downloads_only_while_it_holds_the_servers_slot(
     @contextlib.contextmanager
     def asking(*names: Any, **options: Any) -> Iterator[None]:
         asks.set()
-        with concurrency(*names, **options):
+        with concurrency(*names, **options):  # an attempt ends without the slot
             order.append("this run")
             yield
 
@@ -366,7 +366,7 @@ def test_a_run_downloads_only_while_it_holds_the_servers_slot(
             too_early.extend(tmp_path.rglob("imagery_raw/**/*.jp2"))
             order.append("the other")
 
-    monkeypatch.setattr(dataflow, "concurrency", asking)
+    monkeypatch.setattr(limits, "concurrency", asking)
     with get_client(sync_client=True) as api:
         api.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name="cdse", limit=1))
         try:
