@@ -2,6 +2,7 @@
 
 Prefect would start one by itself, but one for each worker's process as well, and on 127.0.0.1 alone. This one listens
 where the workers can reach it, and answers only requests with a secret, which is made for the run and sent with tasks.
+Its database is on a disk of this machine, and it ends with the run's process, however that ends.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ import httpx
 from prefect.context import refresh_global_settings_context
 from prefect.settings import PREFECT_API_URL
 
-from deployments.process.signals import sigint_blocked
+from deployments.server.server_folder import record_server, server_folder
+from s2sr_core import stopping
 from s2sr_core.account import account_hidden
 from s2sr_core.errors import S2SRError
 from s2sr_core.import_path import environment_of_child
@@ -99,28 +101,41 @@ def _started(host: str) -> Iterator[tuple[str, str]]:
     with socket.create_server((host, 0)) as free:
         port = free.getsockname()[1]
     secret = f"s2sr:{secrets.token_urlsafe(24)}"
-    words = [sys.executable, "-P", "-m", "prefect", "server", "start", "--host", host, "--port", str(port)]
-    with account_hidden(), sigint_blocked():
-        environment = {
-            **_without_users_settings(environment_of_child()),
-            **_SETTINGS,
-            "PREFECT_SERVER_API_AUTH_STRING": secret,
-        }
-        process = subprocess.Popen(  # noqa: S603
-            words, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+    with server_folder() as folder:
+        words = [sys.executable, "-P", "-m", "deployments.server.own_server", str(folder)]
+        with account_hidden():
+            environment = {
+                **_without_users_settings(environment_of_child()),
+                **_SETTINGS,
+                "PREFECT_HOME": str(folder),  # the database is there
+                "PREFECT_SERVER_API_AUTH_STRING": secret,
+            }
+            process = subprocess.Popen(  # noqa: S603
+                [*words, "--host", host, "--port", str(port)],
+                env=environment,
+                stdin=subprocess.PIPE,  # its end is the end of this process
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,  # no signal of a terminal reaches it
+            )
+        try:
+            record_server(folder, process.pid)
+            url = f"http://{host}:{port}/api"
+            _wait(process, url)
+            yield url, secret
+        finally:
+            _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
     try:
-        url = f"http://{host}:{port}/api"
-        _wait(process, url)
-        yield url, secret
-    finally:
-        with sigint_blocked():
-            process.terminate()
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    if process.stdin is not None:
+        process.stdin.close()
 
 
 def _wait(process: subprocess.Popen[bytes], url: str) -> None:
@@ -130,7 +145,7 @@ def _wait(process: subprocess.Popen[bytes], url: str) -> None:
         with contextlib.suppress(httpx.HTTPError):
             if httpx.get(f"{url}/health", trust_env=False).status_code in (200, 401):
                 return
-        time.sleep(_PAUSE)
+        stopping.pause(_PAUSE)
     raise ServerError(
         "the run's own Prefect server did not start; start one with: prefect server start, and set PREFECT_API_URL"
     )

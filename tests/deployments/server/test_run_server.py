@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+import signal
+import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,9 +17,21 @@ import psutil
 import pytest
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 from support.traps import lay_traps, trapped
-from support.waiting import until
+from support.waiting import DEADLINE, until
 
+from deployments.server import run_server
 from deployments.server.run_server import ServerError, server_of_run
+from deployments.server.server_folder import end_orphan, record_server
+
+OWN_SERVER = ["-m", "deployments.server.own_server"]
+#: A run that has a server, says so, and waits to be killed.
+RUN = """
+import sys, time
+from deployments.server.run_server import server_of_run
+with server_of_run("127.0.0.1"):
+    print("it answers", flush=True)
+    sys.stdin.read()
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -23,13 +41,16 @@ def no_server_is_configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         if name.startswith("PREFECT_"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "local"))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    (tmp_path / "local").mkdir()
     with temporary_settings(restore_defaults={PREFECT_API_URL, PREFECT_API_AUTH_STRING}):
         yield
 
 
 def servers() -> list[psutil.Process]:
     """Prefect servers among the children of this process."""
-    return [child for child in psutil.Process().children() if child.cmdline()[2:5] == ["-m", "prefect", "server"]]
+    return [child for child in psutil.Process().children() if child.cmdline()[2:4] == OWN_SERVER]
 
 
 def test_it_answers_only_who_knows_the_secret_and_ends_with_the_block(
@@ -52,6 +73,10 @@ def test_it_answers_only_who_knows_the_secret_and_ends_with_the_block(
         family = [server, *server.children(recursive=True)]
         assert "hunter2" not in str([process.environ() for process in family])
         assert os.environ["CDSE_PASSWORD"] == "hunter2"
+        (its_folder,) = (tmp_path / "local").glob("s2sr-server-*")
+        assert (its_folder / "prefect.db").exists()
+    assert list((tmp_path / "local").glob("s2sr-server-*")) == []
+    assert not (tmp_path / "prefect" / "prefect.db").exists()
     assert not [process for process in family if process.is_running()]
     assert not {"PREFECT_API_URL", "PREFECT_API_AUTH_STRING"} & set(os.environ)
     assert trapped(folder) == []
@@ -64,8 +89,40 @@ def test_one_that_is_configured_is_used() -> None:
         assert servers() == []
 
 
-def test_one_that_does_not_start_is_a_sentence(tmp_path: Path) -> None:
-    (tmp_path / "prefect").write_text("not a folder")
+def test_it_ends_with_a_run_that_is_killed_and_leaves_no_file(tmp_path: Path) -> None:
+    run = subprocess.Popen([sys.executable, "-c", RUN], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    with run:
+        assert run.stdout is not None
+        assert run.stdout.readline() == "it answers\n"
+        family = psutil.Process(run.pid).children(recursive=True)
+        assert [process.cmdline()[2:4] for process in family] == [OWN_SERVER]
+        run.kill()
+    until(lambda: not [process for process in family if process.is_running()])
+    assert list((tmp_path / "local").glob("s2sr-server-*")) == []
+
+
+def test_the_next_run_ends_a_server_whose_run_is_dead_and_no_other(tmp_path: Path) -> None:
+    """Of three: one whose run is dead; one whose run is this process; one whose number another process has now."""
+    folders = [tmp_path / name for name in ("dead", "alive", "reused")]
+    with contextlib.ExitStack() as stack:
+        servers = [stack.enter_context(subprocess.Popen(["sleep", "600"])) for _ in folders]
+        stack.callback(lambda: [server.kill() for server in servers])
+        for folder, server in zip(folders, servers, strict=True):
+            folder.mkdir()
+            record_server(folder, server.pid)
+        for folder, process in ((folders[0], "run"), (folders[2], "run"), (folders[2], "server")):
+            path = folder / "run.json"
+            record = json.loads(path.read_text())
+            path.write_text(json.dumps(record | {process: [record[process][0], 1.0]}))
+        for folder in folders:
+            end_orphan(folder)
+        assert servers[0].wait(DEADLINE) == -signal.SIGKILL
+        assert [server.poll() for server in servers[1:]] == [None, None]
+        assert [folder.exists() for folder in folders] == [False, True, False]
+
+
+def test_one_that_does_not_start_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(run_server._SETTINGS, "PREFECT_SERVER_DATABASE_TIMEOUT", "soon")
     with (
         pytest.raises(
             ServerError, match=r"^the run's own Prefect server did not start; start one with: prefect server"
