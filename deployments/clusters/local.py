@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from deployments.clusters.cluster import Cluster
 from deployments.clusters.network import LOOPBACK
+from deployments.clusters.replacement import Replacement, started
 from deployments.process.signals import sigint_blocked
 from s2sr_core.account import account_hidden
 from s2sr_core.import_path import current_folder_left_out
@@ -57,16 +58,18 @@ def _local_workers(count: int) -> Iterator[ClusterTaskRunner]:
     logging.getLogger("distributed").setLevel(logging.ERROR)
     with account_hidden(), current_folder_left_out():  # Dask replaces workers that die
         with sigint_blocked(), without_pages():
-            cluster = distributed.LocalCluster(
-                n_workers=count,
-                threads_per_worker=1,
-                processes=True,
-                memory_limit=0,
-                security=security_of_run(),
-                dashboard_address=f"{LOOPBACK}:0",
-                scheduler_kwargs={"dashboard": False},
+            cluster = started(
+                lambda: distributed.LocalCluster(
+                    n_workers=count,
+                    threads_per_worker=1,
+                    processes=True,
+                    memory_limit=0,
+                    security=security_of_run(),
+                    dashboard_address=f"{LOOPBACK}:0",
+                    scheduler_kwargs={"dashboard": False},
+                )
             )
-        with cluster, ClusterTaskRunner(cluster=cluster) as runner:
+        with cluster, ClusterTaskRunner(cluster=cluster, watch=Replacement(cluster, count)) as runner:
             try:
                 yield runner
             except BaseException:

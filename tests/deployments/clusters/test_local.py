@@ -1,15 +1,21 @@
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
+from collections.abc import Collection
 from pathlib import Path
 
+import psutil
 import pytest
 import shapely
 from support.scenes import parameters_for
+from support.waiting import until
 
 from deployments.clusters import cluster_of
+from deployments.clusters.replacement import started
 from s2sr_core.cells.gridcells import Gridcell
-from s2sr_core.errors import InputError
+from s2sr_core.errors import ClusterError, InputError
 from s2sr_core.parameters import RunParameters
 from tasks.worker_number import worker_number
 
@@ -35,6 +41,48 @@ def test_each_worker_is_a_process_of_one_thread_with_a_rank_of_its_own(tmp_path:
         assert len(set(client.run(os.getpid).values())) == 2
         assert set(client.nthreads().values()) == {1}
     assert worker_number() == 0
+
+
+def starting_workers(known: Collection[psutil.Process] = ()) -> list[psutil.Process]:
+    """Processes that Dask has spawned for this process's workers."""
+    found = []
+    for child in psutil.Process().children():
+        with contextlib.suppress(psutil.Error):
+            if child not in known and any("spawn_main" in word for word in child.cmdline()):
+                found.append(child)
+    return found
+
+
+def test_a_worker_killed_while_it_starts_is_replaced_at_first_and_later(tmp_path: Path) -> None:
+    """The first is killed as soon as there is a process; later a worker is, and then the process that replaces it."""
+    before = starting_workers()
+
+    def kill_first() -> None:
+        until(lambda: starting_workers(before))[0].kill()
+
+    killer = threading.Thread(target=kill_first)
+    killer.start()
+    with cluster_of(parameters(tmp_path, 1)).task_runner() as runner:
+        killer.join()
+        (worker,) = starting_workers(before)
+        worker.kill()
+        (second,) = until(lambda: starting_workers([*before, worker]))
+        second.kill()
+        until(lambda: runner.watch() or starting_workers([*before, worker, second]))
+        until(lambda: runner.watch() or runner.client.nthreads())
+        assert runner.client.submit(worker_number, pure=False).result() == 1
+
+
+def test_workers_that_never_start_are_a_sentence() -> None:
+    calls: list[int] = []
+
+    def make() -> None:
+        calls.append(1)
+        raise RuntimeError("Nanny failed\nto start")
+
+    with pytest.raises(ClusterError, match=r"not start \(RuntimeError: Nanny failed to start\); see how much memory"):
+        started(make)
+    assert len(calls) == 5
 
 
 @pytest.mark.parametrize("name", ["local", "mpi"])
