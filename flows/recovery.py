@@ -60,10 +60,10 @@ def recorded_flow_run(context: RunContext) -> Iterator[None]:
     """
     workspace = context.workspace
     earlier = read_record(workspace.flow_run) or {}
-    if earlier.get("flow_run_id") and not earlier.get("ended"):
-        remove_jobs(workspace.work_dir)
-        if (flow_run_id := _uuid(earlier["flow_run_id"])) is not None:
-            _end(flow_run_id)
+    remove_jobs(workspace.work_dir)
+    flow_run_id = _uuid(earlier.get("flow_run_id"))
+    if flow_run_id is not None and not earlier.get("ended"):
+        _end(flow_run_id)
     record = {
         "flow_run_id": flow_run.id,
         "process": os.getpid(),

@@ -11,6 +11,7 @@ import logging
 import os
 import re
 import shlex
+import sys
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
     from deployments.clusters.task_runner import ClusterTaskRunner
     from s2sr_core.parameters import RunParameters
+
+logger = logging.getLogger("s2sr_core.flow")
 
 #: Seconds that a worker tries to reach the scheduler.
 _DEATH_TIMEOUT = 120
@@ -98,6 +101,14 @@ class BatchCluster(Cluster, abc.ABC):
     def check(self) -> None:
         if self.site.interface is not None:
             address_of_this_machine(self.site.interface)
+        elif not self.site.tls:
+            raise InputError(
+                "tls",
+                "false",
+                "needs an interface in the site file: every machine that reaches the ports of the run could run code "
+                "as you",
+                "name the interface of a network that you trust, or remove tls",
+            )
         self.job_script()
 
     def host(self) -> str:
@@ -140,6 +151,12 @@ class BatchCluster(Cluster, abc.ABC):
         site, workspace, options = self.site, self.workspace, self._job_options()
         remove_jobs(workspace.work_dir)
         host = self.host()
+        if not site.tls:
+            warning = (
+                f"tls is false: whoever reaches {site.interface} ({host}) can run code as you while this run lasts"
+            )
+            logger.warning(warning)
+            print(f"warning: {warning}", file=sys.stderr)
         with contextlib.ExitStack() as held:
             security = held.enter_context(keys_in(workspace.keys, host)) if site.tls else None
             with signals_blocked(), without_pages():

@@ -78,7 +78,8 @@ class JobRecord:
 def remove_jobs(work_dir: Path) -> list[str]:
     """Remove from the batch system every job that a run of ``work_dir`` left; returns their ids.
 
-    No run may hold the folder meanwhile. A job that has already ended is not an error.
+    No run may hold the folder meanwhile. A job that has already ended is not an error; one that is still there stays in
+    the record, so that the next run tries again.
     """
     record = JobRecord(Workspace(work_dir))
     removed = []
@@ -88,14 +89,32 @@ def remove_jobs(work_dir: Path) -> list[str]:
             logger.warning("%s: %r is not a job of this program and is left alone", record.path, job.job_id[:80])
             continue
         try:
-            subprocess.run(  # noqa: S603  # the command is the class's, and the id has been checked
-                [*batch_system.cancel_command(), job.job_id], capture_output=True, timeout=_REMOVAL, check=False
-            )
-        except (OSError, subprocess.TimeoutExpired):
+            refusal = _refusal([*batch_system.cancel_command(), job.job_id])
+            if refusal and not _has_ended(batch_system, job.job_id):
+                logger.warning("job %s of an earlier run cannot be removed: %s", job.job_id, refusal)
+                continue
+        except (OSError, subprocess.TimeoutExpired) as error:
+            logger.warning("job %s of an earlier run cannot be removed: %s", job.job_id, error)
             continue
         record.remove(job.job_id)
         removed.append(job.job_id)
     return removed
+
+
+def _refusal(words: list[str]) -> str:
+    """What a command said if it failed; empty if it did what it was asked."""
+    # the command is the class's, and the id has been checked
+    done = subprocess.run(words, capture_output=True, timeout=_REMOVAL, check=False, text=True, errors="replace")  # noqa: S603
+    said = " ".join(f"{done.stderr} {done.stdout}".split())
+    return (said or f"exit code {done.returncode}") if done.returncode else ""
+
+
+def _has_ended(batch_system: type[BatchCluster], job_id: str) -> bool:
+    """Whether the batch system says so, or does not know the job any more."""
+    words = [*batch_system.state_command, job_id]
+    done = subprocess.run(words, capture_output=True, timeout=_REMOVAL, check=False, text=True, errors="replace")  # noqa: S603
+    said = done.stderr if done.returncode else done.stdout
+    return re.search(batch_system.ended, " ".join(said.split())) is not None
 
 
 def _batch_system(name: str) -> type[BatchCluster] | None:

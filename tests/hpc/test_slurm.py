@@ -112,6 +112,17 @@ def go(parameters: RunParameters) -> State:
     return pipeline(**dict(parameters), return_state=True)
 
 
+def go_in_a_process(parameters: RunParameters) -> subprocess.Popen[bytes]:
+    """A run that a test can kill."""
+    fields = parameters.model_dump(mode="json")
+    return subprocess.Popen(
+        [sys.executable, "-P", "-c", f"from flows.pipeline import pipeline; pipeline(**{fields!r})"],
+        env={**os.environ, "PREFECT_API_URL": str(PREFECT_API_URL.value())},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
 def composites(work_dir: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(work_dir.glob("composites/*/*.tif"))}
 
@@ -370,14 +381,7 @@ def test_jobs_of_a_process_that_was_killed_can_be_removed(
 ) -> None:
     """What is on disk is enough to find them."""
     chosen = parameters()
-    fields = chosen.model_dump(mode="json")
-    environment = {**os.environ, "PREFECT_API_URL": str(PREFECT_API_URL.value())}
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-c", f"from flows.pipeline import pipeline; pipeline(**{fields!r})"],
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    process = go_in_a_process(chosen)
     until(lambda: jobs("RUNNING"))
     process.kill()
     process.wait()
@@ -385,6 +389,25 @@ def test_jobs_of_a_process_that_was_killed_can_be_removed(
     assert noted >= set(jobs())
     assert set(remove_jobs(chosen.work_dir)) == noted
     until(lambda: not jobs())
+
+
+def test_a_job_that_starts_after_its_run_was_killed_ends_by_itself(
+    parameters: Callable[..., RunParameters],
+) -> None:
+    """It was held while the run lived; nobody removes it, and the keys are still there."""
+    chosen = parameters(max_jobs=1, directives=["--hold"])
+    process = go_in_a_process(chosen)
+    (job,) = until(jobs)
+    process.kill()
+    process.wait()
+    assert (chosen.work_dir / "tmp" / "keys" / "key.pem").exists()
+    subprocess.run(["scontrol", "release", job], check=True)
+    until(lambda: not jobs())
+    logs = "".join(path.read_text() for path in (chosen.work_dir / "logs" / "jobs").iterdir())
+    assert "(Connection refused): the run that submitted this job has ended" in logs
+    assert "CANCELLED" not in logs
+    with Workspace(chosen.work_dir).opened():  # as the next run does
+        assert not (chosen.work_dir / "tmp" / "keys").exists()
 
 
 @pytest.mark.long

@@ -129,3 +129,27 @@ def test_jobs_are_noted_and_struck_off(tmp_path: Path) -> None:
     assert json.loads(record.path.read_text()) == [{"cluster": "slurm", "job_id": "2"}]
     record.remove("2")
     assert not record.path.exists()
+
+
+@pytest.mark.parametrize(
+    ("scancel", "squeue", "left"),
+    [
+        ("exit 0", "exit 9", []),
+        ("echo 'scancel: error: Kill job error on job id 4711: Invalid job id specified' >&2; exit 1",
+         "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1", []),
+        ("echo 'Unable to contact slurm controller' >&2; exit 1", "echo 'Unable to contact' >&2; exit 1", ["4711"]),
+        ("echo 'Access denied' >&2; exit 1", "echo 'PENDING Resources'", ["4711"]),
+    ],
+)  # fmt: skip
+def test_a_job_that_cannot_be_removed_stays_in_the_record(
+    recorded: Callable[[object], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scancel: str, squeue: str,
+    left: list[str],
+) -> None:  # fmt: skip
+    """The next run tries again."""
+    for name, body in (("scancel", scancel), ("squeue", squeue)):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    folder = recorded([{"cluster": "slurm", "job_id": "4711"}])
+    assert remove_jobs(folder) == (["4711"] if not left else [])
+    assert [job.job_id for job in JobRecord(Workspace(folder)).jobs()] == left
