@@ -327,7 +327,7 @@ def _run(parameters: RunParameters) -> int:
     from s2sr_core.outputs.summary import Summary
 
     with handlers_kept_quiet():
-        with server_of_run(cluster.host()):
+        with server_of_run(cluster.host(), Workspace(parameters.work_dir).tmp):
             try:
                 state = pipeline(**dict(parameters), return_state=True)
             except Pause:

@@ -33,7 +33,7 @@ _ATTEMPTS, _PAUSE, _PATIENCE = 3, 1.0, 10.0
 
 def security_of_run() -> Security:
     """Keys and certificate that are made now and are on no disk, for processes to which this object can be sent."""
-    return security_of(*_made(None))
+    return security_of(*certificate_and_key(None))
 
 
 @contextlib.contextmanager
@@ -50,7 +50,7 @@ def keys_in(folder: Path, host: str) -> Iterator[Security]:
     remove_tree(folder)
     try:
         folder.mkdir(mode=0o700, parents=True)
-        for path, text in zip(files_in(folder), _made(host), strict=True):
+        for path, text in zip(files_in(folder), certificate_and_key(host), strict=True):
             path.touch(mode=0o600, exist_ok=False)
             if (mode := path.stat().st_mode & 0o777) & 0o077:
                 raise InputError(
@@ -137,7 +137,7 @@ def check_scheduler(address: str, security: Security | None) -> None:
         time.sleep(_PAUSE)
 
 
-def _made(host: str | None) -> tuple[str, str]:
+def certificate_and_key(host: str | None) -> tuple[str, str]:
     """A certificate, and the key that signs it, which is on the curve P-256 and is made in no time; both as PEM."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
@@ -153,6 +153,9 @@ def _made(host: str | None) -> tuple[str, str]:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - CLOCKS)
         .not_valid_after(now + _LONGEST)
+        # As a strict check (Python 3.13's default) wants it of a certificate that vouches for itself.
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
     )
     if host is not None:
         names = x509.SubjectAlternativeName([x509.IPAddress(ip_address(host))])

@@ -1,8 +1,8 @@
 """A Prefect server that lives as long as a run, if none is configured.
 
-Prefect would start one by itself, but one for each worker's process as well, and on 127.0.0.1 alone. This one listens
-where the workers can reach it, and answers only requests with a secret, which is made for the run and sent with tasks.
-Its database is on a disk of this machine, and it ends with the run's process, however that ends.
+Prefect would start one by itself, but one for each worker's process as well. This one listens on loopback, and workers
+on other machines reach it over TLS. It answers only requests with a secret, which is made for the run and sent with
+tasks. Its database is on a disk of this machine, and it ends with the run's process, however that ends.
 """
 
 from __future__ import annotations
@@ -15,12 +15,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx
 from prefect.context import refresh_global_settings_context
 from prefect.settings import PREFECT_API_URL
 
+from deployments.clusters.network import LOOPBACK
 from deployments.server.server_folder import record_server, server_folder
+from deployments.server.tls_door import tls_door
 from s2sr_core import stopping
 from s2sr_core.account import account_hidden
 from s2sr_core.errors import S2SRError
@@ -47,9 +51,10 @@ class ServerError(S2SRError):
 
 
 @contextlib.contextmanager
-def server_of_run(host: str) -> Iterator[None]:
+def server_of_run(host: str, shared: Path) -> Iterator[None]:
     """Give the flows of this block an API; ``host`` is the address at which workers reach this machine.
 
+    On a network it speaks TLS; the certificate that workers are to trust is then in ``shared``, a folder that they see.
     A configured API (``PREFECT_API_URL``, or that of a profile) is used as it is.
 
     Raises
@@ -61,7 +66,13 @@ def server_of_run(host: str) -> Iterator[None]:
         yield
         return
     exempt_from_proxies(host)
-    with _started(host) as (url, secret), _configured(PREFECT_API_URL=url, PREFECT_API_AUTH_STRING=secret):
+    with contextlib.ExitStack() as held:
+        url, secret = held.enter_context(_started(LOOPBACK))
+        settings = {"PREFECT_API_AUTH_STRING": secret}
+        if host != LOOPBACK:
+            url, certificate = held.enter_context(tls_door(host, urlsplit(url).port or 0, shared))
+            url, settings["PREFECT_API_SSL_CERT_FILE"] = f"{url}/api", str(certificate)
+        held.enter_context(_configured(PREFECT_API_URL=url, **settings))
         yield
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,7 @@ import httpx
 import psutil
 import pytest
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+from support.intruder import ports
 from support.traps import lay_traps, trapped
 from support.waiting import DEADLINE, until
 
@@ -26,8 +28,9 @@ OWN_SERVER = ["-m", "deployments.server.own_server"]
 #: A run that has a server, says so, and waits to be killed.
 RUN = """
 import sys, time
+from pathlib import Path
 from deployments.server.run_server import server_of_run
-with server_of_run("127.0.0.1"):
+with server_of_run("127.0.0.1", Path("nowhere")):
     print("it answers", flush=True)
     sys.stdin.read()
 """
@@ -61,7 +64,7 @@ def test_it_answers_only_who_knows_the_secret_and_ends_with_the_block(
     monkeypatch.chdir(lay_traps(folder))
     monkeypatch.setenv("PYTHONPATH", ":")
     monkeypatch.setenv("CDSE_PASSWORD", "hunter2")
-    with server_of_run("127.0.0.1"):
+    with server_of_run("127.0.0.1", tmp_path):
         url = os.environ["PREFECT_API_URL"]
         assert url.startswith("http://127.0.0.1:")
         user, _, password = os.environ["PREFECT_API_AUTH_STRING"].partition(":")
@@ -82,8 +85,8 @@ def test_it_answers_only_who_knows_the_secret_and_ends_with_the_block(
     until(lambda: not servers())
 
 
-def test_one_that_is_configured_is_used() -> None:
-    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}), server_of_run("127.0.0.1"):
+def test_one_that_is_configured_is_used(tmp_path: Path) -> None:
+    with temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}), server_of_run("127.0.0.1", tmp_path):
         assert PREFECT_API_URL.value() == "http://127.0.0.1:9/api"
         assert servers() == []
 
@@ -120,14 +123,53 @@ def test_the_next_run_ends_a_server_whose_run_is_dead_and_no_other(tmp_path: Pat
         assert [folder.exists() for folder in folders] == [False, True, False]
 
 
-def test_one_that_does_not_start_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_that_does_not_start_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(run_server._SETTINGS, "PREFECT_SERVER_DATABASE_TIMEOUT", "soon")
     with (
         pytest.raises(
             ServerError, match=r"^the run's own Prefect server did not start; start one with: prefect server"
         ),
-        server_of_run("127.0.0.1"),
+        server_of_run("127.0.0.1", tmp_path),
     ):
         raise AssertionError("it started")
     assert servers() == []
     assert "PREFECT_API_URL" not in os.environ
+
+
+#: A process on another machine: it knows the address, the secret and the certificate.
+ELSEWHERE = """
+from prefect import flow, get_client
+
+@flow
+def nothing():
+    return 5
+
+assert nothing() == 5
+with get_client(sync_client=True) as client:
+    print([run.state.type.value for run in client.read_flow_runs()])
+"""
+
+
+@pytest.mark.allow_hosts(["127.0.0.1", "127.0.0.2"])
+def test_on_a_network_it_speaks_tls_and_listens_on_loopback_alone(tmp_path: Path) -> None:
+    """Its certificate is in the folder that all machines see, and gone afterwards; its key is in no file."""
+    with server_of_run("127.0.0.2", tmp_path / "run" / "tmp"):
+        url = os.environ["PREFECT_API_URL"]
+        assert url.startswith("https://127.0.0.2:")
+        (certificate,) = (tmp_path / "run" / "tmp").iterdir()
+        assert os.environ["PREFECT_API_SSL_CERT_FILE"] == str(certificate)
+        assert "PRIVATE" not in certificate.read_text()
+        strict = ssl.create_default_context(cafile=str(certificate))
+        strict.verify_flags |= ssl.VERIFY_X509_STRICT
+        assert httpx.get(f"{url}/admin/version", verify=strict, timeout=60).status_code == 401
+        with pytest.raises(httpx.HTTPError):
+            httpx.get(f"{url.replace('https', 'http')}/admin/version", timeout=60)
+        with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
+            httpx.get(f"{url}/admin/version", timeout=60)
+        (server,) = servers()
+        assert {ip for ip, _ in ports([server, *server.children(recursive=True)])} == {"127.0.0.1"}
+        done = subprocess.run(
+            [sys.executable, "-c", ELSEWHERE], capture_output=True, text=True, timeout=200, check=False
+        )
+        assert done.stdout == "['COMPLETED']\n", done.stderr
+    assert not (tmp_path / "run" / "tmp").exists()
