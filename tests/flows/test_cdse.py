@@ -54,7 +54,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def sandbox(archive: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Sandbox]:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    with running(archive, SandboxSettings(connections=2)) as server:
+    with running(archive, SandboxSettings(connections=2, ranges=True)) as server:
         for variable, value in server.environment().items():
             monkeypatch.setenv(variable, value)
         yield server
@@ -314,7 +314,7 @@ def command(tmp_path: Path, chosen: RunParameters) -> subprocess.Popen[str]:
 def test_an_interrupted_download_goes_on_where_it_stopped(
     tmp_path: Path, archive: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The process is killed while a file is under way; the next run asks only for what is not there whole."""
+    """The process is killed while a file is under way; the next run asks for the rest of it and what is not there."""
     from prefect.settings import PREFECT_API_URL
 
     monkeypatch.setenv("PREFECT_API_URL", str(PREFECT_API_URL.value()))
@@ -329,6 +329,7 @@ def test_an_interrupted_download_goes_on_where_it_stopped(
         return len(list(imagery.rglob("*_B04_20m.jp2"))) == 5
 
     until(all_but_one)
+    until(lambda: [part for part in imagery.rglob("*_B04_20m.jp2.*.part") if part.stat().st_size == 100])
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=DEADLINE)
     sandbox.faults.clear()
@@ -338,6 +339,8 @@ def test_an_interrupted_download_goes_on_where_it_stopped(
     process = command(tmp_path, chosen)
     output, _ = process.communicate(timeout=DEADLINE)
     assert process.returncode == 0, output
+    assert [request.range for request in sandbox.byte_requests() if request.status == 206] == ["bytes=100-"]
+    assert not list(imagery.rglob("*.part"))
     asked = {path.rpartition("Nodes(")[2].partition(")")[0] for path in values(sandbox)}
     assert len(list(imagery.rglob("*_B04_20m.jp2"))) == 6
     assert 1 <= len(asked) <= 5
