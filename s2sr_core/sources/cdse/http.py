@@ -316,7 +316,7 @@ def _checked(response: requests.Response, *, is_download: bool) -> requests.Resp
     body = _beginning(response)
     response.close()
     message = f"{_shown(response.url)}: HTTP {status}: {_shortened(body)}"
-    answer = _object(body)
+    answer = _object(redacted(body.decode("utf-8", "replace")))
     if status in (408, 429) or status >= 500:
         raise TransientError(message, status, answer, wait=_retry_after(response), is_refusal=status == 408)
     is_own = isinstance(answer.get("code"), str) or isinstance(answer.get("detail"), str)
@@ -353,9 +353,9 @@ def _beginning(response: requests.Response) -> bytes:
         return b""
 
 
-def _object(body: bytes) -> dict[str, Any]:
+def _object(text: str) -> dict[str, Any]:
     try:
-        found = json.loads(body)
+        found = json.loads(text)
     except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
