@@ -111,8 +111,8 @@ def _stated_offsets(name: ProductName, root: Element) -> dict[str, int]:
         if band_id is None or dn is None or dn % 1 or abs(dn) > _LARGEST_OFFSET or band_id not in range(len(_BAND_IDS)):
             raise ProductError(
                 str(name),
-                f"BOA_ADD_OFFSET of band_id {_quoted(element.get('band_id'))} is {_quoted(element.text)}: not a band and "
-                f"its DN, -{_LARGEST_OFFSET} to {_LARGEST_OFFSET}",
+                f"BOA_ADD_OFFSET of band_id {_quoted(element.get('band_id'))} is {_quoted(element.text)}: not a band "
+                f"and its DN, -{_LARGEST_OFFSET} to {_LARGEST_OFFSET}",
                 step=Step.METADATA,
             )
         band = _BAND_IDS[int(band_id)]
