@@ -105,8 +105,7 @@ def service(port: int, *, sandbox: bool = True) -> Iterator[str]:
         process = stack.enter_context(_running(server, without_account(environment), logs / "server.log"))
         _wait_for(f"{url}/api/health", process, logs / "server.log")
         _say("work pool, limits and deployments")
-        _call([sys.executable, "-P", "-m", "deployments.set_up", "--alone"], without_account(environment))
-        _call([*prefect, "--no-prompt", "deploy", "--all"], without_account(environment))
+        _call([sys.executable, "-P", "-m", "deployments.set_up", "--alone", "--deploy"], without_account(environment))
         _call([*prefect, "--no-prompt", "deployment", "schedule", "resume", "--all"], without_account(environment))
         worker = [*prefect, "worker", "start", "--pool", "s2sr", "--type", "process", "--name", socket.gethostname()]
         stack.enter_context(_running(worker, environment, logs / "worker.log"))

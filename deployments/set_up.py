@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import subprocess
 import sys
 from collections.abc import Sequence
 
@@ -16,7 +17,8 @@ import httpx
 from prefect.automations import AutomationCore, EventTrigger, Posture, ResourceSpecification
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate, WorkPoolCreate
+from prefect.client.schemas.actions import DeploymentUpdate, GlobalConcurrencyLimitCreate, WorkPoolCreate
+from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
 from prefect.events.actions import SendNotification
 from prefect.exceptions import ObjectAlreadyExists
 from prefect.settings import PREFECT_API_URL
@@ -24,11 +26,16 @@ from prefect.workers.process import ProcessWorker
 
 from deployments.server.limits import DOWNLOAD_SLOTS, DOWNLOADS
 from deployments.server.orphans import end_all_flow_runs
+from s2sr_core.import_path import environment_of_child
 
 #: The work pool of every deployment in prefect.yaml.
 WORK_POOL = "s2sr"
 #: Where failures are reported: any URL that takes a POST of JSON with a ``text`` (Slack, Mattermost and others do).
 NOTIFY_URL = "S2SR_NOTIFY_URL"
+#: The tag of all deployments in prefect.yaml.
+TAG = "s2sr"
+#: Deployments that one request asks for.
+_PAGE = 200
 _AUTOMATION = "s2sr: tell of failures"
 _BLOCK = "s2sr-failures"
 
@@ -45,6 +52,23 @@ def set_up(client: SyncPrefectClient, notify_url: str | None = None) -> list[str
         notify_of_failures(client, notify_url)
         done.append(f"automation {_AUTOMATION!r}")
     return done
+
+
+def deploy(client: SyncPrefectClient) -> list[str]:
+    """Deploy what ``prefect.yaml`` in the current folder lists, so that unknown parameters start no run.
+
+    A schema that Prefect makes lets them pass, and the run would crash before the flow can say what is wrong.
+    """
+    words = [sys.executable, "-P", "-m", "prefect", "--no-prompt", "deploy", "--all"]
+    done = subprocess.run(words, env=environment_of_child(), check=False, capture_output=True, text=True)  # noqa: S603
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(words[3:])} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+    chosen = DeploymentFilter(tags=DeploymentFilterTags(all_=[TAG]))
+    deployments = client.read_deployments(deployment_filter=chosen, limit=_PAGE)
+    for deployment in deployments:
+        schema = {**(deployment.parameter_openapi_schema or {}), "additionalProperties": False}
+        client.update_deployment(deployment.id, DeploymentUpdate(parameter_openapi_schema=schema))
+    return [f"deployment {deployment.name}" for deployment in deployments]
 
 
 def notify_of_failures(client: SyncPrefectClient, url: str) -> None:
@@ -86,6 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         action="store_true",
         help="no worker of this server runs now: end every flow run that seems to run",
     )
+    parser.add_argument("--deploy", action="store_true", help="also make the deployments of ./prefect.yaml")
     given = parser.parse_args(arguments)
     url = PREFECT_API_URL.value()
     if not url:
@@ -100,6 +125,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(line)
             if given.alone and (count := end_all_flow_runs(client)):
                 print(f"orphaned runs ended: {count}")
+            if given.deploy:
+                print("\n".join(deploy(client)))
     except httpx.TransportError as error:
         print(f"PREFECT_API_URL = '{url}': does not answer ({error}); start the server first.", file=sys.stderr)
         return 2

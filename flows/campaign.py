@@ -43,7 +43,8 @@ _PAUSE = 3.0
 
 
 def _run_name() -> str:
-    return f"campaign {str(flow_run.parameters['work_dir']).rstrip('/').rpartition('/')[2]}"
+    folder = Path(str(flow_run.parameters["work_dir"])).name
+    return folder if "campaign" in folder.lower() else f"campaign {folder}"
 
 
 @flow(name="campaign", flow_run_name=_run_name, validate_parameters=False)

@@ -11,6 +11,7 @@ from prefect.runtime import deployment
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from flows import known_failures as known_failures  # which keeps their tracebacks out of logs
 from s2sr_core.errors import InputError
 from s2sr_core.fields import bare_type, doubt_about
 from s2sr_core.validation import checked

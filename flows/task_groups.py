@@ -124,7 +124,7 @@ class TaskGroups:
         """
 
         def submit(unit: U) -> PrefectFuture[list[R]]:
-            named = task.with_options(task_run_name=f"{task.name} {unit.title}")
+            named = task.with_options(task_run_name=f"{task.name.partition('-')[0]} {unit.title}")
             future: PrefectFuture[list[R]] = runner.submit(named, {"unit": unit, **shared})
             future.add_done_callback(lambda ended: self._ended.put((group, ended, _fetched(ended))))
             return future

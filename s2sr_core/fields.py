@@ -160,6 +160,25 @@ def _parse_months(value: Any) -> Any:
     return sorted(months)
 
 
+def _parse_words(value: Any) -> Any:
+    """``05WPM 33XWJ`` as a list of words."""
+    return value.replace(",", " ").split() if isinstance(value, str) else value
+
+
+def _parse_dilation(value: Any) -> Any:
+    """``9=100 3=60`` as a dictionary of texts."""
+    if not isinstance(value, str):
+        return value
+    pairs: dict[str, str] = {}
+    for word in value.replace(",", " ").split():
+        scl_class, equals, metres = word.partition("=")
+        if not equals or scl_class in pairs:
+            problem = "is given twice" if equals else "is not written as CLASS=METRES"
+            raise ValueError(f"{scl_class!r} {problem}; write it like 9=100 3=60")
+        pairs[scl_class] = metres
+    return pairs
+
+
 def _check_tiles(tiles: list[str] | None) -> list[str] | None:
     if tiles is None:
         return None
@@ -245,20 +264,61 @@ def _check_folder(path: Path) -> Path:
 
 # ------------------------------------------------------------------------------------------------------------- types
 
-Bbox = Annotated[tuple[float, float, float, float], AfterValidator(_check_bbox)]
+#: Forms and the REST API accept what descriptions show. A schema that pydantic makes would know nothing of texts that a
+#: check reads, such as 6-8 for months, nor the names of a tuple's numbers.
+_TEXT: dict[str, Any] = {"type": "string", "minLength": 1}
+
+
+def _numbers(*names: str, **bounds: float) -> WithJsonSchema:
+    items = [{"type": "number", "title": name, **bounds} for name in names]
+    return WithJsonSchema({"type": "array", "prefixItems": items, "minItems": len(items), "maxItems": len(items)})
+
+
+Bbox = Annotated[
+    tuple[float, float, float, float],
+    AfterValidator(_check_bbox),
+    _numbers("XMIN (west)", "YMIN (south)", "XMAX (east)", "YMAX (north)"),
+]
 Time = Annotated[datetime, BeforeValidator(_parse_time), AfterValidator(_to_utc)]
-Months = Annotated[list[Annotated[int, Field(ge=1, le=12)]] | None, BeforeValidator(_parse_months)]
-Tiles = Annotated[list[str] | None, AfterValidator(_check_tiles)]
+Months = Annotated[
+    list[Annotated[int, Field(ge=1, le=12)]] | None,
+    BeforeValidator(_parse_months),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                _TEXT,
+                {"type": "array", "items": {"type": "integer", "minimum": 1, "maximum": 12}},
+                {"type": "integer", "minimum": 1, "maximum": 12},
+                {"type": "null"},
+            ]
+        }
+    ),
+]
+Tiles = Annotated[
+    list[str] | None,
+    BeforeValidator(_parse_words),
+    AfterValidator(_check_tiles),
+    WithJsonSchema({"anyOf": [_TEXT, {"type": "array", "items": {"type": "string"}}, {"type": "null"}]}),
+]
 Bands = Annotated[list[Band], AfterValidator(_check_bands), Field(min_length=1)]
 Baseline = Annotated[
     str, AfterValidator(_check_baseline), WithJsonSchema({"type": "string", "pattern": r"^[0-9]{2}\.[0-9]{2}$"})
 ]
 SclClasses = Annotated[list[Annotated[int, Field(ge=0, le=11)]], AfterValidator(lambda values: sorted(set(values)))]
-Dilation = Annotated[dict[int, float], AfterValidator(_check_dilation)]
+Dilation = Annotated[
+    dict[int, float],
+    BeforeValidator(_parse_dilation),
+    AfterValidator(_check_dilation),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "object", "additionalProperties": {"type": "number"}}]}),
+]
 PixelSize = Annotated[
     float,
     AfterValidator(_check_pixel_size),
     WithJsonSchema({"type": "number", "minimum": SMALLEST_PIXEL, "maximum": LARGEST_PIXEL}),
+]
+PixelSizes = Annotated[
+    tuple[PixelSize, PixelSize],
+    _numbers("LON (width)", "LAT (height)", minimum=SMALLEST_PIXEL, maximum=LARGEST_PIXEL),
 ]
 ExpandedPath = Annotated[Path, BeforeValidator(_not_empty), AfterValidator(_expand)]
 SourceFolder = Annotated[ExpandedPath, AfterValidator(_check_folder)]

@@ -24,7 +24,7 @@ from s2sr_core.fields import (
     ExpandedPath,
     Group,
     Months,
-    PixelSize,
+    PixelSizes,
     Resampling,
     SclClasses,
     Shown,
@@ -51,8 +51,9 @@ class RunParameters(BaseModel):
         Bbox,
         Shown(Group.WHAT, "XMIN YMIN XMAX YMAX"),
         Field(
-            description="Area of interest, degrees (WGS84). Every gridcell that shares area with it is composited, "
-            "whole. XMIN > XMAX crosses the antimeridian (±180), and may be 180° wide; for a wider box add 360 to XMAX."
+            description="Area of interest: west, south, east and north, degrees (WGS84). Every gridcell that shares "
+            "area with it is composited, whole. XMIN > XMAX crosses the antimeridian (±180), and may be 180° wide; for "
+            "a wider box add 360 to XMAX."
         ),
     ]
     grid_csv: Annotated[
@@ -83,7 +84,7 @@ class RunParameters(BaseModel):
     bands: Annotated[
         Bands,
         Shown(Group.WHAT, "BAND"),
-        Field(description="20 m bands to composite: B02 B03 B04 B05 B06 B07 B8A B11 B12. SCL is always read."),
+        Field(description="20 m bands to composite, of B02 B03 B04 B05 B06 B07 B8A B11 B12. SCL is always read."),
     ] = ["B02", "B03", "B04"]
 
     source: Annotated[
@@ -161,9 +162,9 @@ class RunParameters(BaseModel):
     ] = "fast"
 
     tr: Annotated[
-        tuple[PixelSize, PixelSize],
+        PixelSizes,
         Shown(Group.OUTPUT, "LON LAT"),
-        Field(description="Pixel size of the composites, degrees, 1e-6 to 10."),
+        Field(description="Pixel size of the composites: width and height, degrees, 1e-6 to 10."),
     ] = (DEFAULT_TR, DEFAULT_TR)
     tap: Annotated[
         bool,
@@ -276,8 +277,9 @@ class GridParameters(BaseModel):
         Bbox,
         Shown("options", "XMIN YMIN XMAX YMAX"),
         Field(
-            description="Area to cover, degrees (WGS84): every cell that shares area with it is written. XMIN > XMAX "
-            "crosses the antimeridian (±180), and may be 180° wide; for a wider box add 360 to XMAX."
+            description="Area to cover: west, south, east and north, degrees (WGS84). Every cell that shares area with "
+            "it is written. XMIN > XMAX crosses the antimeridian (±180), and may be 180° wide; for a wider box add 360 "
+            "to XMAX."
         ),
     ]
     out: Annotated[

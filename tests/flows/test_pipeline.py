@@ -72,8 +72,8 @@ def test_the_flow_composites_as_the_core_does_and_keeps_what_is_done(
     assert flow_run.name == "composite run"
     assert flow_run.parameters["bands"] == ["B04", "B11"]
     names = [task_run.name for task_run in task_runs]
-    assert sum(name.startswith("prepare-scene scene S2A_MSIL2A_2019") for name in names) == 3
-    assert "composite-cell cell a B04" in names
+    assert sum(name.startswith("prepare scene S2A_MSIL2A_2019") for name in names) == 3
+    assert "composite cell a B04" in names
     for task_run in task_runs:
         assert task_run.state is not None
         assert task_run.state.is_completed()

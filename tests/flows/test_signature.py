@@ -1,17 +1,22 @@
 from __future__ import annotations
 
 import inspect
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prefect.utilities.callables import parameter_schema
+from prefect.utilities.schema_tools.validation import validate
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 
+from flows.pipeline import pipeline
 from flows.signature import parameters_of, takes_fields_of
 from s2sr_core.errors import InputError
 from s2sr_core.parameters import RunParameters
+from s2sr_core.validation import input_error
 
 HERE = Path(__file__).parent
 GIVEN: dict[str, Any] = {
@@ -121,6 +126,47 @@ def test_the_signature_alone_refuses_what_the_model_refuses(field: str, bad: obj
     assert by_signature.value.errors()[0]["msg"] == by_model.value.errors()[0]["msg"]
 
 
+#: By parameter: what its description shows as an example, and what that means.
+SHOWN: dict[str, list[tuple[object, object]]] = {
+    "start": [
+        ("2019-06-01", datetime(2019, 6, 1, tzinfo=UTC)),
+        ("2019-06-01T00:00:00Z", datetime(2019, 6, 1, tzinfo=UTC)),
+    ],
+    "months": [("6-8", [6, 7, 8]), ("6 7 8", [6, 7, 8]), ("11-2", [1, 2, 11, 12]), ([6, 7], [6, 7]), (6, [6])],
+    "tiles": [("05WPM", ["05WPM"]), (["05WPM"], ["05WPM"]), ("05WPM 33XWJ", ["05WPM", "33XWJ"])],
+    "min_baseline": [("05.00", "05.00")],
+    "scl_dilation": [("9=100 3=60", {9: 100, 3: 60}), ({"9": 100}, {9: 100}), ("", {})],
+    "check_files": [(word, word) for word in ("once", "always", "never")],
+    "resampling": [(word, word) for word in ("bilinear", "nearest", "cubic")],
+    "stage": [(word, word) for word in ("query", "download", "composite", "all")],
+    "cluster": [(word, word) for word in ("local", "mpi", "slurm", "pbs", "lsf", "sge", "oar", "htcondor")],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "shown", "meant"), [(name, *pair) for name, pairs in SHOWN.items() for pair in pairs], ids=str
+)
+def test_what_a_description_shows_is_accepted_by_form_rest_and_command_line(
+    name: str, shown: object, meant: object
+) -> None:
+    """As the server checks what is posted: against the schema that Prefect makes of the flow's signature."""
+    if isinstance(shown, str) and shown and name not in ("tiles", "months"):
+        assert shown in str(RunParameters.model_fields[name].description)
+    validate(
+        {name: shown}, parameter_schema(pipeline).model_dump_for_openapi(), raise_on_error=True, ignore_required=True
+    )
+    given_fields = {key: value for key, value in GIVEN.items() if key != "source"} | {name: shown}
+    assert getattr(RunParameters(**given_fields), name) == meant
+
+
+def test_a_text_that_means_nothing_is_refused_in_one_sentence() -> None:
+    for text, problem in (("9", "'9' is not written as CLASS=METRES"), ("9=1 9=2", "'9' is given twice")):
+        with pytest.raises(ValidationError) as caught:
+            RunParameters(**(GIVEN | {"scl_dilation": text}))
+        sentence = str(input_error(RunParameters, caught.value))
+        assert sentence == f"scl_dilation = '{text}': {problem}; write it like 9=100 3=60."
+
+
 @given(
     st.fixed_dictionaries(
         {},
@@ -158,6 +204,10 @@ def test_the_form_shows_bounds_and_choices() -> None:
     assert made == without
     assert own["max_cloud_cover"]["anyOf"][0] == {"type": "number", "minimum": 0, "maximum": 100}
     assert own["min_baseline"]["anyOf"][0] == {"type": "string", "pattern": r"^[0-9]{2}\.[0-9]{2}$"}
+    assert [item["title"] for item in own["bbox"]["prefixItems"]] == [
+        *("XMIN (west)", "YMIN (south)", "XMAX (east)", "YMAX (north)")
+    ]
+    assert [item["title"] for item in own["tr"]["prefixItems"]] == ["LON (width)", "LAT (height)"]
     assert own["bands"]["items"]["enum"] == ["B02", "B03", "B04", "B05", "B06", "B07", "B8A", "B11", "B12"]
     assert own["bands"]["minItems"] == 1
 

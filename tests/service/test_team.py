@@ -228,8 +228,7 @@ def test_a_team_set_up_runs_behind_a_proxy_with_tls_on_postgresql(database: str,
 
         checkout = tmp_path / "checkout"
         shutil.copy(ROOT / "prefect.yaml", checkout)
-        call(sys.executable, "-P", "-m", "deployments.set_up", cwd=checkout, env=worker)
-        call(BIN / "prefect", "--no-prompt", "deploy", "--all", cwd=checkout, env=worker)
+        call(sys.executable, "-P", "-m", "deployments.set_up", "--deploy", cwd=checkout, env=worker)
         (season,) = trusting.get(f"{url}/deployments/name/season-update/season-update").json()["schedules"]
         assert not season["active"]
         (_, *start) = re.search(r"^ExecStart=(.*)", (TEAM / "s2sr-worker.service").read_text(), re.MULTILINE)[1].split()
