@@ -93,7 +93,13 @@ class Dataflow:
         self._classified: dict[str, Scene] = {}
 
     def run(self) -> Summary:
-        """Do it all, and write the index of scenes as soon as phase 1 is over."""
+        """Do it all, and write the index of scenes as soon as phase 1 is over.
+
+        Raises
+        ------
+        SourceDownError
+            If the source is out of reach. What had come by then is composited and recorded.
+        """
         parameters, runner = self._parameters, self._runner
         with Threads(parameters.download_connections) as connections, contextlib.ExitStack() as account:
             groups = self._groups = TaskGroups()
@@ -105,6 +111,7 @@ class Dataflow:
             if self._source.fetches:
                 # If the server has that limit, one run at a time uses the account.
                 account.enter_context(download_slot())
+                self._source.begin(self._schedule.products)
             for beginning in self._beginnings():
                 groups.start(beginning)
             self._composite_free_cells()
@@ -113,6 +120,8 @@ class Dataflow:
             groups.wait(self._scenes)
             self._report_products()
             groups.wait(self._medians)
+        if groups.source_down is not None:
+            raise groups.source_down
         self.outcomes.sort(key=lambda outcome: (outcome.cell_id, outcome.band))
         if any(outcome.left_out for outcome in self.outcomes):
             self._add_undecodable()

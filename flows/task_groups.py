@@ -12,7 +12,7 @@ from prefect.task_runners import TaskRunner
 
 from deployments.server.orphans import end_task_runs
 from s2sr_core import stopping
-from s2sr_core.errors import InputError
+from s2sr_core.errors import InputError, SourceDownError
 from s2sr_core.progress import progress_of_several
 from tasks.artifacts import bar
 from tasks.partly_failed import PartlyFailedError
@@ -70,7 +70,7 @@ class TaskGroup[U: Unit, R]:
 
         Raises
         ------
-        InputError
+        InputError, SourceDownError
             If the task met one.
         BaseException
             If the task was stopped: Prefect's ``Pause``, or a request to stop.
@@ -80,7 +80,7 @@ class TaskGroup[U: Unit, R]:
         match outcome:
             case PartlyFailedError():
                 return list(outcome.results)
-            case InputError():
+            case InputError() | SourceDownError():
                 raise outcome
             case Exception():  # the task crashed or its worker died: the other units go on
                 return self._lost(unit, " ".join(f"{type(outcome).__name__}: {outcome}".split()))
@@ -102,6 +102,10 @@ class TaskGroups:
 
     The result of a unit is fetched as soon as it is there: workers come and go, and what only a worker has is lost
     with it and would have to be computed again.
+
+    Attributes
+    ----------
+    source_down: what a task met of a source that is down. What awaits its results does not go on; all else does.
     """
 
     def __init__(self) -> None:
@@ -109,6 +113,7 @@ class TaskGroups:
         self._groups: list[TaskGroup[Any, Any]] = []
         self._waiting: dict[PrefectFuture[Any], Coroutine[PrefectFuture[Any], Any, None]] = {}
         self._watches: set[Callable[[], None]] = set()
+        self.source_down: SourceDownError | None = None
 
     def group[U: Unit, R](
         self,
@@ -170,7 +175,12 @@ class TaskGroups:
                         for watch in self._watches:
                             watch()
                         continue
-                    self._go_on(self._waiting.pop(future), group.end(future, outcome))
+                    coroutine = self._waiting.pop(future)
+                    try:
+                        self._go_on(coroutine, group.end(future, outcome))
+                    except SourceDownError as error:
+                        coroutine.close()
+                        self.source_down = error
                     for each in self._groups:
                         if each.count:
                             show(each.title, each.count - each.under_way, each.count)

@@ -66,6 +66,10 @@ class SourceError(S2SRError):
     """A source of products refused to answer, or answered nonsense."""
 
 
+class SourceDownError(SourceError):
+    """A source of products was out of reach for longer than the run waits; the message names its host."""
+
+
 class ClusterError(S2SRError):
     """The workers of a run are lost and no others come; the message names the job and its log."""
 

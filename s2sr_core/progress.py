@@ -82,6 +82,11 @@ def progress_of_several() -> Iterator[Show]:
         each.end()
 
 
+def announce(sentence: str) -> None:
+    """Say something that the user should know at once, above the bars."""
+    print(sentence, file=sys.stderr, flush=True)
+
+
 class _Lines:
     def __init__(self, title: str) -> None:
         self._title = title

@@ -10,7 +10,7 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import Task
 
 from s2sr_core.cells.gridcells import Gridcell
-from s2sr_core.errors import InputError, Step
+from s2sr_core.errors import InputError, SourceDownError, Step
 from s2sr_core.planning.units import DownloadUnit
 from s2sr_core.products.safe import Product
 from s2sr_core.progress import progress
@@ -33,11 +33,11 @@ def index_scenes(context: RunContext, source: Source[Product], cells: Sequence[G
 
 
 def _may_pass(task: Task[..., object], task_run: TaskRun, state: State[object]) -> bool:
-    """Whether another attempt may succeed: not if the account is refused, nor if the source's answer is final."""
+    """Whether another attempt may succeed: not if the account is refused, the source is down, or the answer final."""
     error = state.result(raise_on_failure=False)
     if isinstance(error, PartlyFailedError):
         return any(download.candidate.step == Step.CONNECTION for download in error.results)
-    return not isinstance(error, InputError)
+    return not isinstance(error, InputError | SourceDownError)
 
 
 @task(
@@ -85,6 +85,8 @@ def download_products(unit: DownloadUnit) -> list[Download]:
     ------
     InputError
         If the account is refused.
+    SourceDownError
+        If the source is out of reach for longer than the run waits.
     PartlyFailedError
         If a product cannot be had; the others are there.
     """

@@ -51,6 +51,9 @@ class Archive:
     def _empty(self) -> InputError:
         return InputError("source", self.folder, "holds no .SAFE product", "give the folder that holds them")
 
+    def begin(self, products: Sequence[Product]) -> None:
+        """Nothing: all that can be had is there."""
+
     def fetch(self, product: Product, bands: Sequence[str]) -> int:
         """Nothing: all that can be had is there."""
         return 0

@@ -128,7 +128,17 @@ class Source[P: ProductDescription](Protocol):
         InputError
             If what the user named holds no product at all.
         SourceError
-            If the source refuses to answer, or keeps failing.
+            If the source refuses to answer, keeps failing, or is out of reach.
+        """
+        ...
+
+    def begin(self, products: Sequence[P]) -> None:
+        """Called once by a run, before it fetches any of ``products``, which are all that it may fetch.
+
+        Raises
+        ------
+        InputError
+            If none can be had, because of what the user gave.
         """
         ...
 
@@ -143,6 +153,8 @@ class Source[P: ProductDescription](Protocol):
             If this product cannot be had. The step ``connection`` asks for another attempt later.
         InputError
             If no product can be had, because of what the user gave.
+        SourceDownError
+            If the source is out of reach for longer than the run waits.
         """
         ...
 

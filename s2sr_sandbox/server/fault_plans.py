@@ -145,6 +145,16 @@ PLANS: dict[str, FaultPlan] = {
         (Fault.error(r"_SCL_20m\.jp2\)/\$value$", 403, "DAT-ZIP-608", "Forbidden", host="download", times=1),),
     ),
     "down": FaultPlan("the download host is down: 503 for everything", (Fault.html(_BYTES, 503, host="download"),)),
+    "catalogue-down": FaultPlan("the catalogue is down: 503 for everything", (Fault.html("", 503, host="catalogue"),)),
+    "identity-down": FaultPlan("nobody can log in: 503 for everything", (Fault.html("", 503, host="identity"),)),
+    "short-outage": FaultPlan(
+        "each host is down at first: 503 for everything, 4 times, and 12 times for bytes",
+        (
+            Fault.html("", 503, host="identity", times=4),
+            Fault.html("", 503, host="catalogue", times=4),
+            Fault.html(_BYTES, 503, host="download", times=12),
+        ),
+    ),
     # ---------------------------------------------------------------------------------------------------- redirects
     "redirect": FaultPlan(
         "downloads are redirected to another host of the service",

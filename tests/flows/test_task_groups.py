@@ -11,7 +11,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.task_groups import TaskGroup, TaskGroups
-from s2sr_core.errors import InputError
+from s2sr_core.errors import InputError, SourceDownError
 from tasks.partly_failed import PartlyFailedError
 
 
@@ -27,6 +27,8 @@ def add(unit: Numbers, amount: int) -> list[int]:
     """Add to numbers; 13 fails, alone or with others, and 0 cannot be worked on at all."""
     if 0 in unit.numbers:
         raise InputError("number", 0, "is nothing", "give another")
+    if -1 in unit.numbers:
+        raise SourceDownError("nothing can be had")
     if unit.numbers == (13,):
         raise RuntimeError("an unlucky\nnumber")
     results = [number + amount for number in unit.numbers if number != 13]
@@ -111,3 +113,19 @@ def test_bad_input_ends_everything_and_closes_who_still_waits() -> None:
     with pytest.raises(InputError, match="is nothing; give another"):
         within_a_flow(body)
     assert sorted(closed) == ["1", "2"]
+
+
+def test_a_source_that_is_down_stops_what_needs_it_and_nothing_else() -> None:
+    seen: list[int] = []
+
+    def body(groups: TaskGroups, ones: TaskGroup[Numbers, int], tens: TaskGroup[Numbers, int]) -> None:
+        async def way(number: int) -> None:
+            seen.extend(await tens.run(Numbers(*await ones.run(Numbers(number)))))
+
+        for number in (1, -1, 2):
+            groups.start(way(number))
+        groups.wait(ones, tens)
+        assert str(groups.source_down) == "nothing can be had"
+
+    within_a_flow(body)
+    assert sorted(seen) == [12, 13]

@@ -46,6 +46,9 @@ class Shelf:
             product = RemoteProduct(str(name), name, 0, None, online=True, footprint=shapely.box(-150, 68, -149, 69))
             yield FoundProduct(str(name), lambda product=product: product)
 
+    def begin(self, products: Sequence[RemoteProduct]) -> None:
+        """There is nothing to prepare."""
+
     def fetch(self, product: RemoteProduct, bands: Sequence[str]) -> int:
         """Write the whole product elsewhere, and keep metadata, SCL and ``bands`` of it."""
         scenes = self.products[product.name]

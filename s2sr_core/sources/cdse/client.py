@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import sys
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -12,11 +13,14 @@ from pydantic import ValidationError
 
 from s2sr_core.errors import InputError
 from s2sr_core.sources.cdse.auth import TokenSource
+from s2sr_core.sources.cdse.breaker import Breakers
 from s2sr_core.sources.cdse.catalogue import Catalogue
+from s2sr_core.sources.cdse.comparison import OtherProducts, answers
 from s2sr_core.sources.cdse.download import Downloader
 from s2sr_core.sources.cdse.http import CdseError, Http
 from s2sr_core.sources.cdse.settings import Credentials, Endpoints
 from s2sr_core.sources.cdse.slots import Slots
+from s2sr_core.sources.source import RemoteProduct
 
 
 def endpoints() -> Endpoints:
@@ -86,6 +90,21 @@ def _asked(question: str) -> str:
         return ""
 
 
+def begin_query() -> None:
+    """A run is about to ask the catalogue: what was known of it is forgotten."""
+    where = endpoints()
+    smallest = f"{where.catalogue_url}/odata/v1/Products?$top=1"
+    _breakers(where).reset(where.catalogue_url, lambda _url: answers(_http(where), smallest))
+
+
+def begin_downloads(folder: Path, connections: int, products: Sequence[RemoteProduct]) -> None:
+    """A run is about to download ``products``: what was known of the hosts is forgotten."""
+    where = endpoints()
+    ours, breakers = downloader(folder, connections), _breakers(where)
+    breakers.reset(where.identity_url)
+    breakers.reset(where.download_url, OtherProducts(ours, products).answer)
+
+
 def downloader(folder: Path, connections: int) -> Downloader:
     """The downloader of the environment's account into ``folder``; in one process its threads share one token."""
     return _downloader(endpoints(), Credentials.from_environment(), folder, connections)
@@ -94,7 +113,12 @@ def downloader(folder: Path, connections: int) -> Downloader:
 @lru_cache(maxsize=8)
 def _http(where: Endpoints) -> Http:
     urls = (where.catalogue_url, where.identity_url, where.download_url)
-    return Http(urls, redirect_hosts=where.redirect_hosts)
+    return Http(urls, redirect_hosts=where.redirect_hosts, guard=_breakers(where).run)
+
+
+@lru_cache(maxsize=8)
+def _breakers(where: Endpoints) -> Breakers:
+    return Breakers((where.catalogue_url, where.identity_url, where.download_url), where.outage_patience)
 
 
 @lru_cache(maxsize=8)

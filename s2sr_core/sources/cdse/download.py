@@ -113,11 +113,14 @@ class Downloader:
                 raise
         return total
 
+    def address(self, product: RemoteProduct, href: str) -> str:
+        """Where the bytes of a file of ``product`` are."""
+        nodes = "".join(f"/Nodes({quote(part, safe='')})" for part in (product.name.folder, *PurePosixPath(href).parts))
+        return f"{self.url}{_PATH.format(id=product.id)}{nodes}/$value"
+
     def _fetch(self, product: RemoteProduct, href: str, expected: ListedFile | None, path: Path) -> int:
         """Download one file, trying again after transient failures; returns how many bytes came."""
-        nodes = "".join(f"/Nodes({quote(part, safe='')})" for part in (product.name.folder, *PurePosixPath(href).parts))
-        url = f"{self.url}{_PATH.format(id=product.id)}{nodes}/$value"
-        rejected = ""
+        url, rejected = self.address(product, href), ""
         with partial_file(path, may_continue=_may_continue(expected)) as part:
             reception = _Reception(self.http, url, expected, part)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import urljoin
 
 import requests
@@ -36,6 +36,13 @@ _SAID = 2000
 _CA_VARIABLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 #: TLS errors that pass: the connection was cut, or bytes were lost on the way.
 _PASSING_TLS = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError, ssl.SSLWantReadError)
+#: Errors of urllib3 if there is no connection: refused, no such name, no answer in time, no proxy.
+_UNREACHABLE = (
+    urllib3.exceptions.NewConnectionError,
+    urllib3.exceptions.NameResolutionError,
+    urllib3.exceptions.ConnectTimeoutError,
+    urllib3.exceptions.ProxyError,
+)
 _PASSING_TLS_REASONS = ("DECRYPTION_FAILED_OR_BAD_RECORD_MAC", "BAD_RECORD_MAC", "UNEXPECTED_EOF_WHILE_READING")
 
 
@@ -65,6 +72,7 @@ class TransientError(CdseError):
     wait: what the server asked for, seconds.
     is_refusal: the server said no, which is final if a few tries do not change it.
     went_on: something was gained all the same, so this try does not count.
+    is_unreachable: there was no connection to the host at all.
     """
 
     def __init__(
@@ -76,9 +84,10 @@ class TransientError(CdseError):
         wait: float | None = None,
         is_refusal: bool = False,
         went_on: bool = False,
+        is_unreachable: bool = False,
     ) -> None:
         super().__init__(message, status, answer)
-        self.wait, self.is_refusal, self.went_on = wait, is_refusal, went_on
+        self.wait, self.is_refusal, self.went_on, self.is_unreachable = wait, is_refusal, went_on, is_unreachable
 
 
 @dataclass(frozen=True)
@@ -140,6 +149,16 @@ def _transient(state: RetryCallState) -> TransientError:
     return error
 
 
+class Guard(Protocol):
+    """Calls a request for a URL; what it does if the host is down is its own affair."""
+
+    def __call__(self, url: str, request: Callable[[], requests.Response]) -> requests.Response: ...
+
+
+def _unguarded(url: str, request: Callable[[], requests.Response]) -> requests.Response:
+    return request()
+
+
 @dataclass
 class Http:
     """Requests to a few known hosts, each thread with a session of its own.
@@ -150,11 +169,13 @@ class Http:
     retries: what happens after transient failures.
     redirect_hosts: further hosts to which these may redirect, separated by commas: ``name``, ``name:port``, or
         ``.domain`` for a domain with all its hosts. They are asked by https alone, unless they are this machine.
+    guard: makes each request, and knows what to do if the host is down.
     """
 
     hosts: Iterable[str]
     retries: RetryPolicy = RetryPolicy()
     redirect_hosts: str = ""
+    guard: Guard = _unguarded
     _local: threading.local = field(default_factory=threading.local, repr=False)
 
     def __post_init__(self) -> None:
@@ -176,7 +197,11 @@ class Http:
         """POST a form and read a JSON object; transient failures are tried again."""
         return self.retries.run(lambda: self._json(self.request("POST", url, data=form)))
 
-    def request(
+    def request(self, method: str, url: str, **options: Any) -> requests.Response:
+        """As :meth:`ask`, through :attr:`guard`."""
+        return self.guard(url, lambda: self.ask(method, url, **options))
+
+    def ask(
         self, method: str, url: str, *, token: str = "", headers: Mapping[str, str] | None = None, **options: Any
     ) -> requests.Response:
         """One request; redirects are followed to known hosts only, and these get the token too.
@@ -280,8 +305,9 @@ def _failure(url: str, error: requests.RequestException) -> CdseError | InputErr
                 break
             return _untrusted(url, getattr(cause, "verify_message", "") or cause.reason or str(cause))
     reasons = [cause.strerror for cause in causes if isinstance(cause, OSError) and cause.strerror]
-    reason = f" ({reasons[-1]})" if reasons else ""
-    return TransientError(f"{_shown(url)}: {type(error).__name__}{reason}")
+    reason = f" ({reasons[0]})" if reasons else ""
+    is_unreachable = any(isinstance(each, _UNREACHABLE) for each in causes)
+    return TransientError(f"{_shown(url)}: {type(error).__name__}{reason}", is_unreachable=is_unreachable)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

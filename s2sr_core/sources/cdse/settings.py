@@ -35,6 +35,10 @@ class Endpoints(BaseSettings):
         600.0, ge=0, le=3600, description="Seconds for which a login is repeated that is refused after one that worked."
     )
 
+    outage_patience: float = Field(
+        600.0, ge=0, le=86_400, description="Seconds for which a run waits for a host that is down, before it ends."
+    )
+
     @field_validator("catalogue_url", "identity_url", "download_url")
     @classmethod
     def _check_url(cls, url: str) -> str:

@@ -58,7 +58,12 @@ class Cdse:
         SourceError
             If the catalogue refuses the query (with what it said), or keeps failing.
         """
+        client.begin_query()
         return found_in(client.catalogue(), cells, start, end)
+
+    def begin(self, products: Sequence[RemoteProduct]) -> None:
+        """Learn which products can be asked for if one fails, to see whether the host is down or the product bad."""
+        client.begin_downloads(self.folder, self.connections, products)
 
     def fetch(self, product: RemoteProduct, bands: Sequence[str]) -> int:
         """Download what is missing of the product; returns the bytes that came.
@@ -69,6 +74,8 @@ class Cdse:
             If the product is gone, or a file of it cannot be had whole.
         InputError
             If the account is refused.
+        SourceDownError
+            If a host is down for longer than the run waits.
         """
         return client.downloader(self.folder, self.connections).download(product, bands)
 

@@ -1,0 +1,50 @@
+"""Does a host fail for one product alone? Something else is asked for, and what comes of that tells."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Sequence
+
+from s2sr_core.products.manifest import MANIFEST
+from s2sr_core.sources.cdse.catalogue import is_uuid
+from s2sr_core.sources.cdse.download import Downloader
+from s2sr_core.sources.cdse.http import CdseError, Http, TransientError
+from s2sr_core.sources.source import RemoteProduct
+
+#: Other products that are asked for: more than may be bad at the same time by chance.
+_ASKED = 5
+#: Seconds after which no more is asked for: a host that is down may keep its clients waiting.
+_LONGEST = 60.0
+
+
+class OtherProducts:
+    """The products of a run, of which some are asked for when one fails."""
+
+    def __init__(self, downloader: Downloader, products: Sequence[RemoteProduct]) -> None:
+        self._downloader = downloader
+        self._products = [product for product in products if is_uuid(product.id)]
+
+    def answer(self, url: str) -> bool | None:
+        """Whether the host answers for another product than that of ``url``; None if there is no other."""
+        ours, began, asked = self._downloader, time.monotonic(), 0
+        for product in random.sample(self._products, min(_ASKED + 1, len(self._products))):
+            if product.id in url:
+                continue
+            if asked == _ASKED or (asked and time.monotonic() - began > _LONGEST):
+                break
+            asked += 1
+            if answers(ours.http, ours.address(product, MANIFEST), ours.tokens.token()):
+                return True
+        return False if asked else None
+
+
+def answers(http: Http, url: str, token: str = "") -> bool:
+    """Whether a host says something about ``url``, if only that it refuses: one request, whatever is known of it."""
+    try:
+        http.ask("GET", url, token=token, stream=True).close()
+    except TransientError as error:
+        return 0 < error.status < 500
+    except CdseError:
+        return True
+    return True
