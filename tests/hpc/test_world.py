@@ -29,7 +29,8 @@ def report(error):
 
 code = run_ranks(launched_rank(), main, report)
 with open(os.path.join({folder!r}, f"rank{{launched_rank().rank}}"), "w") as file:
-    file.write(f"{{code}} {{'CDSE_PASSWORD' in os.environ}}")
+    with open("/proc/self/environ", "rb") as environment:
+        file.write(f"{{code}} {{b'PASSWORD=' + b'hunter2' in environment.read()}}")
 raise SystemExit(code)
 """
 
@@ -42,7 +43,7 @@ def ranks(
     libraries: str | None = None,
     patience: float = 120.0,
 ) -> tuple[subprocess.CompletedProcess[str], dict[str, str]]:
-    """Run ``body`` in ``count`` ranks; also gives each rank's exit code, and whether it knows the password."""
+    """Run ``body`` in ``count`` ranks; also gives each rank's exit code, and whether the system shows the password."""
     name, prefix = mpi
     environment = os.environ | {"LD_LIBRARY_PATH": libraries or str(prefix / "lib"), "CDSE_PASSWORD": "hunter2"}
     options = []
