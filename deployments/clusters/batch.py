@@ -19,7 +19,7 @@ from dask.utils import format_bytes, parse_bytes
 
 from deployments.clusters.cluster import Cluster
 from deployments.clusters.job_record import JobRecord, remove_jobs
-from deployments.clusters.network import LOOPBACK, address_of_this_machine
+from deployments.clusters.network import LOOPBACK, address_of_this_machine, in_url
 from deployments.clusters.site import Site, read_site
 from deployments.process.signals import handlers_restored, signals_blocked
 from s2sr_core.errors import ClusterError, InputError
@@ -158,14 +158,14 @@ class BatchCluster(Cluster, abc.ABC):
             logger.warning(warning)
             print(f"warning: {warning}", file=sys.stderr)
         with contextlib.ExitStack() as held:
-            security = held.enter_context(keys_in(workspace.keys, host)) if site.tls else None
+            security = held.enter_context(keys_in(workspace.keys)) if site.tls else None
             with signals_blocked(), without_pages():
                 cluster = self.jobqueue()(
                     name=_JOB_NAME,
                     job_cls=self._job_class(JobRecord(workspace)),
                     protocol="tls://" if site.tls else "tcp://",
                     security=security,
-                    scheduler_options={"host": host, "dashboard_address": f"{LOOPBACK}:0", "dashboard": False},
+                    scheduler_options={"host": in_url(host), "dashboard_address": f"{LOOPBACK}:0", "dashboard": False},
                     **options,
                 )
             held.callback(_end, cluster, workspace)

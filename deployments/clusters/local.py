@@ -56,8 +56,8 @@ def _local_workers(count: int) -> Iterator[ClusterTaskRunner]:
     from deployments.clusters.task_runner import ClusterTaskRunner
 
     logging.getLogger("distributed").setLevel(logging.ERROR)
-    with account_hidden(), current_folder_left_out():  # Dask replaces workers that die
-        with sigint_blocked(), without_pages():
+    with account_hidden(), current_folder_left_out(), without_pages():  # also of workers that replace others
+        with sigint_blocked():
             cluster = started(
                 lambda: distributed.LocalCluster(
                     n_workers=count,

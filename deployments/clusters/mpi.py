@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from deployments.clusters.cluster import Cluster
 from deployments.clusters.local import ThisMachine
-from deployments.clusters.network import LOOPBACK, address_of_this_machine
+from deployments.clusters.network import LOOPBACK, address_of_this_machine, in_url
 from deployments.clusters.site import read_site
 from deployments.mpi.launched_rank import launched_rank
 from deployments.mpi.world import World, world_of_run
@@ -67,7 +67,7 @@ class MpiRanks(Cluster):
             cluster = distributed.LocalCluster(
                 n_workers=0,
                 threads_per_worker=1,
-                host=self.host(),
+                host=in_url(self.host()),
                 protocol="tls://",
                 security=security,
                 dashboard_address=f"{LOOPBACK}:0",

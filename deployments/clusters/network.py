@@ -54,5 +54,5 @@ def address_towards(host: str) -> str:
 
 
 def in_url(host: str) -> str:
-    """An IP address as it is written in a URL: IPv6 in brackets."""
+    """An IP address as it is written in a URL, and as Dask wants that of a host: IPv6 in brackets."""
     return f"[{host}]" if ":" in host else host

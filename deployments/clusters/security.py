@@ -33,14 +33,12 @@ _ATTEMPTS, _PAUSE, _PATIENCE = 3, 1.0, 10.0
 
 def security_of_run() -> Security:
     """Keys and certificate that are made now and are on no disk, for processes to which this object can be sent."""
-    return security_of(*certificate_and_key(None))
+    return security_of(*certificate_and_key())
 
 
 @contextlib.contextmanager
-def keys_in(folder: Path, host: str) -> Iterator[Security]:
+def keys_in(folder: Path) -> Iterator[Security]:
     """The same in files of ``folder`` that only this user can read, while the block lasts.
-
-    ``key.pem`` and ``certificate.pem``, which also certifies a server at the address ``host``.
 
     Raises
     ------
@@ -50,7 +48,7 @@ def keys_in(folder: Path, host: str) -> Iterator[Security]:
     remove_tree(folder)
     try:
         folder.mkdir(mode=0o700, parents=True)
-        for path, text in zip(files_in(folder), certificate_and_key(host), strict=True):
+        for path, text in zip(files_in(folder), certificate_and_key(), strict=True):
             path.touch(mode=0o600, exist_ok=False)
             if (mode := path.stat().st_mode & 0o777) & 0o077:
                 raise InputError(
@@ -84,17 +82,21 @@ def without_pages() -> Iterator[None]:
         yield
 
 
-def check_clock(certificate: Path) -> None:
+def check_clock(security: Security) -> None:
     """Look whether this machine's clock allows the certificate of a run that another machine made.
 
     Raises
     ------
+    FileNotFoundError
+        If the file of the certificate is gone.
     InputError
         If one of them is wrong by more than a day.
     """
     from cryptography import x509
 
-    found, now = x509.load_pem_x509_certificate(certificate.read_bytes()), datetime.now(UTC)
+    given: str = security.tls_ca_file
+    pem = given.encode() if "\n" in given else Path(given).read_bytes()
+    found, now = x509.load_pem_x509_certificate(pem), datetime.now(UTC)
     if not found.not_valid_before_utc <= now <= found.not_valid_after_utc:
         raise InputError(
             "clock",
@@ -137,7 +139,7 @@ def check_scheduler(address: str, security: Security | None) -> None:
         time.sleep(_PAUSE)
 
 
-def certificate_and_key(host: str | None) -> tuple[str, str]:
+def certificate_and_key(host: str | None = None) -> tuple[str, str]:
     """A certificate, and the key that signs it, which is on the curve P-256 and is made in no time; both as PEM."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization

@@ -24,7 +24,7 @@ from distributed import Security, Worker
 from distributed.comm import get_address_host
 from distributed.core import Status
 
-from deployments.clusters.network import LOOPBACK, address_of_this_machine, address_towards
+from deployments.clusters.network import LOOPBACK, address_of_this_machine, address_towards, in_url
 from deployments.clusters.security import check_clock, check_scheduler, security_of, without_pages
 from deployments.mpi.launched_rank import launched_rank
 from s2sr_core.errors import ClusterError, InputError
@@ -76,7 +76,7 @@ async def work_for(
         name=f"{job}-rank{number}",
         nthreads=1,
         memory_limit=0,
-        host=host,
+        host=in_url(host),
         dashboard_address=f"{LOOPBACK}:0",
         **options,
     )
@@ -170,11 +170,12 @@ def _security(given: argparse.Namespace) -> Security | None:
     """
     if not given.tls_ca_file:
         return None
+    security = security_of(given.tls_cert, given.tls_key)
     try:
-        check_clock(Path(given.tls_ca_file))
+        check_clock(security)
     except FileNotFoundError as error:
         raise ClusterError(f"{given.tls_ca_file} is not there: the run that submitted this job has ended") from error
-    return security_of(given.tls_cert, given.tls_key)
+    return security
 
 
 def _share(number: int) -> float:

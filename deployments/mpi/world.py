@@ -164,10 +164,13 @@ def _obey(world: World) -> int:
         order, content = world.receive()
         if order == "exit":
             return int(content)
+        from deployments.clusters.security import check_clock
         from deployments.mpi.worker import work_for
 
         logging.getLogger("distributed").setLevel(logging.CRITICAL)  # its import sets the level, too
         try:
+            if content.get("security") is not None:
+                check_clock(content["security"])
             asyncio.run(work_for(content.pop("scheduler"), world.rank, **content))
         except Exception as error:  # noqa: BLE001  # this rank is lost; rank 0 continues with the others and reports it
             print(f"rank {world.rank}: {type(error).__name__}: {error}", file=sys.stderr)

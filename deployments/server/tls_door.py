@@ -10,6 +10,7 @@ import ssl
 import tempfile
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 
 import psutil
@@ -34,10 +35,8 @@ def tls_door(host: str, port: int, folder: Path) -> Iterator[tuple[str, Path]]:
     trusted = folder / f"server-{socket.gethostname()}-{os.getpid()}.pem"
     trusted.write_text(certificate, encoding="utf-8")
     try:
-        with _loop() as loop:
-            serving = asyncio.run_coroutine_threadsafe(_serve(host, port, _context(certificate, key)), loop).result()
-            yield f"https://{in_url(host)}:{serving.sockets[0].getsockname()[1]}", trusted
-            loop.call_soon_threadsafe(serving.close)
+        with _served(host, port, _context(certificate, key)) as outer_port:
+            yield f"https://{in_url(host)}:{outer_port}", trusted
     finally:
         trusted.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
@@ -63,32 +62,33 @@ def _context(certificate: str, key: str) -> ssl.SSLContext:
 
 
 @contextlib.contextmanager
-def _loop() -> Iterator[asyncio.AbstractEventLoop]:
-    """An event loop in a thread of its own."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, name="tls-door", daemon=True)
-    thread.start()
-    try:
-        yield loop
-    finally:
-        loop.call_soon_threadsafe(_cancel_all, loop)
-        loop.call_soon_threadsafe(lambda: loop.call_later(0, loop.stop))
-        thread.join()
-        loop.close()
+def _served(host: str, port: int, context: ssl.SSLContext) -> Iterator[int]:
+    """Serve in a thread of its own; gives the port."""
+    started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event, int]] = Future()
 
-
-def _cancel_all(loop: asyncio.AbstractEventLoop) -> None:
-    for task in asyncio.all_tasks(loop):
-        task.cancel()
-
-
-async def _serve(host: str, port: int, context: ssl.SSLContext) -> asyncio.Server:
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, asyncio.CancelledError):
+        with contextlib.suppress(OSError):
             inner_reader, inner_writer = await asyncio.open_connection(LOOPBACK, port)
             await asyncio.gather(_pump(reader, inner_writer), _pump(inner_reader, writer))
 
-    return await asyncio.start_server(connected, host, 0, ssl=context)
+    async def serve() -> None:
+        try:
+            server, over = await asyncio.start_server(connected, host, 0, ssl=context), asyncio.Event()
+        except OSError as error:
+            started.set_exception(error)
+            return
+        started.set_result((asyncio.get_running_loop(), over, server.sockets[0].getsockname()[1]))
+        await over.wait()
+        server.close()
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()), name="tls-door", daemon=True)
+    thread.start()
+    loop, over, outer_port = started.result()
+    try:
+        yield outer_port
+    finally:
+        loop.call_soon_threadsafe(over.set)
+        thread.join()
 
 
 async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -59,6 +59,7 @@ def test_a_job_on_another_host_computes_the_same(tmp_path: Path, addresses: tupl
         pytest.skip(f"no network namespaces here: {reason}")
     jobs = "".join(path.read_text() for path in (tmp_path / "run" / "logs" / "jobs").glob("*"))
     assert done.returncode == 0, f"{done.stderr}\n{jobs}"
+    assert "Task was destroyed" not in done.stderr
     assert "2 composites of 2 cells from 2 scenes: 2 written" in done.stdout
     assert composites(tmp_path / "run") == composites(tmp_path / "quiet")
     assert "Traceback" not in jobs

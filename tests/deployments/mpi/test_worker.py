@@ -48,7 +48,7 @@ def test_a_job_whose_run_has_ended_ends_with_a_sentence(tmp_path: Path) -> None:
     """Nothing listens on that port; and the keys are gone with the run."""
     words = [sys.executable, "-P", "-m", "deployments.mpi.worker"]
     options = ["--name", "job-0", "--work-dir", str(tmp_path), "--ranks", "1", "--death-timeout", "120"]
-    keys = ["--tls-ca-file", str(tmp_path / "keys.pem"), "--tls-cert", "c", "--tls-key", "k"]
+    keys = ["--tls-ca-file", str(tmp_path / "keys.pem"), "--tls-cert", str(tmp_path / "keys.pem"), "--tls-key", "k"]
     for address, more, sentence in (
         ("tcp://127.0.0.1:9", [], "the scheduler of the run does not answer at tcp://127.0.0.1:9 (Connection refused)"),
         ("tls://127.0.0.1:9", keys, f"{tmp_path}/keys.pem is not there: the run that submitted this job has ended"),
