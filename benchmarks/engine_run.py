@@ -54,6 +54,7 @@ def main() -> int:
     parser.add_argument("--cells", nargs="+", help="only these cells; a sample")
     parser.add_argument("--bands", nargs="+", help="only these bands; a sample")
     parser.add_argument("--scenes", type=int, help="only this many products; a sample")
+    parser.add_argument("--check-files", choices=("once", "never"), default="once", help="default: %(default)s")
     parser.add_argument("--default-threshold", action="store_true", help="warp at gdalwarp's default error threshold")
     parser.add_argument(
         "--workers", type=int, default=0, help="number of worker processes; by default this process does everything"
@@ -64,7 +65,7 @@ def main() -> int:
         _warp_as_gdalwarp()
     case = SIZES[given.size].case(given.case)
     work_dir = given.keep or Path(mkdtemp(prefix="run-", dir=SIZES[given.size].folder))
-    parameters = case.parameters(work_dir, given.engine)
+    parameters = case.parameters(work_dir, given.engine).model_copy(update={"check_files": given.check_files})
     if given.bands:
         parameters = parameters.model_copy(update={"bands": given.bands})
     try:

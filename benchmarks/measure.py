@@ -96,6 +96,7 @@ class Bench:
             self._engine("b_default", ours)
             if whole
             else self._engine("b_default", ours, *some, scale=share, sample=of),
+            self._engine("b_unchecked", f"{ours}, images not compared with checksums", "--check-files", "never"),
             self._engine(
                 "a_default_threshold",
                 "reference engine at gdalwarp's default error threshold",

@@ -45,6 +45,7 @@ def summary(results: dict[str, Any]) -> dict[str, Any]:
         "b_vs_reference": cpu["b_default"] / cpu["b_reference"],
         "b_vs_best_peer": cpu["b_default"] / best,
         "b_vs_floor": cpu["b_default"] / cpu["b_floor"],
+        "b_checked_vs_unchecked": cpu["b_default"] / cpu["b_unchecked"],
         "peak_gib": max(rows[key]["peak_of_a_worker"] for key in _worker_rows(rows)) / _GIB,
         "c_peak_vs_12_scenes": rows["c_default"]["peak"] / rows["c_default_few"]["peak"],
         "d_seconds": rows["d"]["wall"],

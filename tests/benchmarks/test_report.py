@@ -29,6 +29,7 @@ def results() -> dict[str, Any]:
         "b_reference": row("b", 320.0, sample="1 of 4 cells"),
         "b_default": row("b", 40.0, peak=0.75),
         "b_floor": row("b", 50.0),
+        "b_unchecked": row("b", 32.0),
         "b_odc-stac": row("b", 200.0),
         "b_odc-stac_chunk_1024": row("b", 160.0),
         "b_stackstac": row("b", 240.0),
@@ -61,6 +62,7 @@ def test_ratios_by_hand() -> None:
         "b_vs_best_peer": 0.25,
         "b_vs_best_peer_with_bottleneck": 0.5,
         "b_vs_floor": 0.8,
+        "b_checked_vs_unchecked": 1.25,
         "peak_gib": 1.0,
         "c_peak_vs_12_scenes": 1.25,
         "d_seconds": 10.0,
@@ -82,7 +84,7 @@ def test_the_page_holds_each_row_and_says_what_was_a_sample() -> None:
     console = Console(width=200, record=True, file=None)
     with console.capture() as shown:
         console.print(report.table(made))
-    assert shown.get().count("of b") == 9
+    assert shown.get().count("of b") == 10
 
 
 def test_a_measured_process_tells_its_own_figures_and_a_sample_is_scaled() -> None:
