@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import hashlib
 import logging
 import os
 import re
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from dask.utils import format_bytes, parse_bytes
@@ -36,7 +38,8 @@ logger = logging.getLogger("s2sr_core.flow")
 
 #: Seconds that a worker tries to reach the scheduler.
 _DEATH_TIMEOUT = 120
-_JOB_NAME = "s2sr"
+#: A variable in a path, ``$TMPDIR`` or ``${TMPDIR}``.
+_VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)\})", re.ASCII)
 _ENVIRONMENT = (
     "export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1",
     "export PREFECT_LOGGING_LEVEL=WARNING PREFECT_SERVER_ANALYTICS_ENABLED=false DO_NOT_TRACK=1",
@@ -57,6 +60,10 @@ class BatchCluster(Cluster, abc.ABC):
     ended: ClassVar[str]
     #: Regular expression for the ids of jobs.
     job_id: ClassVar[str] = r"\d{1,20}"
+    #: What a directive begins with in a job script.
+    directive_prefix: ClassVar[str] = ""
+    #: Characters that the name of a job may have.
+    longest_name: ClassVar[int] = 40
     #: Leave out those of dask-jobqueue's directives that hold one of these texts.
     skipped_directives: ClassVar[tuple[str, ...]] = ()
     #: Shell lines that run before the site's own.
@@ -114,31 +121,38 @@ class BatchCluster(Cluster, abc.ABC):
     def host(self) -> str:
         return address_of_this_machine(self.site.interface)
 
+    @property
+    def job_name(self) -> str:
+        """The name of the jobs of this run: its work folder's, and what tells it from others of that name."""
+        work_dir = self.workspace.work_dir
+        digest = hashlib.sha256(os.fsencode(work_dir)).hexdigest()[:4]
+        return f"s2sr-{digest}-{re.sub(r'[^A-Za-z0-9_.-]', '_', work_dir.name)}"[: self.longest_name]
+
     def job_script(self) -> str:
         """The script that a run would submit, with placeholders for the scheduler's address and the job's number.
+
+        Nothing is written.
 
         Raises
         ------
         InputError
-            If the work folder cannot be written, or its path cannot stand in a job script.
+            If the path of the work folder cannot stand in a job script.
         """
         from deployments.clusters.security import files_in, security_of
 
         protocol = "tls" if self.site.tls else "tcp"
         security = security_of(*map(str, files_in(self.workspace.keys))) if self.site.tls else None
         options = self._job_options()
-        try:
+        logs = options["log_directory"]
+        with TemporaryDirectory(prefix="s2sr-") as folder:  # dask-jobqueue makes the folder for the logs of jobs
             job = self._job_class(None)(
-                f"{protocol}://<scheduler>", name="job-<n>", protocol=f"{protocol}://", security=security, **options
+                f"{protocol}://<scheduler>",
+                name="job-<n>",
+                protocol=f"{protocol}://",
+                security=security,
+                **{**options, "log_directory": folder},
             )
-        except OSError as error:  # dask-jobqueue makes the folder for the logs of jobs
-            raise InputError(
-                "work_dir",
-                self.workspace.work_dir,
-                f"cannot be written ({error.strerror})",
-                "give a folder that you may write to",
-            ) from error
-        return str(job.job_script())
+            return str(job.job_script()).replace(folder, logs)
 
     @contextlib.contextmanager
     def task_runner(self) -> Iterator[ClusterTaskRunner]:
@@ -161,7 +175,7 @@ class BatchCluster(Cluster, abc.ABC):
             security = held.enter_context(keys_in(workspace.keys)) if site.tls else None
             with signals_blocked(), without_pages():
                 cluster = self.jobqueue()(
-                    name=_JOB_NAME,
+                    name="s2sr",
                     job_cls=self._job_class(JobRecord(workspace)),
                     protocol="tls://" if site.tls else "tcp://",
                     security=security,
@@ -178,11 +192,17 @@ class BatchCluster(Cluster, abc.ABC):
                 ranks=site.ranks,
                 queue_timeout=site.queue_timeout,
                 logs=workspace.logs / "jobs",
+                job_name=self.job_name,
             )
+            said = ""
 
             def watch() -> None:
+                nonlocal said
                 if scaling.trouble is not None:
                     raise ClusterError(scaling.trouble)
+                if scaling.waiting not in ("", said):
+                    said = scaling.waiting
+                    _say(said)
 
             with ClusterTaskRunner(cluster=cluster, watch=watch) as runner:
                 yield runner
@@ -216,14 +236,56 @@ class BatchCluster(Cluster, abc.ABC):
                 *(["--interface", shlex.quote(site.interface)] if site.interface else []),
             ],
             "death_timeout": _DEATH_TIMEOUT,
-            "local_directory": shlex.quote(str(site.scratch)) if site.scratch else None,
+            "local_directory": on_the_node(site.scratch) if site.scratch else None,
             "log_directory": str(workspace.logs / "jobs"),
-            "job_name": _JOB_NAME,
-            "job_script_prologue": [*_ENVIRONMENT, *self.prologue, *site.prologue, _import_path()],
-            "job_extra_directives": self.as_directives([*self.directives(), *site.directives]),
+            "job_name": self.job_name,
+            "job_script_prologue": [
+                *_ENVIRONMENT,
+                *self.prologue,
+                # The job ends with the first line that fails: the ranks would start in another environment.
+                *(("set -e", *site.prologue, "set +e") if site.prologue else ()),
+                _import_path(),
+            ],
+            "job_extra_directives": self.as_directives(
+                [
+                    *(line for line in self.directives() if not any(skip in line for skip in site.directives_skip)),
+                    *(self._without_prefix(line) for line in site.directives),
+                ]
+            ),
             "job_directives_skip": [*self.skipped_directives, *site.directives_skip],
             **self.options(),
         }
+
+    def _without_prefix(self, directive: str) -> str:
+        prefix = self.directive_prefix
+        return directive.strip().removeprefix(prefix).strip() if prefix else directive
+
+
+def on_the_node(path: str) -> str:
+    """A path as a word of the shell on a node: ``~`` and variables are those of the node, all else stands as it is.
+
+    A variable that is not set there ends the job with its name, instead of another folder being taken.
+    """
+    home = re.match(r"~(?=/|$)", path)
+    if home:
+        path = f"$HOME{path[1:]}"
+    if not _VARIABLE.search(path):
+        return shlex.quote(path)
+    word, end = "", 0
+    for variable in _VARIABLE.finditer(path):
+        word += re.sub(r'([\\"`$])', r"\\\1", path[end : variable.start()])
+        word += f"${{{variable[1] or variable[2]}:?}}"
+        end = variable.end()
+    return f'"{word}{re.sub(r"""([\\"`$])""", r"""\\\1""", path[end:])}"'
+
+
+def _say(sentence: str) -> None:
+    """On the terminal and among the logs of the flow run, if there is one."""
+    from prefect.exceptions import MissingContextError
+    from prefect.logging import get_run_logger
+
+    with contextlib.suppress(MissingContextError):
+        get_run_logger().warning(sentence)
 
 
 def _end(cluster: JobQueueCluster, workspace: Workspace) -> None:

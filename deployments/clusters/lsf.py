@@ -11,6 +11,7 @@ class Lsf(BatchCluster):
     """LSF counts the walltime in minutes."""
 
     jobqueue_class = "LSFCluster"
+    directive_prefix = "#BSUB"
     state_command = ("bjobs", "-noheader", "-o", "stat pend_reason")
     ended = r"^(DONE|EXIT)\b|is not found|^$"
 

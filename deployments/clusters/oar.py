@@ -11,6 +11,7 @@ class Oar(BatchCluster):
     """The property that holds a core's memory has a name of the site's own: ``directives: ["-p memcore>=4096"]``."""
 
     jobqueue_class = "OARCluster"
+    directive_prefix = "#OAR"
     state_command = ("oarstat", "-s", "-j")
     ended = r"Terminated|Error|^$"
 

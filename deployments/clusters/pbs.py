@@ -13,6 +13,8 @@ class Pbs(BatchCluster):
     """All ranks of a job are on one host."""
 
     jobqueue_class = "PBSCluster"
+    longest_name = 15  # more are refused before PBS 14
+    directive_prefix = "#PBS"
     state_command = ("qstat",)
     job_id = r"\d{1,20}(\[\d*\])?(\.[\w.-]{1,255})?"
     ended = r"Unknown Job|has finished|\s[CFEX] \S+\s*$|^$"

@@ -8,6 +8,7 @@ more, ``trouble`` says so, and whoever waits for results raises it.
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -29,6 +30,15 @@ MOST_FRUITLESS = 3
 QUERY_INTERVAL = 10.0
 #: Seconds before the next job is submitted after a fruitless one.
 PAUSE_AFTER_FRUITLESS = 10.0
+#: What a line of a job's log says if it tells why the job ended: the batch system's or the kernel's word, a Python
+#: exception, a program's error. What follows it, such as an MPI launcher's remarks on ranks that failed, does not.
+_REASONS = (
+    re.compile(r"DUE TO|oom[-_ ]?kill|out of memory|walltime .*exceed|exceeded .*limit|CANCELLED AT", re.IGNORECASE),
+    re.compile(r"^(\[[^]]*\] ?)?([A-Za-z_]\w*\.)*[A-Z]\w*(Error|Exception)\b(:|$)"),
+    re.compile(r"(command not found|No such file|Permission denied|no such module|\berror\b\s*:)", re.IGNORECASE),
+)
+#: Characters of a line that are quoted.
+_LONGEST_LINE = 300
 _UNFINISHED = frozenset({"waiting", "queued", "no-worker", "processing"})
 
 
@@ -72,22 +82,30 @@ class WholeJobs(Adaptive):  # type: ignore[misc]  # distributed has no types
         How long to wait for a first job to start.
     logs
         Folder in which the batch system writes what jobs print.
+    job_name
+        The name of the jobs, with which their logs begin.
 
     Attributes
     ----------
     trouble
         Why no job can be had any more, in a sentence; None as long as there is hope.
+    waiting
+        The jobs that have not started, with their states in the batch system's words; empty if there is a worker.
     submitted
         The number of jobs so far.
     """
 
-    def __init__(self, cluster: Any, *, ranks: int, queue_timeout: timedelta, logs: Path, **kwargs: Any) -> None:
+    def __init__(
+        self, cluster: Any, *, ranks: int, queue_timeout: timedelta, logs: Path, job_name: str = "s2sr", **kwargs: Any
+    ) -> None:
+        self._job_name = job_name
         self._ranks, self._queue_timeout, self._logs = ranks, queue_timeout.total_seconds(), logs
         self._histories: dict[str, _JobHistory] = {}
         self._fruitless = 0
         self._last_failure = ""
         self._not_before = 0.0
         self.trouble: str | None = None
+        self.waiting = ""
         self.submitted = 0
         super().__init__(cluster, **kwargs)
         self.cluster.scheduler.add_plugin(_FinishedUnits(self._record_finished_unit))
@@ -167,7 +185,15 @@ class WholeJobs(Adaptive):  # type: ignore[misc]  # distributed has no types
     def _look_for_trouble(self) -> None:
         """Give up if there is work, but no worker and no hope of one."""
         if self._workers_of_jobs() or not self._has_work():
+            self.waiting = ""
             return
+        states = {
+            job.job_id: self._histories[name].state
+            for name, job in self.cluster.workers.items()
+            if name in self._histories and self._histories[name].state != "unknown"
+        }
+        listed = ", ".join(f"job {job_id} ({state})" for job_id, state in states.items())
+        self.waiting = f"no worker yet; the batch system says of {listed}" if listed else ""
         now = time.monotonic()
         waiting = [
             (self._histories[name], job) for name, job in self.cluster.workers.items() if name in self._histories
@@ -233,12 +259,7 @@ class WholeJobs(Adaptive):  # type: ignore[misc]  # distributed has no types
             self.trouble = sentence
 
     def _log_of(self, job_id: str) -> str:
-        """A sentence that names the log of a job, with its last line."""
-        found = sorted(path for path in self._logs.glob(f"*{job_id}*") if path.stat().st_size)
-        if not found:
-            return f"It left no log in {self._logs}."
-        lines = found[-1].read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        return f"Its log, {found[-1]}, ends: {lines[-1].strip()!r}." if lines else f"Its log is {found[-1]}."
+        return log_of(self._logs, self._job_name, job_id)
 
     # ----------------------------------------------------------------------------------------------------- lookups
 
@@ -256,3 +277,24 @@ class WholeJobs(Adaptive):  # type: ignore[misc]  # distributed has no types
         if worker is not None:
             self._fruitless = 0
             self._histories.setdefault(job_of(str(worker.name)), _JobHistory()).has_finished_a_unit = True
+
+
+def log_of(logs: Path, job_name: str, job_id: str) -> str:
+    """A sentence that names the log of a job, with the line that says why it ended."""
+    # Of 1234 and 12345, and of a name with digits in it, the number alone is that of the job.
+    number = re.compile(rf"(?<!\d){re.escape(str(job_id))}(?!\d)")
+    names = re.compile(f"{re.escape(job_name)}|s2sr")
+    found = sorted(path for path in logs.glob("*") if number.search(names.sub("", path.name)))
+    lines = [
+        (path, line.strip())
+        for path in found
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines()
+        if re.search(r"\w", line)
+    ]
+    if not lines:
+        return f"It left no log in {logs}."
+    path, line = next(
+        (telling[-1] for reason in _REASONS if (telling := [pair for pair in lines if reason.search(pair[1])])),
+        lines[-1],
+    )
+    return f"Its log, {path}, says: {line[:_LONGEST_LINE]!r}."

@@ -11,6 +11,7 @@ class GridEngine(BatchCluster):
     """Parallel environments have names of the site's own: ``directives: ["-pe mpi 4"]``."""
 
     jobqueue_class = "SGECluster"
+    directive_prefix = "#$"
     state_command = ("qstat", "-j")
     ended = r"do not exist|^$"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -16,27 +17,41 @@ from s2sr_core.errors import InputError
 from s2sr_core.files import check_readable
 from s2sr_core.validation import problem_and_remedy
 
+#: ``days-hours[:minutes[:seconds]]``, ``hours:minutes:seconds`` or ``minutes:seconds``, as sbatch(1) has them.
+_CLOCK = re.compile(r"(?:(\d+)-(\d+)(?::(\d+)(?::(\d+))?)?|(?:(\d+):)?(\d+):(\d+))", re.ASCII)
+
 
 def _duration(value: Any) -> Any:
-    """``90``, ``30 min``, ``12h`` or ``01:30:00`` as a timedelta."""
+    """``90`` (seconds), ``30 min``, ``12h``, ``01:30:00`` or ``2-12`` (two days and a half) as a timedelta."""
     if isinstance(value, timedelta):
         return value
     problem = "is not a duration; write one like 01:30:00, 90 min or 12 h"
-    if isinstance(value, str) and ":" in value:
-        parts = value.replace("-", ":", 1).split(":")
-        if not all(part.isdecimal() for part in parts) or not 2 <= len(parts) <= 4:
-            raise ValueError(problem)
-        seconds = 0
-        for part, unit in zip(reversed(parts), (1, 60, 3600, 86400), strict=False):
-            seconds += int(part) * unit
-        return timedelta(seconds=seconds)
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
+    if isinstance(value, str) and (clock := _CLOCK.fullmatch(value.strip())):
+        days, *of_day, hours, minutes, seconds = (int(part or 0) for part in clock.groups())
+        if clock[1] is not None:
+            hours, minutes, seconds = of_day
+        try:
+            return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
+        except OverflowError as error:
+            raise ValueError(problem) from error
+    if isinstance(value, bool) or not isinstance(value, str | int | float) or "-" in str(value):
         raise ValueError(problem)
     try:
         text = str(value)
         return pd.Timedelta(f"{text} s" if text.replace(".", "", 1).isdecimal() else text).to_pytimedelta()
     except ValueError as error:
         raise ValueError(problem) from error
+
+
+def _walltime(value: Any) -> Any:
+    """Like :func:`_duration`, but a number alone is one of minutes, as batch systems have it."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if is_number or (isinstance(value, str) and value.strip().isdecimal()):
+        value = f"{value} min"
+    walltime = _duration(value)
+    if walltime <= timedelta():
+        raise ValueError("is no time at all; write one like 01:30:00, 90 min or 12 h")
+    return walltime
 
 
 def _check_launcher(launcher: str) -> str:
@@ -67,6 +82,19 @@ def _no_newline(text: str) -> str:
 
 Line = Annotated[str, AfterValidator(_no_newline)]
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
+Walltime = Annotated[timedelta, BeforeValidator(_walltime)]
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which ``01:30`` is text, and not a number to the base of 60 as YAML 1.1 has it."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":int", ":float"))]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"[-+]?\d+$"), list("-+0123456789"))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d*\.\d+$"), list("-+.0123456789"))
 
 
 class Site(BaseModel):
@@ -76,7 +104,9 @@ class Site(BaseModel):
 
     queue: Annotated[Line | None, Field(description="Queue or partition of the jobs.")] = None
     account: Annotated[Line | None, Field(description="Account or project that is charged.")] = None
-    walltime: Annotated[Duration, Field(description="Time limit of a job.")] = timedelta(hours=1)
+    walltime: Annotated[Walltime, Field(description="Time limit of a job; a number alone is one of minutes.")] = (
+        timedelta(hours=1)
+    )
     ranks: Annotated[int, Field(ge=1, le=4096, description="MPI ranks of a job; each is one worker.")] = 4
     threads: Annotated[int, Field(ge=1, le=256, description="Cores reserved for each rank.")] = 1
     memory: Annotated[str, AfterValidator(_check_memory), Field(description="Memory reserved for each rank.")] = "4 GiB"
@@ -94,7 +124,7 @@ class Site(BaseModel):
     ] = []
     directives: Annotated[
         list[Line],
-        Field(description="Further directives of the job, without their prefix; for HTCondor as key = value."),
+        Field(description="Further directives of the job, with or without their prefix; for HTCondor as key = value."),
     ] = []
     directives_skip: Annotated[
         list[Line], Field(description="Leave out every directive that contains one of these texts.")
@@ -107,7 +137,11 @@ class Site(BaseModel):
         bool, Field(description="Encrypt and authenticate the connections between scheduler and workers.")
     ] = True
     scratch: Annotated[
-        Path | None, Field(description="Folder in which Dask and GDAL put temporary files; may be local to a node.")
+        Line | None,
+        Field(
+            description="Folder in which Dask and GDAL put temporary files; may be local to a node. ~ and variables "
+            "such as $TMPDIR are those of the node."
+        ),
     ] = None
     min_jobs: Annotated[int, Field(ge=0, le=10_000, description="Jobs to keep even if there is no work.")] = 0
     max_jobs: Annotated[int, Field(ge=1, le=10_000, description="The most jobs at once.")] = 2
@@ -172,7 +206,7 @@ def read_site(path: Path | None) -> Site:
         return Site()
     check_readable("site", path, "give the path of a YAML file")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506  # a SafeLoader
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "is not text"
         raise InputError("site", path, f"cannot be read ({reason})", "give the path of a YAML file") from error

@@ -178,7 +178,7 @@ async def test_after_three_jobs_in_a_row_without_a_finished_unit_it_gives_up(tmp
             assert jobs.plan == set()
             assert jobs.trouble == (
                 "job 43 ended before it finished a unit, as did others. "
-                f"Its log, {tmp_path}/s2sr-43.out, ends: 'slurmstepd: error: Out Of Memory'."
+                f"Its log, {tmp_path}/s2sr-43.out, says: 'slurmstepd: error: Out Of Memory'."
             )
             assert jobs.submitted == 4
 

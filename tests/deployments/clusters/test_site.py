@@ -39,6 +39,32 @@ def test_durations_are_written_as_batch_systems_and_people_write_them(tmp_path: 
     assert site_of(tmp_path, f"idle: '{text}'").idle == timedelta(seconds=seconds)
 
 
+@pytest.mark.parametrize(
+    ("text", "minutes"),
+    [
+        ("90", 90),
+        ("90:30", 90.5),
+        ("01:30:00", 90),
+        ("1:30:00", 90),
+        ("'90'", 90),
+        ("2-12", 3600),
+        ("2-12:30", 3630),
+        ("2-12:30:30", 3630.5),
+        ("90 min", 90),
+        ("4h", 240),
+    ],
+)
+def test_walltimes_are_those_of_sbatch_without_any_quotes(tmp_path: Path, text: str, minutes: float) -> None:
+    """As sbatch(1) has them; YAML itself would take 01:30:00 for 5400, and 90:30 for 5430."""
+    assert site_of(tmp_path, f"walltime: {text}").walltime == timedelta(minutes=minutes)
+
+
+@pytest.mark.parametrize("text", ["1:2:3:4", "2-", "-5", "0", "true", "[1]", "99999999999-0"])
+def test_what_is_no_walltime_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(InputError, match="walltime = "):
+        site_of(tmp_path, f"walltime: {text}")
+
+
 def test_workers_take_no_more_units_when_three_quarters_of_the_walltime_are_over(tmp_path: Path) -> None:
     site = site_of(tmp_path, "walltime: '02:00:00'")
     assert (site.worker_lifetime, site.stagger) == (timedelta(minutes=90), timedelta(minutes=6))
