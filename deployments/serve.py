@@ -106,7 +106,7 @@ def service(port: int, *, sandbox: bool = True) -> Iterator[str]:
         _wait_for(f"{url}/api/health", process, logs / "server.log")
         _say("work pool, limits and deployments")
         _call([sys.executable, "-P", "-m", "deployments.set_up", "--alone", "--deploy"], without_account(environment))
-        _call([*prefect, "--no-prompt", "deployment", "schedule", "resume", "--all"], without_account(environment))
+        _resume_schedule(url, "season-update/season-update")
         worker = [*prefect, "worker", "start", "--pool", "s2sr", "--type", "process", "--name", socket.gethostname()]
         stack.enter_context(_running(worker, environment, logs / "worker.log"))
         yield url
@@ -146,6 +146,15 @@ def _results(port: int, environment: Mapping[str, str], logs: Path) -> Iterator[
     with _running(words, environment, logs / "results.log") as process:
         _wait_for(url, process, logs / "results.log")
         yield {RESULTS_FOLDER: str(folder.absolute()), RESULTS_URL: url}
+
+
+def _resume_schedule(url: str, deployment: str) -> None:
+    """Resume the schedules of a deployment, which prefect.yaml leaves paused."""
+    with httpx.Client(base_url=f"{url}/api") as client:
+        found = client.get(f"/deployments/name/{deployment}").raise_for_status().json()
+        for schedule in found["schedules"]:
+            address = f"/deployments/{found['id']}/schedules/{schedule['id']}"
+            client.patch(address, json={"active": True}).raise_for_status()
 
 
 def _grid() -> None:

@@ -37,6 +37,13 @@ TAG = "s2sr"
 #: Deployments that one request asks for.
 _PAGE = 200
 _AUTOMATION = "s2sr: tell of failures"
+#: Events that it reports. A run is late if no worker takes it up.
+_TOLD = {
+    "prefect.flow-run.Failed",
+    "prefect.flow-run.Crashed",
+    "prefect.flow-run.Completed with*",
+    "prefect.flow-run.Late",
+}
 _BLOCK = "s2sr-failures"
 
 
@@ -72,16 +79,19 @@ def deploy(client: SyncPrefectClient) -> list[str]:
 
 
 def notify_of_failures(client: SyncPrefectClient, url: str) -> None:
-    """An automation that posts a line to ``url`` when a flow run of this project fails or crashes."""
+    """An automation that posts a line to ``url`` when a flow run of this project fails, crashes or is late.
+
+    Runs that completed with failures are reported too.
+    """
     block = CustomWebhookNotificationBlock(
         name=_BLOCK, url=url, json_data={"text": "{{subject}}: {{body}}"}, allow_private_urls=True
     )
     block_id = block.save(_BLOCK, overwrite=True)
     automation = AutomationCore(
         name=_AUTOMATION,
-        description="A flow run of S2SR failed or crashed.",
+        description="A flow run of S2SR failed, crashed, completed with failures, or is late.",
         trigger=EventTrigger(
-            expect={"prefect.flow-run.Failed", "prefect.flow-run.Crashed"},
+            expect=_TOLD,
             match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
             match_related=ResourceSpecification(
                 {"prefect.resource.id": "prefect.tag.s2sr", "prefect.resource.role": "tag"}

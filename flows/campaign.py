@@ -66,7 +66,7 @@ def campaign(**fields: Any) -> State:
             keys_of(parameters.work_dir),
             Bars().shown() as bars,
         ):
-            _find_deployment(client, plan.deployment)
+            find_deployment(client, plan.deployment)
             summary = _Blocks(client, work, plan, bars.bar("blocks")).run()
             work.workspace.clear_tmp()
     except InputError as error:
@@ -78,7 +78,14 @@ def campaign(**fields: Any) -> State:
     return Completed(message=summary.sentence())
 
 
-def _find_deployment(client: SyncPrefectClient, name: str) -> None:
+def find_deployment(client: SyncPrefectClient, name: str) -> None:
+    """Check that a deployment is on the server.
+
+    Raises
+    ------
+    InputError
+        If it is not.
+    """
     try:
         client.read_deployment_by_name(name)
     except ObjectNotFound as error:

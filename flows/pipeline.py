@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from s2sr_core.selection.query_manifest import read_query_manifest
 from s2sr_core.sources import source_of
 from s2sr_core.sources.source import Source
 from tasks.artifacts import Bars, keys_of
+from tasks.events import announce_composites
 from tasks.gridcells import select_gridcells
 from tasks.logs import logged
 from tasks.products import index_scenes, query_products
@@ -51,6 +53,11 @@ def _run_name() -> str:
 @takes_fields_of(RunParameters)
 def pipeline(**fields: Any) -> State:
     """Composite Sentinel-2 L2A scenes: one cloud-free median GeoTIFF for each gridcell and band."""
+    return run_pipeline(fields)
+
+
+def run_pipeline(fields: Mapping[str, Any]) -> State:
+    """The pipeline within a flow run, whose page shows its task runs and results; ``fields`` are its parameters."""
     try:
         parameters = parameters_of(RunParameters, fields)
         context, source = RunContext(parameters), source_of(parameters)
@@ -85,6 +92,7 @@ def _run_in_folder(context: RunContext, source: Source[Any]) -> Summary | State:
                 summary = _run(context, source)
                 logger.info(summary.sentence())
                 show_results(context, summary, bars.seconds(), queried=source.fetches)
+                announce_composites(context, summary)
                 if not context.parameters.keep_tmp:
                     workspace.clear_tmp()
                 return summary

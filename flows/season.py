@@ -11,7 +11,7 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import flow_run
 from prefect.states import Failed
 
-from flows.pipeline import pipeline
+from flows.pipeline import run_pipeline
 from flows.signature import parameters_of, takes_fields_of
 from s2sr_core.errors import InputError
 from s2sr_core.parameters import RunParameters
@@ -32,6 +32,4 @@ def season_update(**fields: Any) -> State:
         parameters = parameters_of(RunParameters, {**fields, "start": start, "end": end, "work_dir": work_dir})
     except InputError as error:
         return Failed(message=str(error), data=error)
-    ended: State = pipeline(**dict(parameters), return_state=True)
-    # A state of its own: for the state of another flow run, Prefect would only say that all is completed.
-    return State(type=ended.type, name=ended.name, message=ended.message)
+    return run_pipeline(dict(parameters))

@@ -46,14 +46,15 @@ def never_failing(what: str) -> Iterator[None]:
 # ------------------------------------------------------------------------------------------------------------- regions
 
 
+def region_of(work_dir: Path) -> str:
+    """``lena-2024`` of ``/data/lena/2024``: the last two folders, because the last alone is often a year."""
+    return re.sub(r"[^a-z0-9]+", "-", "-".join(work_dir.absolute().parts[-2:]).lower()).strip("-")
+
+
 @contextlib.contextmanager
 def keys_of(work_dir: Path) -> Iterator[None]:
-    """Artifacts that are made in the block have keys of their own for this work folder, so that it has a history.
-
-    ``report`` of ``/data/lena/2024`` is ``report-lena-2024``: two folders, because the last alone is often a year.
-    """
-    words = re.sub(r"[^a-z0-9]+", "-", "-".join(work_dir.absolute().parts[-2:]).lower()).strip("-")
-    current = _region.set(words)
+    """Artifacts that are made in the block have keys of their own for this work folder, so that it has a history."""
+    current = _region.set(region_of(work_dir))
     try:
         yield
     finally:

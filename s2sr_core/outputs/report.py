@@ -42,14 +42,20 @@ def report(context: RunContext, summary: Summary, seconds: Mapping[str, float]) 
     )
 
 
-def _link(path: Path) -> str:
-    """The path as code; as a link if a server shows it."""
+def address_of(path: Path) -> str | None:
+    """Where ``path`` can be opened, if it is below ``S2SR_RESULTS_FOLDER``, which a server shows."""
     folder, url = os.environ.get(RESULTS_FOLDER), os.environ.get(RESULTS_URL)
     absolute = path.absolute()
     if not (folder and url and absolute.is_relative_to(Path(folder).absolute())):
-        return _cell(str(path))
+        return None
     inside = absolute.relative_to(Path(folder).absolute()).as_posix() + "/" * path.is_dir()
-    return f"[{_cell(str(path))}]({url.rstrip('/')}/{quote(inside)})"
+    return f"{url.rstrip('/')}/{quote(inside)}"
+
+
+def _link(path: Path) -> str:
+    """The path as code; as a link if a server shows it."""
+    address = address_of(path)
+    return f"[{_cell(str(path))}]({address})" if address else _cell(str(path))
 
 
 def _paths(workspace: Workspace) -> list[Path]:

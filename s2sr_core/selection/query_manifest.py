@@ -114,6 +114,17 @@ def read_query_manifest(path: Path) -> list[Candidate[RemoteProduct]]:
         raise InputError("stage", "download", f"cannot read {path} ({error})", "run --stage query again") from error
 
 
+def statuses_in(path: Path) -> Iterator[tuple[str, str]]:
+    """Each product of a query manifest or scene index, with its status.
+
+    Raises
+    ------
+    OSError, ValueError
+        If it cannot be read, or is not a table with products and their statuses.
+    """
+    return ((row["product"], row["status"].strip()) for row in _rows(path))
+
+
 def _candidate(row: dict[str, str]) -> Candidate[RemoteProduct]:
     name = ProductName.parse(row["product"])
     product = RemoteProduct(

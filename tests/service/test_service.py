@@ -307,8 +307,45 @@ def test_a_retry_shows_and_what_failed_is_told(service: Service, first: str) -> 
     assert failed["run_count"] == 2
 
 
-def test_somebody_is_told_when_a_run_fails(service: Service) -> None:
+def test_composites_are_announced_by_an_event_with_a_link(service: Service, first: str) -> None:
+    def published() -> list[dict[str, Any]]:
+        body = {"filter": {"event": {"name": ["s2sr.composites.published"]}}}
+        found = service.post("/events/filter", body)["events"]
+        return [one for one in found if one["resource"]["prefect.resource.id"] == "s2sr.region.runs-local"]
+
+    until(published)
+    (event,) = published()
+    assert event["payload"]["written"] == 12
+    index = httpx.get(event["resource"]["s2sr.index"]).text
+    assert index == workspace(service).composite_index.read_text()
+    assert any(related["prefect.resource.id"] == f"prefect.flow-run.{first}" for related in event["related"])
+
+
+def test_a_watch_starts_one_run_for_new_products_and_none_without(service: Service) -> None:
+    watched = service.folder / "service" / "runs" / "watched"
+    one = service.ended(service.trigger("watch-products/watch"))
+    assert re.match(
+        r"\d+ new products, first S2A_MSIL2A_2019\S+: a run of s2sr-pipeline/local composites them", one["message"]
+    )
+    two = service.ended(service.trigger("watch-products/watch"))
+    assert "new products" in two["message"]  # nothing has been composited, and the run that shall do it is known
+
+    def runs() -> list[dict[str, Any]]:
+        found = service.post("/flow_runs/filter", {"flows": {"name": {"any_": ["s2sr-pipeline"]}}})
+        return [run for run in found if run["parameters"].get("work_dir") == str(watched)]
+
+    (run,) = runs()
+    assert "12 written" in service.ended(run["id"])["message"]
+    three = service.ended(service.trigger("watch-products/watch"))
+    assert three["message"] == "nothing new among 13 products"
+    assert len(runs()) == 1
+
+
+def test_somebody_is_told_when_a_run_fails_or_completes_with_failures(service: Service, first: str) -> None:
     told: list[str] = []
+    archive, partly_failing = service.folder / "partly", service.folder / "service" / "runs" / "partly"
+    shutil.copytree(workspace(service).imagery_raw, archive)
+    next(iter(sorted(archive.rglob("*_B04_20m.jp2")))).write_bytes(b"")
 
     class Listener(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -328,6 +365,10 @@ def test_somebody_is_told_when_a_run_fails(service: Service) -> None:
         assert "automation" in done.stdout
         service.ended(service.trigger("s2sr-pipeline/local", grid_csv="nowhere.csv"))
         until(lambda: told)
+        partly = service.trigger("s2sr-pipeline/local", work_dir=str(partly_failing), source=str(archive))
+        assert service.ended(partly)["name"] == "Completed with 1 failure"
+        until(lambda: len(told) > 1)
         server.shutdown()
     assert "s2sr-pipeline composite local: Failed" in told[0]
     assert "does not exist; give the path of a CSV of gridcells" in told[0]
+    assert "Completed with 1 failure" in told[1]
