@@ -104,7 +104,8 @@ class World:
         else:
             self._comm.isend(None, dest=0, tag=_READY)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(int(_PATIENCE))  # if MPI itself hangs, because a machine is gone, this process is killed
+        # If MPI itself hangs, because a machine is gone, this process is killed; rank 0 ends all others before that.
+        signal.alarm(int(2 * _PATIENCE))
         self._mpi.Finalize()
         signal.alarm(0)
 
