@@ -7,9 +7,12 @@ import io
 import itertools
 import json
 import os
+import socketserver
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +32,7 @@ from s2sr_core.cells.gridcells import Gridcell, select_gridcells
 from s2sr_core.command_line import EXIT_BAD_INPUT, EXIT_DONE, EXIT_FAILURES
 from s2sr_core.composites.mosaic import mosaic_cells
 from s2sr_core.composites.verify import verify
-from s2sr_core.errors import InputError, ProductError
+from s2sr_core.errors import InputError, ProductError, S2SRError
 from s2sr_core.outputs import indices
 from s2sr_core.parameters import RunParameters
 from s2sr_core.planning.campaign import Campaign
@@ -40,7 +43,10 @@ from s2sr_core.products.tile_metadata import TILE_METADATA, read_tile_grid
 from s2sr_core.run_context import RunContext
 from s2sr_core.selection.judge import find_products
 from s2sr_core.selection.query_manifest import mark_not_needed, read_query_manifest, write_query_manifest
-from s2sr_core.sources.cdse.catalogue import parse_entry
+from s2sr_core.sources.cdse.auth import TokenSource
+from s2sr_core.sources.cdse.catalogue import Catalogue, parse_entry
+from s2sr_core.sources.cdse.http import Http, RetryPolicy
+from s2sr_core.sources.cdse.settings import Credentials
 from s2sr_core.sources.source import FoundProduct, RemoteProduct, UnusableEntry
 from s2sr_core.workspace import Workspace
 from s2sr_sandbox.grid import Grid
@@ -151,6 +157,75 @@ def list_entry(folder: Folder, entry: Any) -> None:
     selected = [candidate for candidate in found if candidate.status == "selected"]
     assert [candidate.product for candidate in read_query_manifest(path)] == [each.product for each in selected]
     indices.write_phase1_errors(path.with_name("errors.csv"), found, [])
+
+
+PAGE = json.dumps({"@odata.count": 1, "value": [ENTRY], "@odata.nextLink": "http://127.0.0.1:9/odata/v1/Products"})
+TOKENS = json.dumps({"access_token": "a", "expires_in": 600, "refresh_token": "r", "refresh_expires_in": 3600})
+
+
+def http_answer(body: str) -> str:
+    """An answer of a server, as it is sent."""
+    head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nLocation: http://127.0.0.1/x\r\nRetry-After: 1"
+    return f"{head}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n{body}"
+
+
+class Answering(socketserver.ThreadingTCPServer):
+    """A server that gives the same bytes as the answer to every request."""
+
+    daemon_threads = allow_reuse_address = True
+    answer = b""
+
+    class Handler(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            length = 0
+            while (line := self.rfile.readline()).strip():
+                name, _, value = line.partition(b":")
+                length = int(value) if name.lower() == b"content-length" else length
+            self.rfile.read(length)
+            assert isinstance(self.server, Answering)
+            with contextlib.suppress(OSError):
+                self.wfile.write(self.server.answer)
+
+
+@contextlib.contextmanager
+def answering(answer: bytes) -> Iterator[str]:
+    """The address of such a server."""
+    with Answering(("127.0.0.1", 0), Answering.Handler) as server:
+        server.answer = answer
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+ONCE = RetryPolicy(attempts=1)
+DAY = datetime(2019, 7, 1, tzinfo=UTC), datetime(2019, 7, 2, tzinfo=UTC)
+
+
+def ask_catalogue(_: Folder, answer: bytes) -> None:
+    with answering(answer) as url, contextlib.suppress(S2SRError):
+        for entry in Catalogue(Http((url,), ONCE), url).search(shapely.box(0, 0, 1, 1), *DAY):
+            assert isinstance(entry, RemoteProduct | UnusableEntry)
+
+
+def log_in(folder: Folder, answer: bytes) -> None:
+    password = folder.path / "password"
+    password.touch(mode=0o600)
+    password.write_text("marker-of-the-password")
+    with answering(answer) as url:
+        tokens = TokenSource(Http((url,), ONCE), url, Credentials("me", password))
+        try:
+            assert isinstance(tokens.token(), str)
+        except S2SRError as error:
+            check_no_password(error)
+
+
+def check_no_password(error: S2SRError) -> None:
+    assert "marker-of-the-password" not in str(error)
+    assert len(str(error)) < 1500
 
 
 # ------------------------------------------------------------------------------------------------ grid CSV
@@ -387,6 +462,7 @@ LEDGER_ENTRY = {
     "changed": "",
 }
 COMMA = r"[,\n\"() ]+"
+JSON_OR_HEADER = r"[,:{}\[\]\"\r\n ]+"
 CASES = {
     "MTD_MSIL2A.xml": Case(
         lambda folder, content: read_as_product(folder, "MTD_MSIL2A.xml", content),
@@ -398,6 +474,8 @@ CASES = {
     ),
     "MTD_TL.xml": Case(read_tile, lambda _: damaged_text(TILE_XML), 200),
     "catalogue": Case(list_entry, lambda _: damaged_json(ENTRY), 200),
+    "answer of the catalogue": Case(ask_catalogue, lambda _: damaged_text(http_answer(PAGE), JSON_OR_HEADER), 60),
+    "answer to a login": Case(log_in, lambda _: damaged_text(http_answer(TOKENS), JSON_OR_HEADER), 60),
     "grid CSV": Case(read_grid, lambda _: damaged_text(GRID_CSV, COMMA), 200),
     "record of a composite": Case(read_record_of_composite, lambda folder: damaged_json(composite_record(folder)), 25),
     "run.json": Case(

@@ -8,6 +8,7 @@ import os
 import re
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -25,6 +26,9 @@ from s2sr_core.errors import InputError, SourceError
 _USER_AGENT = f"s2sr/{__version__}"
 _TIMEOUT = (15.0, 120.0)
 _REDIRECTS = 3
+#: Bytes of JSON that are read, and seconds that they may take; 1000 products with their attributes have some 10 MB.
+_LARGEST_JSON, _LONGEST_ANSWER = 100_000_000, 600.0
+_CHUNK = 1 << 16
 #: Longest wait that a server may ask for by Retry-After, seconds.
 _LONGEST_WAIT = 300.0
 #: Tries of a request whose refusal may be that of a firewall, or of a site that lags behind.
@@ -191,11 +195,11 @@ class Http:
         InputError
             If the connection cannot be trusted.
         """
-        return self.retries.run(lambda: self._json(self.request("GET", url, params=params)))
+        return self.retries.run(lambda: self._json(self.request("GET", url, params=params, stream=True)))
 
     def post_form(self, url: str, form: Mapping[str, str]) -> dict[str, Any]:
         """POST a form and read a JSON object; transient failures are tried again."""
-        return self.retries.run(lambda: self._json(self.request("POST", url, data=form)))
+        return self.retries.run(lambda: self._json(self.request("POST", url, data=form, stream=True)))
 
     def request(self, method: str, url: str, **options: Any) -> requests.Response:
         """As :meth:`ask`, through :attr:`guard`."""
@@ -276,12 +280,14 @@ class Http:
 
     @staticmethod
     def _json(response: requests.Response) -> dict[str, Any]:
+        content = b""
         try:
-            body = response.json()
+            content = _whole(response)
+            body = json.loads(content)
         except (ValueError, RecursionError) as error:
             # Maintenance pages come with status 200; they are transient.
             raise TransientError(
-                f"{_shown(response.url)}: not JSON: {_shortened(response.content[:_SAID])}", response.status_code
+                f"{_shown(response.url)}: not JSON: {_shortened(content[:_SAID])}", response.status_code
             ) from error
         except requests.RequestException as error:
             failure = _failure(response.url, error)
@@ -290,6 +296,28 @@ class Http:
                 return body
             failure = CdseError(f"{_shown(response.url)}: unexpected JSON", response.status_code)
         raise failure
+
+
+def _whole(response: requests.Response) -> bytes:
+    """The body of an answer that should be JSON.
+
+    Raises
+    ------
+    CdseError
+        If it is larger than any, or takes longer.
+    requests.RequestException
+        If it breaks off.
+    """
+    content, began = bytearray(), time.monotonic()
+    with response:
+        for chunk in response.iter_content(_CHUNK):
+            stopping.check()
+            content += chunk
+            if len(content) > _LARGEST_JSON:
+                raise CdseError(f"{_shown(response.url)}: the answer has more than {_LARGEST_JSON // 10**6} MB")
+            if time.monotonic() - began > _LONGEST_ANSWER:
+                raise TransientError(f"{_shown(response.url)}: the answer takes more than {_LONGEST_ANSWER:.0f} s")
+    return bytes(content)
 
 
 def _no_auth(request: requests.PreparedRequest) -> requests.PreparedRequest:
