@@ -26,12 +26,21 @@ from s2sr_core.engines import ENGINES
 from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.parameters import RunParameters
 from s2sr_core.planning.plan import choose_gridcells
-from s2sr_core.planning.units import CompositeUnit, SceneUnit, composite_units, scene_units
+from s2sr_core.planning.schedule import Schedule
+from s2sr_core.planning.units import (
+    CompositeUnit,
+    SceneUnit,
+    cell_groups,
+    composite_units,
+    most_units,
+    scene_unit,
+    shares,
+)
 from s2sr_core.run_context import RunContext
-from s2sr_core.scenes.prepare import prepare_product
 from s2sr_core.scenes.scene import Preparation
-from s2sr_core.selection.candidates import selected_products
 from s2sr_core.selection.judge import find_products
+from s2sr_core.selection.line import Line
+from s2sr_core.selection.observations import observations_of, stand
 from s2sr_core.sources import source_of
 
 #: gdalwarp's default, pixels.
@@ -82,8 +91,15 @@ def _run(
 ) -> dict[str, Any]:
     with Pool(workers) as pool, metered() as used:
         cells = [cell for cell in choose_gridcells(parameters) if only is None or cell.cell_id in only]
-        products = selected_products(find_products(source_of(parameters), parameters, cells))
-        units = scene_units(products[:scenes_at_most], cells, max(workers, 1))
+        found = find_products(source_of(parameters), parameters, cells)
+        observations = observations_of(found, keep_duplicates=parameters.keep_duplicates)[:scenes_at_most]
+        schedule = Schedule(cell_groups(cells, parameters.bands, max(workers, 1)), observations)
+        units = [
+            scene_unit(
+                [(Line(each, fetches=False).contenders(bands=True), schedule.cells_near(each)) for each in share]
+            )
+            for share in shares(observations, most_units(max(workers, 1)))
+        ]
         preparations = list(chain(*pool.map(partial(_prepare, parameters), units)))
         phase_1 = time.perf_counter()
         errors = [error for preparation in preparations for error in preparation.errors]
@@ -157,7 +173,8 @@ def _rank() -> int:
 
 def _prepare(parameters: RunParameters, unit: SceneUnit) -> list[Preparation]:
     context = RunContext(parameters, _rank())
-    return [prepare_product(context, product, cells) for product, cells in unit.products]
+    standings = [stand(context, contenders, cells) for contenders, cells in unit.observations]
+    return [standing.preparation for some in standings for standing in some if standing.preparation is not None]
 
 
 def _composite(parameters: RunParameters, unit: CompositeUnit) -> list[Outcome]:

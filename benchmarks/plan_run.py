@@ -30,12 +30,13 @@ from s2sr_core.geo.raster_grid import RasterGrid
 from s2sr_core.parameters import RunParameters
 from s2sr_core.planning.plan import choose_gridcells
 from s2sr_core.planning.schedule import Schedule
-from s2sr_core.planning.units import DOWNLOADS, cell_groups, download_units
+from s2sr_core.planning.units import DOWNLOADS, cell_groups, shares
 from s2sr_core.products.names import ProductName
 from s2sr_core.products.safe import BandFile, Product
 from s2sr_core.scenes.scene import Scene
 from s2sr_core.selection.candidates import selected_products
 from s2sr_core.selection.judge import find_products
+from s2sr_core.selection.observations import Observation, observations_of
 from s2sr_core.selection.query_manifest import read_query_manifest, write_query_manifest
 from s2sr_core.sources.cdse.catalogue import Catalogue, parse_entry
 from s2sr_core.sources.cdse.http import Http
@@ -159,15 +160,19 @@ def plan(folder: Path, cell_count: int, footprint_count: int) -> dict[str, Any]:
         candidates = find_products(source, parameters, cells)
     with step("manifest"):
         write_query_manifest(folder / "query_manifest.csv", candidates)
-        kept = selected_products(read_query_manifest(folder / "query_manifest.csv"))
+        kept = read_query_manifest(folder / "query_manifest.csv")
     with step("units of phase 1"):
-        schedule = Schedule(cell_groups(cells, parameters.bands, _WORKERS), kept)
-        downloads = download_units(source, schedule.products, parameters.bands, DOWNLOADS)
+        observations = observations_of(kept)
+        schedule = Schedule(cell_groups(cells, parameters.bands, _WORKERS), observations)
+        downloads = shares(schedule.observations, DOWNLOADS)
     # Not metered: the workers do this when they open each scene.
-    scenes = [_scene(Product(p.name, folder, (), p.cloud_cover, p.footprint, ()), schedule) for p in schedule.products]
+    scenes = {
+        each.key: [_scene(product, each, schedule) for product in selected_products(each.candidates)]
+        for each in observations
+    }
     with step("units of phase 2"):
-        for scene in scenes:
-            schedule.settle(str(scene.product.name), scene)
+        for observation in observations:
+            schedule.settle(observation, scenes[observation.key])
         composites = schedule.units_ready([])
     return {
         **{key: sum(used[key] for used in steps.values()) for key in ("cpu", "wall", "read")},
@@ -176,16 +181,17 @@ def plan(folder: Path, cell_count: int, footprint_count: int) -> dict[str, Any]:
         "steps": {name: used["cpu"] for name, used in steps.items()},
         "cells": len(cells),
         "footprints": len(candidates),
-        "selected": len(kept),
+        "selected": len(selected_products(kept)),
         "units": [len(downloads), len(composites)],
-        "pairs": sum(len(schedule.cells_near(str(product.name))) for product in kept),
+        "pairs": sum(len(schedule.cells_near(observation)) for observation in observations),
     }
 
 
-def _scene(product: Product, schedule: Schedule[RemoteProduct]) -> Scene:
+def _scene(described: RemoteProduct, observation: Observation, schedule: Schedule) -> Scene:
     """A scene as phase 1 would hand it over: here from the footprint, not from the raster's outline."""
+    product = Product(described.name, Path(described.id), (), described.cloud_cover, described.footprint, ())
     outline = product.footprint or geometry.box((-180.0, -90.0, 180.0, 90.0))
-    cells = tuple(cell.cell_id for cell in select_gridcells(schedule.cells_near(str(product.name)), outline))
+    cells = tuple(cell.cell_id for cell in select_gridcells(schedule.cells_near(observation), outline))
     grid = RasterGrid("EPSG:4326", (0.0, 1.0, 0.0, 0.0, 0.0, -1.0), (1, 1))
     return Scene(product, grid, outline, (1.0, 1.0), None, BandFile("SCL", product.path, 0, ""), 1.0, cells, ())
 

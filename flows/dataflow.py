@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Coroutine, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain
 from types import TracebackType
 from typing import Any
 
@@ -27,15 +28,17 @@ from s2sr_core.planning.units import (
     DownloadUnit,
     SceneUnit,
     cell_groups,
-    download_units,
+    download_unit,
+    most_units,
     scene_unit,
-    scene_units,
+    shares,
 )
-from s2sr_core.products.safe import Product
 from s2sr_core.run_context import RunContext
-from s2sr_core.scenes.scene import Preparation, Scene
-from s2sr_core.selection.candidates import Candidate, selected_products
+from s2sr_core.scenes.scene import Preparation
+from s2sr_core.selection.candidates import Candidate
 from s2sr_core.selection.downloads import Download, failed_download
+from s2sr_core.selection.line import Line, Result
+from s2sr_core.selection.observations import Standing, lost, observations_of
 from s2sr_core.sources.source import Source
 from tasks.composites import composite_cells
 from tasks.products import download_products, note_not_needed
@@ -61,9 +64,9 @@ class Threads(ThreadPoolTaskRunner[Any]):
 class Dataflow:
     """The products that count, on their way to composites.
 
-    Each unit of products is a coroutine, and so is each unit of composites: what follows what is read in
-    :meth:`_scl_first`, :meth:`_download`, :meth:`_prepare` and :meth:`_composite`. A group of cells is composited once
-    no product near it is under way.
+    Each unit of observations (products of one sensing time and tile) is a coroutine, and so is each unit of composites:
+    what follows what is read in :meth:`_scl_first`, :meth:`_download`, :meth:`_prepare` and :meth:`_composite`. A group
+    of cells is composited once no observation near it is under way.
 
     Attributes
     ----------
@@ -83,14 +86,16 @@ class Dataflow:
         self._cells, self._found = cells, found
         self._runner, self._workers = runner, cluster_of(context.parameters).worker_count()
         groups = cell_groups(cells, context.parameters.bands, self._workers)
-        self._schedule = Schedule(groups, selected_products(found))
-        self._products = {str(product.name): product for product in self._schedule.products}
-        self._on_disk = {} if source.fetches else {(candidate.title, candidate.path): candidate for candidate in found}
-        self._failed = {candidate.title for candidate in self._on_disk.values() if candidate.status == "failed"}
+        observations = observations_of(found, keep_duplicates=context.parameters.keep_duplicates)
+        self._schedule = Schedule(groups, observations)
+        self._lines = [Line(each, fetches=source.fetches) for each in self._schedule.observations]
+        in_line = {id(candidate) for each in observations for candidate in each.candidates}
+        self._others = [candidate for candidate in found if id(candidate) not in in_line]
+        self._failed = {candidate.title for candidate in self._others if candidate.status == "failed"}
+        self._replaced: set[str] = set()
         self._downloads: list[Download] = []
         self._preparations: list[Preparation] = []
         self._copies = DecodedBandsInUse(context.workspace)
-        self._classified: dict[str, Scene] = {}
 
     def run(self) -> Summary:
         """Do it all, and write the index of scenes as soon as phase 1 is over.
@@ -111,57 +116,88 @@ class Dataflow:
             if self._source.fetches:
                 # If the server has that limit, one run at a time uses the account.
                 account.enter_context(download_slot())
-                self._source.begin(self._schedule.products)
+                self._source.begin([product for line in self._lines for product in line.described()])
             for beginning in self._beginnings():
                 groups.start(beginning)
             self._composite_free_cells()
-            groups.wait(self._scl, self._checks, self._bands)
+            groups.wait(self._scl, self._checks, self._bands, *([self._scenes] if self._source.fetches else []))
             account.close()
             groups.wait(self._scenes)
-            self._report_products()
+            found = self._report_products()
             groups.wait(self._medians)
         if groups.source_down is not None:
             raise groups.source_down
         self.outcomes.sort(key=lambda outcome: (outcome.cell_id, outcome.band))
-        if any(outcome.left_out for outcome in self.outcomes):
-            self._add_undecodable()
-            self._report_products()
-        return Summary.of(len(self._cells), self._found, self._preparations, self.outcomes, self._downloads)
+        if undecodable := [error for outcome in self.outcomes for error in outcome.left_out]:
+            found = self._report_products(undecodable)
+        replaced = self._replaced - self._failed
+        return Summary.of(len(self._cells), found, self._preparations, self.outcomes, self._downloads, replaced)
 
     # ---------------------------------------------------------------------------------------- the order of the pipeline
 
     def _beginnings(self) -> Iterator[Coroutine[Any, Any, None]]:
-        """Where each unit of products begins: with SCL, with SCL and bands, or on disk with phase 1."""
-        source, products, bands = self._source, self._schedule.products, self._parameters.bands
-        if not source.fetches:
-            on_disk = [source.open(product) for product in products]
-            return map(self._prepare, scene_units(on_disk, self._cells, self._workers))
-        if self._parameters.scl_first:
-            return map(self._scl_first, download_units(source, products, (), SCL_DOWNLOADS))
-        return map(self._download, download_units(source, products, bands, DOWNLOADS))
+        """Where each unit begins: on disk with phase 1, with SCL, or, if nothing can repeat it, with SCL and bands."""
+        if not self._source.fetches:
+            return map(self._prepare, shares(self._lines, most_units(self._workers)))
+        at_once: list[Line] = []
+        scl_first: list[Line] = []
+        for line in self._lines:
+            (at_once if line.is_alone and not self._parameters.scl_first else scl_first).append(line)
+        return chain(
+            map(self._download, shares(at_once, DOWNLOADS)),
+            map(self._scl_first, shares(scl_first, SCL_DOWNLOADS)),
+        )
 
-    async def _scl_first(self, unit: DownloadUnit) -> None:
-        """SCL → a check whether it leaves a pixel unmasked → the bands of products that are needed."""
-        products = self._came(await self._scl.run(unit))
-        if not products:
-            return
-        preparations = await self._checks.run(scene_unit(products, self._schedule.cells_near))
-        needed = self._needed(preparations)
-        for rest in download_units(self._source, needed, self._parameters.bands, DOWNLOADS // SCL_DOWNLOADS):
-            self._groups.start(self._download(rest))
+    async def _scl_first(self, lines: Sequence[Line]) -> None:
+        """SCL → a check what it shows and leaves unmasked → SCL of the next in line … → the bands that are needed."""
+        while lines:
+            if looking := [line for line in lines if line.must_be_looked_at]:
+                results = await self._checks.run(self._unit(looking, bands=False))
+                for line, standings in zip(looking, results, strict=True):
+                    line.looked_at(standings)
+            asked = [(line, index) for line in lines for index in line.next()]
+            needed = []
+            for line in (line for line in lines if not line.next()):
+                if line.must_be_prepared:
+                    needed.append(line)
+                else:
+                    self._settle(line)
+            self._composite_free_cells()
+            for share in shares(needed, DOWNLOADS // SCL_DOWNLOADS):
+                self._groups.start(self._download(share))
+            if asked:
+                self._came(asked, await self._scl.run(self._downloads_of(asked, ())))
+            lines = list(dict.fromkeys(line for line, _ in asked))
 
-    async def _download(self, unit: DownloadUnit) -> None:
-        """Bands → phase 1, unless the run only downloads."""
-        downloads = await self._bands.run(unit)
-        products = self._came(downloads)
-        if products and self._computes:
-            decodes = any(download.size for download in downloads)
-            await self._prepare(scene_unit(products, self._schedule.cells_near, self._classified, decodes))
+    async def _download(self, lines: Sequence[Line]) -> None:
+        """Bands → phase 1, unless the run only downloads; for a product that cannot be had, the next in line."""
+        asked = [(line, index) for line in lines for index in line.needs_bands() or line.next()]
+        lost: list[Line] = []
+        size = 0
+        if asked:
+            downloads = await self._bands.run(self._downloads_of(asked, self._parameters.bands))
+            lost, size = self._came(asked, downloads), sum(download.size for download in downloads)
+        if lost:
+            self._groups.start(self._scl_first(lost))
+        there = [line for line in lines if line not in lost]
+        if self._computes and there:
+            await self._prepare(there, decodes=size > 0)
+        for line in there:
+            if not self._computes:
+                self._settle(line)
 
-    async def _prepare(self, unit: SceneUnit) -> None:
-        """Phase 1 → phase 2 of the cells near which no product is under way any more."""
-        self._settle(await self._scenes.run(unit))
+    async def _prepare(self, lines: Sequence[Line], *, decodes: bool = False) -> None:
+        """Phase 1 → phase 2 of the cells near which nothing is under way any more."""
+        results = await self._scenes.run(self._unit(lines, bands=True, decodes=decodes))
+        again = []
+        for line, standings in zip(lines, results, strict=True):
+            if line.prepared(standings):
+                self._settle(line)
+            else:
+                again.append(line)
         self._composite_free_cells()
+        if again:
+            self._groups.start(self._scl_first(again))
 
     async def _composite(self, unit: CompositeUnit) -> None:
         """Phase 2 → decoded copies that no composite needs any more are removed."""
@@ -181,55 +217,67 @@ class Dataflow:
     def _computes(self) -> bool:
         return self._parameters.stage != "download"
 
+    def _unit(self, lines: Sequence[Line], *, bands: bool, decodes: bool = False) -> SceneUnit:
+        near = self._schedule.cells_near
+        work = [(line.contenders(bands=bands), near(line.observation)) for line in lines]
+        return scene_unit(work, decodes=decodes)
+
+    def _downloads_of(self, asked: Sequence[tuple[Line, int]], bands: Sequence[str]) -> DownloadUnit:
+        return download_unit(self._source, [line.description(index) for line, index in asked], bands)
+
     # ------------------------------------------------------------------------------------------------- what is known
 
-    def _came(self, downloads: Sequence[Download]) -> list[Product]:
-        """The products that are on disk now; the schedule awaits nothing more of the others."""
-        candidates = [download.candidate for download in downloads]
+    def _came(self, asked: Sequence[tuple[Line, int]], downloads: Sequence[Download]) -> list[Line]:
+        """Take note of downloads; gives the lines in which one failed."""
         self._downloads += downloads
-        self._on_disk |= {(candidate.title, candidate.path): candidate for candidate in candidates}
-        for candidate in candidates:
-            if candidate.status == "failed":
-                self._failed.add(candidate.title)
-                self._schedule.settle(candidate.title)
-        self._composite_free_cells()
-        return selected_products(candidates)
+        lost = []
+        for (line, index), download in zip(asked, downloads, strict=True):
+            if not line.fetched(index, download) and line not in lost:
+                lost.append(line)
+        return lost
 
-    def _needed(self, preparations: Sequence[Preparation]) -> list[Any]:
-        """Products whose bands are needed, as their source describes them; the others are done, failed ones too."""
-        scenes = [preparation.scene for preparation in preparations if preparation.scene is not None]
-        needed = {str(scene.product.name): scene for scene in scenes if not scene.is_not_needed}
-        self._classified |= needed
-        self._settle([preparation for preparation in preparations if preparation.product not in needed])
-        self._composite_free_cells()
-        return [self._products[name] for name in needed]
+    def _settle(self, line: Line) -> None:
+        """All is known of an observation: the schedule awaits nothing more of it."""
+        for scene in line.scenes:
+            self._copies.add(scene)
+        self._failed.update(line.failed())
+        self._replaced.update(line.replaced())
+        self._schedule.settle(line.observation, line.scenes)
 
-    def _settle(self, preparations: Sequence[Preparation]) -> None:
-        """Phase 1 is done with these products, whether they are scenes now or failed."""
-        self._preparations += preparations
-        for preparation in preparations:
-            if preparation.scene is not None:
-                self._copies.add(preparation.scene)
-            if preparation.errors:
-                self._failed.add(preparation.product)
-            self._schedule.settle(preparation.product, preparation.scene)
+    def _report_products(self, undecodable: Sequence[ProductError] = ()) -> list[Candidate[Any]]:
+        """Write how each product was judged in the end; gives the found ones with their last status.
 
-    def _add_undecodable(self) -> None:
-        """Add the images that composites were made without to the errors of their products."""
-        errors: dict[str, dict[str, ProductError]] = {}
-        for outcome in self.outcomes:
-            for error in outcome.left_out:
-                errors.setdefault(error.product, {}).setdefault(error.band, error)
-        for index, known in enumerate(self._preparations):
-            if found := errors.get(known.product):
-                self._preparations[index] = replace(known, errors=(*known.errors, *found.values()))
-
-    def _report_products(self) -> None:
+        ``undecodable`` are the images that composites were made without: errors of the products that are used.
+        """
+        results = [_with_errors(result, undecodable) for line in self._lines for result in line.results()]
+        if not self._computes:  # only SCL was looked at: the scenes lack the bands that they need
+            results = [replace(result, preparation=_without_scene(result.preparation)) for result in results]
+        self._preparations = [result.preparation for result in results if result.preparation is not None]
         self._preparations.sort(key=lambda preparation: preparation.product)
         if self._source.fetches:
             note_not_needed(self._context, quote(self._preparations))
-        candidates = sorted(self._on_disk.values(), key=lambda candidate: candidate.title)
-        write_scene_index(self._context, quote(candidates), quote(self._preparations))
+        else:
+            results += [Result(candidate, candidate) for candidate in self._others]
+        results.sort(key=lambda result: (result.candidate.title, str(result.candidate.path)))
+        write_scene_index(self._context, quote(results))
+        statuses = {id(result.found): result.status for result in results}
+        return [replace(each, status=statuses.get(id(each), each.status)) for each in self._found]
+
+
+def _with_errors(result: Result, undecodable: Sequence[ProductError]) -> Result:
+    preparation = result.preparation
+    if preparation is None or preparation.scene is None:
+        return result
+    found = {error.band: error for error in undecodable if error.product == preparation.product}
+    errors = (*preparation.errors, *found.values())
+    return replace(result, preparation=replace(preparation, errors=errors)) if found else result
+
+
+def _without_scene(preparation: Preparation | None) -> Preparation | None:
+    """None unless phase 1 has said all that it will: the product has failed, or its bands are not needed."""
+    if preparation is None or (preparation.scene is not None and not preparation.scene.is_not_needed):
+        return None
+    return preparation
 
 
 # ------------------------------------------------------------------------- results of units whose task runs were lost
@@ -239,9 +287,8 @@ def _lost_downloads(unit: DownloadUnit, reason: str) -> list[Download]:
     return [failed_download(unit.source, product.name, reason, Step.DOWNLOAD) for product in unit.products]
 
 
-def _lost_scenes(unit: SceneUnit, reason: str) -> list[Preparation]:
-    names = [str(product.name) for product, _ in unit.products]
-    return [Preparation(name, None, (ProductError(name, reason, step=Step.PREPARE),)) for name in names]
+def _lost_scenes(unit: SceneUnit, reason: str) -> list[list[Standing]]:
+    return [[lost(contender, reason) for contender in contenders] for contenders, _ in unit.observations]
 
 
 def _lost_composites(unit: CompositeUnit, reason: str) -> list[Outcome]:

@@ -13,24 +13,19 @@ from s2sr_core.outputs import indices, maps
 from s2sr_core.outputs.quicklook import draw_cell
 from s2sr_core.outputs.report import report
 from s2sr_core.outputs.summary import Summary, counted
-from s2sr_core.products.safe import Product
 from s2sr_core.progress import progress
 from s2sr_core.run_context import RunContext
-from s2sr_core.scenes.scene import Preparation
-from s2sr_core.selection.candidates import Candidate
+from s2sr_core.selection.line import Result
 from tasks.artifacts import never_failing, publish_markdown, publish_picture, publish_table
 from tasks.settings import COMMON, INDEX_TIMEOUT
 
 
 @task(name="write-scene-index", tags={"s2sr", "publish"}, **COMMON, **INDEX_TIMEOUT)
-def write_scene_index(
-    context: RunContext, candidates: Sequence[Candidate[Product]], preparations: Sequence[Preparation]
-) -> None:
+def write_scene_index(context: RunContext, results: Sequence[Result]) -> None:
     """``indices/scene_index.csv`` and, if there are errors, ``indices/phase1_errors.csv``."""
     workspace = context.workspace
-    by_name = {preparation.product: preparation for preparation in preparations}
-    indices.write_scene_index(workspace.scene_index, candidates, by_name, context.parameters.bands)
-    indices.write_phase1_errors(workspace.phase1_errors, candidates, preparations)
+    indices.write_scene_index(workspace.scene_index, results, context.parameters.bands)
+    indices.write_phase1_errors(workspace.phase1_errors, results)
 
 
 @task(name="begin-composites", tags={"s2sr", "publish"}, **COMMON, **INDEX_TIMEOUT)
@@ -124,7 +119,8 @@ def _scenes(context: RunContext, queried: bool) -> pd.DataFrame:
         tables.append(pd.read_csv(context.workspace.scene_index, dtype=str))
     if queried:
         found = pd.read_csv(context.workspace.query_manifest, dtype=str)
-        tables.append(found if only_queried else found[found["status"] != "selected"])
+        looked_at = found["product"].isin([product for table in tables for product in table["product"]])
+        tables.append(found[~looked_at & (only_queried | (found["status"] != "selected"))])
     return pd.concat(tables).fillna("").sort_values(["sensing_time", "product"], kind="stable")
 
 

@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 import shapely
 import yaml
-from support.scenes import parameters_for, prepare, product_name, run, write_scene
+from support.scenes import judge, parameters_for, product_name, run, write_scene
 
 import make_grid
 import s2sr_core
@@ -30,11 +30,8 @@ from s2sr_core.fields import Group, group_of
 from s2sr_core.outputs import indices
 from s2sr_core.outputs.summary import Summary
 from s2sr_core.parameters import RunParameters
-from s2sr_core.planning.plan import choose_gridcells
 from s2sr_core.run_context import RunContext
 from s2sr_core.selection import candidates as selection
-from s2sr_core.selection.judge import find_products
-from s2sr_core.sources import source_of
 from s2sr_core.workspace import Workspace
 from s2sr_sandbox.grid import Grid
 
@@ -173,17 +170,15 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     ]
     parameters = parameters_for(folder, folder / "archive", cells, bands=list(BANDS), count=True)
     made = Workspace(parameters.work_dir)
-    candidates, preparations = (
-        find_products(source_of(parameters), parameters, choose_gridcells(parameters)),
-        prepare(parameters),
-    )
+    results = judge(parameters)
+    candidates = [result.candidate for result in results]
+    preparations = [result.preparation for result in results if result.preparation is not None]
     outcomes = list(run(parameters).values())
     summary = Summary.of(len(cells), candidates, preparations, outcomes)
     made.indices.mkdir(exist_ok=True)
     write_gridcells(cells, made.selected_gridcells)
-    by_name = {preparation.product: preparation for preparation in preparations}
-    indices.write_scene_index(made.scene_index, candidates, by_name, parameters.bands)
-    indices.write_phase1_errors(made.phase1_errors, candidates, preparations)
+    indices.write_scene_index(made.scene_index, results, parameters.bands)
+    indices.write_phase1_errors(made.phase1_errors, results)
     indices.write_phase2_errors(made.phase2_errors, outcomes)
     indices.update_composite_index(RunContext(parameters), outcomes)
     indices.write_run_record(RunContext(parameters), summary.as_record(), [])

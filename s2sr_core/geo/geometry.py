@@ -70,12 +70,17 @@ def _is_readable(text: str) -> bool:
 
 def to_wgs84(crs: str) -> osr.CoordinateTransformation:
     """The transformation from ``crs`` to EPSG:4326, both in x, y order."""
-    return osr.CoordinateTransformation(spatial_reference(crs), spatial_reference("EPSG:4326"))
+    return transformation(crs, "EPSG:4326")
 
 
 def from_wgs84(crs: str) -> osr.CoordinateTransformation:
     """The transformation from EPSG:4326 to ``crs``, both in x, y order."""
-    return osr.CoordinateTransformation(spatial_reference("EPSG:4326"), spatial_reference(crs))
+    return transformation("EPSG:4326", crs)
+
+
+def transformation(source: str, target: str) -> osr.CoordinateTransformation:
+    """The transformation between two CRS, both in x, y order."""
+    return osr.CoordinateTransformation(spatial_reference(source), spatial_reference(target))
 
 
 def spatial_reference(crs: str) -> osr.SpatialReference:

@@ -22,16 +22,15 @@ from s2sr_core.products.safe import Product
 from s2sr_core.run_context import RunContext
 from s2sr_core.scenes.scene import Preparation, Scene
 from s2sr_core.selection.candidates import Candidate
+from s2sr_core.selection.line import Result
 from s2sr_core.workspace import Workspace
 
 _ERROR_COLUMNS = ("band", "step", "reason")
 
 
-def write_scene_index(
-    path: Path, candidates: Sequence[Candidate[Product]], preparations: Mapping[str, Preparation], bands: Sequence[str]
-) -> None:
-    """One row for each product found, in the order of ``candidates``; ``preparations`` by product name."""
-    rows = [_scene_row(candidate, preparations.get(candidate.title), bands) for candidate in candidates]
+def write_scene_index(path: Path, results: Sequence[Result], bands: Sequence[str]) -> None:
+    """One row for each product found, in the order of ``results``."""
+    rows = [_scene_row(result.candidate, result.preparation, bands) for result in results]
     columns = [*_NAME_COLUMNS, *(f"offset_{band}" for band in bands), "offset_source", *_SCENE_COLUMNS]
     _write_table(path, rows, columns)
 
@@ -80,9 +79,8 @@ def _scene_row(candidate: Candidate[Product], preparation: Preparation | None, b
         }
     if preparation is not None and candidate.status == "selected":
         if preparation.errors:
-            row["reason"] = "; ".join(
-                f"{error.band} {error.reason}" if error.band else error.reason for error in preparation.errors
-            )
+            errors = [f"{error.band} {error.reason}" if error.band else error.reason for error in preparation.errors]
+            row["reason"] = "; ".join([*errors, *filter(None, [candidate.reason])])
         if (scene := preparation.scene) is None:
             row["status"] = "failed"
         else:
@@ -113,15 +111,13 @@ def _crs_name(crs: str) -> str:
     return f"{authority}:{code}" if authority and code else crs
 
 
-def write_phase1_errors(
-    path: Path, candidates: Sequence[Candidate[Product]], preparations: Sequence[Preparation]
-) -> None:
+def write_phase1_errors(path: Path, results: Sequence[Result]) -> None:
     """Every error of phase 1: product, band, step, reason."""
+    candidates = [result.candidate for result in results if result.candidate.status == "failed"]
     rows: list[dict[str, Any]] = [
-        {"product": candidate.title, "step": candidate.step, "reason": candidate.reason}
-        for candidate in candidates
-        if candidate.status == "failed"
+        {"product": candidate.title, "step": candidate.step, "reason": candidate.reason} for candidate in candidates
     ]
+    preparations = [result.preparation for result in results if result.preparation is not None]
     rows += [
         {"product": error.product, "band": error.band, "step": error.step, "reason": error.reason}
         for preparation in preparations

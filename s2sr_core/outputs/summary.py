@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
@@ -23,7 +23,8 @@ class Summary:
     downloaded: bytes downloaded.
     scenes: products prepared, including those whose bands are not needed.
     not_needed, bytes_not_needed: scenes whose bands SCL masks completely, and the bytes not downloaded for them.
-    failed_products: products that could not be used, wholly or in a band.
+    failed_products: products that could not be used, wholly or in a band, and are not replaced.
+    replaced_products: products that could not be used, and are replaced by others that show the same.
     written, kept, no_scene, failed: composites by their status.
     owned, valid: pixels of the cells, over all composites that exist, and those with a value.
     other_lattice: composites in the folder that remain of another lattice.
@@ -44,6 +45,7 @@ class Summary:
     owned: int = 0
     valid: int = 0
     other_lattice: int = 0
+    replaced_products: int = 0
 
     @classmethod
     def of(
@@ -53,6 +55,7 @@ class Summary:
         preparations: Sequence[Preparation] = (),
         outcomes: Sequence[Outcome] = (),
         downloads: Sequence[Download] = (),
+        replaced: Collection[str] = (),
     ) -> Self:
         scenes = [preparation.scene for preparation in preparations if preparation.scene is not None]
         by_status = Counter(outcome.status for outcome in outcomes)
@@ -63,7 +66,8 @@ class Summary:
             cells=cells,
             products=len(found),
             selected=sum(candidate.status == "selected" for candidate in found),
-            failed_products=len(failed),
+            failed_products=len(failed.difference(replaced)),
+            replaced_products=len(replaced),
             downloaded=sum(download.size for download in downloads),
             scenes=len(scenes),
             not_needed=sum(scene.is_not_needed for scene in scenes),
@@ -127,6 +131,8 @@ class Summary:
             text += f"; {counted(self.not_needed, 'scene')} not needed (masked by SCL), {saved}"
         if self.failed_products:
             text += f"; {counted(self.failed_products, 'product')} failed"
+        if self.replaced_products:
+            text += f"; {counted(self.replaced_products, 'unusable product')} replaced by others"
         if self.other_lattice:
             text += f"; of another lattice, {counted(self.other_lattice, 'composite')} in the folder"
         return text

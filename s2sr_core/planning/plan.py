@@ -13,12 +13,13 @@ from s2sr_core.cells.gridcells import Gridcell, select_gridcells
 from s2sr_core.errors import InputError
 from s2sr_core.geo import geometry
 from s2sr_core.parameters import RunParameters
-from s2sr_core.planning.units import DOWNLOADS, composite_units, download_units, scene_units
+from s2sr_core.planning.units import DOWNLOADS, composite_units, most_units, shares
 from s2sr_core.products.bands import SCL
 from s2sr_core.products.safe import Product, band_files
 from s2sr_core.selection.candidates import selected_products
 from s2sr_core.selection.judge import find_products
 from s2sr_core.selection.near_cells import CellsNear
+from s2sr_core.selection.observations import observations_of
 from s2sr_core.sources import source_of
 from s2sr_core.sources.source import ProductDescription
 
@@ -54,12 +55,12 @@ def describe(parameters: RunParameters, workers: int) -> str:
     found = find_products(source, parameters, cells)
     statuses = Counter(candidate.status for candidate in found)
     products = selected_products(found)
+    observations = observations_of(found, keep_duplicates=parameters.keep_duplicates)
+    units = len(shares(observations, DOWNLOADS if source.fetches else most_units(workers)))
     if source.fetches:
-        units = len(download_units(source, products, bands, DOWNLOADS))
         amount = _to_download(len(products), parameters)
     else:
         there = [source.open(product) for product in products]
-        units = len(scene_units(there, cells, workers))
         amount = f"to read     {bytes_to_read(there, bands) / 1e6:.1f} MB of {' '.join(bands)} and SCL"
     copies = bytes_of_copies(products, cells, bands)
     left_out = ", ".join(f"{count} {status}" for status, count in sorted(statuses.items()) if status != "selected")

@@ -5,14 +5,13 @@ Units are plain classes: Prefect would walk through all that a dataclass, a list
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
 from s2sr_core.cells.gridcells import Gridcell
-from s2sr_core.products.safe import Product
 from s2sr_core.scenes.scene import Scene
-from s2sr_core.selection.near_cells import CellsNear
+from s2sr_core.selection.observations import Contender
 from s2sr_core.sources.source import ProductDescription, Source
 
 #: Units of each phase; and the most of a phase if there are more workers. A unit is a Prefect task run, which costs
@@ -40,24 +39,22 @@ class DownloadUnit:
 
 
 class SceneUnit:
-    """What one task of phase 1 takes: products, each with the cells near its footprint; ``title`` says which.
+    """What one task of phase 1 takes: observations, each its contenders and the cells near it; ``title`` says which.
 
-    ``classified`` holds the scenes of those whose SCL was looked at before, by product name. ``decodes`` asks for their
-    decoded copies at once: something of them was just downloaded, so no composite of their cells can be up to date.
+    ``decodes`` asks for the decoded copies of their scenes at once: something of them was just downloaded, so no
+    composite of their cells can be up to date.
     """
 
-    __slots__ = ("classified", "decodes", "products", "title")
+    __slots__ = ("decodes", "observations", "title")
 
     def __init__(
         self,
         title: str,
-        products: tuple[tuple[Product, tuple[Gridcell, ...]], ...],
-        classified: Mapping[str, Scene] | None = None,
+        observations: tuple[tuple[tuple[Contender, ...], tuple[Gridcell, ...]], ...],
         decodes: bool = False,
     ) -> None:
         self.title = title
-        self.products = products
-        self.classified = classified or {}
+        self.observations = observations
         self.decodes = decodes
 
 
@@ -100,53 +97,34 @@ class CellGroup:
         return [CompositeUnit(f"{self.title} {' '.join(bands)}", work, bands, failed_products) for bands in self.bands]
 
 
-def download_units(
-    source: Source[Any], products: Sequence[ProductDescription], bands: Sequence[str], most: int
-) -> list[DownloadUnit]:
-    """One unit per product, or as many products per unit as keep them to ``most``; without ``bands``, SCL alone."""
-    noun = "product" if bands else "SCL of product"
-    return [
-        DownloadUnit(_title(noun, chunk, first, len(products)), source, tuple(chunk), tuple(bands))
-        for first, chunk in _chunks(products, most)
-    ]
-
-
-def scene_units(products: Sequence[Product], cells: Sequence[Gridcell], workers: int) -> list[SceneUnit]:
-    """Phase 1 of an archive: one unit per product, or as many products per unit as keep within the task runs."""
-    near = CellsNear(cells).footprints([product.footprint for product in products])
-    work = [(product, tuple(some)) for product, some in zip(products, near, strict=True)]
-    return [
-        SceneUnit(_title("scene", products[first : first + len(chunk)], first, len(products)), tuple(chunk))
-        for first, chunk in _chunks(work, _limit(workers))
-    ]
+def download_unit(source: Source[Any], products: Sequence[ProductDescription], bands: Sequence[str]) -> DownloadUnit:
+    """One unit of these products, at least one; without ``bands``, SCL alone."""
+    title = _title("product" if bands else "SCL of product", [str(product.name) for product in products])
+    return DownloadUnit(title, source, tuple(products), tuple(bands))
 
 
 def scene_unit(
-    products: Sequence[Product],
-    cells_near: Callable[[str], tuple[Gridcell, ...]],
-    classified: Mapping[str, Scene] | None = None,
-    decodes: bool = False,
+    observations: Sequence[tuple[Sequence[Contender], tuple[Gridcell, ...]]], *, decodes: bool = False
 ) -> SceneUnit:
-    """One unit of phase 1 of these products, at least one, whatever else there is.
-
-    ``cells_near`` gives the cells near a product by its name, ``classified`` scenes whose SCL was looked at;
-    ``decodes`` is as in :class:`SceneUnit`.
-    """
-    names = [str(product.name) for product in products]
-    title = f"scene {names[0]}" + (f" and {len(names) - 1} more" if len(names) > 1 else "")
-    known = {name: classified[name] for name in names if classified and name in classified}
-    work = tuple((product, cells_near(name)) for name, product in zip(names, products, strict=True))
-    return SceneUnit(title, work, known, decodes)
+    """One unit of phase 1 of these observations, at least one; ``decodes`` is as in :class:`SceneUnit`."""
+    there = [contender.title for contenders, _ in observations for contender in contenders if contender.product]
+    work = tuple((tuple(contenders), cells) for contenders, cells in observations)
+    return SceneUnit(_title("scene", there), work, decodes)
 
 
 def cell_groups(cells: Sequence[Gridcell], bands: Sequence[str], workers: int) -> list[CellGroup]:
     """Phase 2: neighbouring cells with all bands or, if cells alone would leave workers idle, groups of bands."""
     groups = min(len(bands), -(-2 * workers // len(cells)))
-    bands_of = tuple(tuple(group) for _, group in _chunks(bands, groups))
-    return [
-        CellGroup(_title("cell", chunk, first, len(cells)), tuple(chunk), bands_of)
-        for first, chunk in _chunks(cells, max(_limit(workers) // groups, 1))
-    ]
+    bands_of = tuple(map(tuple, shares(bands, groups)))
+    made: list[CellGroup] = []
+    first = 1
+    for share in shares(cells, max(most_units(workers) // groups, 1)):
+        title, last = f"cell {share[0].cell_id}", first + len(share) - 1
+        if len(share) > 1:
+            title = f"cells {first}-{last} of {len(cells)} ({share[0].cell_id} … {share[-1].cell_id})"
+        made.append(CellGroup(title, tuple(share), bands_of))
+        first = last + 1
+    return made
 
 
 def composite_units(
@@ -164,19 +142,18 @@ def composite_units(
     return [unit for group in cell_groups(cells, bands, workers) for unit in group.units(scenes_of, failed_products)]
 
 
-def _limit(workers: int) -> int:
+def most_units(workers: int) -> int:
+    """The most units of a phase."""
     return min(max(_UNITS_PER_PHASE, 2 * workers), _MOST_UNITS)
 
 
-def _chunks[T](items: Sequence[T], count: int) -> list[tuple[int, Sequence[T]]]:
-    """``items`` cut into at most ``count`` runs of nearly the same length, each with the index of its first item."""
-    count = min(count, len(items))
+def shares[T](items: Sequence[T], most: int) -> list[Sequence[T]]:
+    """``items`` cut into at most ``most`` runs of nearly the same length."""
+    count = min(most, len(items))
     starts = [index * len(items) // count for index in range(count + 1)] if count else [0]
-    return [(start, items[start:stop]) for start, stop in pairwise(starts)]
+    return [items[start:stop] for start, stop in pairwise(starts)]
 
 
-def _title(noun: str, chunk: Sequence[Gridcell | ProductDescription], first: int, total: int) -> str:
-    names = [item.cell_id if isinstance(item, Gridcell) else str(item.name) for item in chunk]
-    if len(names) == 1:
-        return f"{noun} {names[0]}"
-    return f"{noun}s {first + 1}-{first + len(names)} of {total} ({names[0]} … {names[-1]})"
+def _title(noun: str, names: Sequence[str]) -> str:
+    first, *others = names
+    return f"{noun} {first}" + (f" and {len(others)} more" if others else "")

@@ -6,7 +6,12 @@ moved outwards to multiples of 60 m, and is 109.8 km wide and high.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
+
+from shapely import MultiPolygon, Polygon
+
+from s2sr_core.geo import geometry
 
 #: Width and height of a granule, and what its corners are multiples of, in metres.
 _SIDE, _STEP = 109_800, 60
@@ -40,3 +45,10 @@ def extent_of(tile: str) -> TileExtent:
     south = row * _SQUARE + round((about - (row + 0.5) * _SQUARE) / cycle) * cycle
     left, top = west // _STEP * _STEP, -(-(south + _SQUARE) // _STEP) * _STEP
     return TileExtent((32600 if is_north else 32700) + zone, left, top - _SIDE, left + _SIDE, top)
+
+
+@functools.lru_cache(maxsize=8192)
+def outline_of(tile: str) -> Polygon | MultiPolygon:
+    """The outline of whole granules of ``tile`` (EPSG:4326)."""
+    extent = extent_of(tile)
+    return geometry.of_raster(f"EPSG:{extent.epsg}", (extent.west, _SIDE, 0.0, extent.north, 0.0, -_SIDE), (1, 1))

@@ -14,7 +14,7 @@ from s2sr_core.geo.raster_grid import RasterGrid
 from s2sr_core.pixels.rules import DN_SATURATED, LARGEST_DN
 from s2sr_core.products.bands import SCL
 from s2sr_core.products.names import ProductName
-from s2sr_core.products.tiles import TileExtent, extent_of
+from s2sr_core.products.tiles import TileExtent, extent_of, outline_of
 
 #: Rows and columns of a granule at 20 m and at 10 m; nothing is larger.
 _GRANULE, _LARGEST = 5490, 10_980
@@ -100,7 +100,7 @@ def check_place(name: ProductName, grid: RasterGrid, outline: Polygon | MultiPol
         if grid.shape == (_GRANULE, _GRANULE) and max(abs(left - tile.west), abs(top - tile.north)) > _TOLERANCE:
             reason = f"its upper left corner is ({left:.0f}, {top:.0f}), that of tile T{name.tile} is "
             raise fail(f"{reason}({tile.west}, {tile.north}) in EPSG:{tile.epsg}: the image is of another place")
-    if not outline.intersects(_outline(tile)):
+    if not outline.intersects(outline_of(name.tile)):
         raise fail(f"its images lie outside tile T{name.tile}: they are of another place")
     return () if is_own_zone else (f"its images are not in the CRS of tile T{name.tile}, EPSG:{tile.epsg}",)
 
@@ -127,8 +127,3 @@ def check_values(name: str, band: str, dataset: gdal.Dataset) -> None:
 def _is_in_zone(grid: RasterGrid, tile: TileExtent) -> bool:
     reference = geometry.spatial_reference(grid.crs)
     return bool(reference.IsSame(geometry.spatial_reference(f"EPSG:{tile.epsg}")))
-
-
-def _outline(tile: TileExtent) -> Polygon | MultiPolygon:
-    side = tile.east - tile.west
-    return geometry.of_raster(f"EPSG:{tile.epsg}", (tile.west, side, 0.0, tile.north, 0.0, -side), (1, 1))

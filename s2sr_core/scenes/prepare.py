@@ -6,7 +6,7 @@ recognises a format by its content, and a "JP2" that is really a VRT would read 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,13 +44,16 @@ _TILE = (640, 640)
 _Target = tuple[str, Lattice, Window]
 
 
-def classify_product(context: RunContext, product: Product, cells: Sequence[Gridcell]) -> Preparation:
+def classify_product(
+    context: RunContext, product: Product, cells: Sequence[Gridcell], doubtful: Collection[Gridcell] = ()
+) -> Preparation:
     """Look at SCL alone: the scene without its bands, or the complete scene if its bands are not needed.
 
-    The result names what is wrong with the product.
+    ``doubtful`` are those of ``cells`` that count only if SCL holds data in or next to them: nothing but the tile says
+    that the product may show them. The result names what is wrong with the product.
     """
     try:
-        scene = _classified(context, product, cells)
+        scene = _classified(context, product, cells, doubtful)
         if scene.is_not_needed:
             return _not_needed(context, scene, cells)
     except ProductError as error:
@@ -66,13 +69,15 @@ def prepare_product(
     """Open the images of ``product``, write its VRTs and say which of ``cells`` it touches.
 
     ``scene`` is what :func:`classify_product` made of it, if it did. The result names each fault of the product; a
-    band that fails leaves the others usable.
+    band that fails leaves the others usable. If it touches no cell, its bands are not looked at.
     """
     if scene is None:
         classified = classify_product(context, product, cells)
-        if classified.scene is None or classified.scene.is_not_needed:
+        if classified.scene is None or not _needs_bands(classified.scene):
             return classified
         scene = classified.scene
+    if not _needs_bands(scene):
+        return Preparation(str(product.name), scene, ())
     parameters, folder = context.parameters, context.workspace.vrts(context.rank)
     name, grid, scl = str(product.name), scene.grid, scene.scl
     try:
@@ -122,7 +127,13 @@ def prepare_product(
     return Preparation(name, replace(scene, bands=tuple(bands), notes=noted) if bands else None, tuple(errors))
 
 
-def _classified(context: RunContext, product: Product, cells: Sequence[Gridcell]) -> Scene:
+def _needs_bands(scene: Scene) -> bool:
+    return bool(scene.cells) and not scene.is_not_needed
+
+
+def _classified(
+    context: RunContext, product: Product, cells: Sequence[Gridcell], doubtful: Collection[Gridcell]
+) -> Scene:
     """The scene by SCL alone: grid, outline, cells, which pixels count, whether its bands are needed."""
     parameters, workspace, name = context.parameters, context.workspace, str(product.name)
     scl = band_files(product, (SCL,))[SCL]
@@ -133,7 +144,11 @@ def _classified(context: RunContext, product: Product, cells: Sequence[Gridcell]
     if touched and not checked_files.check(context, name, scl):
         notes += (NOT_CHECKED,)
     scale = scene_scale(grid, parameters.lattice)
-    nearby = nearby_pixels(tuple(touched), outline, grid, kernel_reach(scale))
+    reach = kernel_reach(scale)
+    if unsure := [cell for cell in touched if cell in doubtful]:
+        empty = set(_without_data(name, scl, unsure, outline, grid, reach))
+        touched = [cell for cell in touched if cell not in empty]
+    nearby = nearby_pixels(tuple(touched), outline, grid, reach)
     counts, valid_share = _counts(name, scl, nearby, context.mask.on_grid(grid.pixel_metres()))
     occupancy = None
     if parameters.stage != "download":
@@ -175,6 +190,25 @@ def _counts(name: str, scl: BandFile, nearby: NearbyPixels, mask: Mask) -> tuple
     clear = nearby.pixels & ~mask.masked_by_class(classes[inner])
     share = float(np.count_nonzero(clear) / np.count_nonzero(nearby.pixels))
     return (nearby.pixels & ~mask.masked(classes)[inner] if reach else clear), share
+
+
+def _without_data(
+    name: str, scl: BandFile, cells: Sequence[Gridcell], outline: BaseGeometry, grid: RasterGrid, reach: int
+) -> list[Gridcell]:
+    """Those of ``cells`` in and next to which SCL holds no data."""
+    with _open(name, scl) as dataset:
+
+        def has_data(some: tuple[Gridcell, ...]) -> bool:
+            nearby = nearby_pixels(some, outline, grid, reach)
+            window = nearby.window
+            if not window:
+                return False
+            classes = dataset.ReadAsArray(window.x0, window.y0, window.width, window.height)
+            return bool((nearby.pixels & (classes != 0)).any())
+
+        if not has_data(tuple(cells)):  # as it is if the footprint is right
+            return list(cells)
+        return [cell for cell in cells if not has_data((cell,))]
 
 
 def _not_needed(context: RunContext, scene: Scene, cells: Sequence[Gridcell]) -> Preparation:

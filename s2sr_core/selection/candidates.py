@@ -27,6 +27,7 @@ class Candidate[P: ProductDescription]:
     step: what failed, if that is its status.
     name: None if the title is not a product's name.
     path: its folder, None if it is not on disk.
+    copy: its place among copies of one product: 0 is the most complete one.
     """
 
     title: str
@@ -36,6 +37,7 @@ class Candidate[P: ProductDescription]:
     step: Step | None = None
     name: ProductName | None = None
     path: Path | None = None
+    copy: int = 0
 
 
 def selected_products[P: ProductDescription](candidates: Iterable[Candidate[P]]) -> list[P]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,6 +13,7 @@ from s2sr_core.parameters import RunParameters
 from s2sr_core.products.bands import SCL
 from s2sr_core.products.baselines import is_operational
 from s2sr_core.products.names import ProductName
+from s2sr_core.products.tiles import outline_of
 from s2sr_core.selection.candidates import Candidate, Status
 from s2sr_core.selection.near_cells import CellsNear
 from s2sr_core.selection.repetitions import without_repetitions
@@ -35,7 +37,7 @@ def find_products[P: ProductDescription](
     InputError, SourceError
         If the source holds nothing at all, or cannot be asked.
     """
-    near = CellsNear(cells)
+    near = _Near(cells)
     candidates: list[Candidate[P]] = []
     on_disk: dict[str, list[FoundProduct[P]]] = {}
     for found in source.find(cells, parameters.start, parameters.end):
@@ -56,6 +58,15 @@ def find_products[P: ProductDescription](
     return sorted(candidates, key=lambda candidate: candidate.title)
 
 
+class _Near:
+    """Whether any selected cell is near a footprint, or near the granules of a tile."""
+
+    def __init__(self, cells: Sequence[Gridcell]) -> None:
+        near = CellsNear(cells)
+        self.footprint = near.any
+        self.tile = functools.cache(lambda tile: near.any(outline_of(tile)))
+
+
 def _unusable(entry: UnusableEntry) -> Candidate[Any]:
     title = entry.title or entry.id
     if entry.is_other_kind:
@@ -64,27 +75,28 @@ def _unusable(entry: UnusableEntry) -> Candidate[Any]:
 
 
 def _judged_copies[P: ProductDescription](
-    copies: Sequence[FoundProduct[P]], parameters: RunParameters, near: CellsNear
+    copies: Sequence[FoundProduct[P]], parameters: RunParameters, near: _Near
 ) -> list[Candidate[P]]:
     """The copies of one product: the most complete one as it is judged, the others as its duplicates.
 
-    If none can be used, each has failed for its own reason.
+    The others keep their description if they can take its place. If none can be used, each has failed for its own
+    reason.
     """
     judged = [_judged(copy, parameters, near) for copy in copies]
     if len(copies) == 1:
         return judged
     lacks = [_lacking(copy, candidate, parameters.bands) for copy, candidate in zip(copies, judged, strict=True)]
-    best = min(range(len(copies)), key=lambda index: (_shortfall(judged[index], lacks[index]), index))
+    best, *others = sorted(range(len(copies)), key=lambda index: (_shortfall(judged[index], lacks[index]), index))
     if judged[best].status == "failed":
         return judged
-    for index, lack in enumerate(lacks):
-        if index != best:
-            reason = f"the same product lies at {judged[best].path}"
-            if judged[index].status == "failed":
-                reason += f"; this copy cannot be used: {judged[index].reason}"
-            elif lack:
-                reason += f"; this copy lacks {' '.join(lack)}"
-            judged[index] = replace(judged[index], product=None, status="duplicate", reason=reason, step=None)
+    for place, index in enumerate(others, start=1):
+        copy, reason = judged[index], f"the same product lies at {judged[best].path}"
+        if copy.status == "failed":
+            reason += f"; this copy cannot be used: {copy.reason}"
+        elif lacks[index]:
+            reason += f"; this copy lacks {' '.join(lacks[index])}"
+        product = copy.product if copy.status == "selected" else None
+        judged[index] = replace(copy, product=product, status="duplicate", reason=reason, step=None, copy=place)
     return judged
 
 
@@ -100,7 +112,7 @@ def _shortfall(candidate: Candidate[Any], lacks: Sequence[str]) -> tuple[bool, b
     return candidate.status == "failed", SCL in lacks, len(lacks), product is None or product.cloud_cover is None
 
 
-def _judged[P: ProductDescription](found: FoundProduct[P], parameters: RunParameters, near: CellsNear) -> Candidate[P]:
+def _judged[P: ProductDescription](found: FoundProduct[P], parameters: RunParameters, near: _Near) -> Candidate[P]:
     """One product by itself: by its name first, so that no file is read of what the name rules out."""
     title, path, name = found.title, found.path, None
     try:
@@ -114,7 +126,7 @@ def _judged[P: ProductDescription](found: FoundProduct[P], parameters: RunParame
         return Candidate(title, None, "failed", error.reason, error.step, name, path)
     except OSError as error:
         return Candidate(title, None, "failed", f"cannot be read: {error}", Step.READ, name, path)
-    status, reason = _judged_by_description(product, parameters, near)
+    status, reason = _judged_by_description(product, parameters, near, is_on_disk=path is not None)
     if status == "selected" and found.unavailable:
         status, reason = "offline", found.unavailable
     return Candidate(title, product, status, reason, name=name, path=path)
@@ -137,12 +149,19 @@ def ruled_out_by_name(name: ProductName, parameters: RunParameters) -> str:
 
 
 def _judged_by_description(
-    product: ProductDescription, parameters: RunParameters, near: CellsNear
+    product: ProductDescription, parameters: RunParameters, near: _Near, *, is_on_disk: bool
 ) -> tuple[Status, str]:
-    """Whether a product counts by what is said of it beyond its name, and why not."""
+    """Whether a product counts by what is said of it beyond its name, and why not.
+
+    A footprint can be wrong. It decides about what would have to be downloaded; of what is on disk, all that a granule
+    of the tile may show is looked at in phase 1.
+    """
     limit = parameters.max_cloud_cover
     if limit is not None and product.cloud_cover is not None and product.cloud_cover > limit:
         return "filtered", f"cloud cover {product.cloud_cover:.1f} % > {limit:g} %"
-    if not near.any(product.footprint):
-        return "no cell", "its footprint touches no selected gridcell"
+    if is_on_disk and near.tile(product.name.tile):
+        return "selected", ""
+    if not near.footprint(product.footprint):
+        which = "neither its tile nor its footprint touches a" if is_on_disk else "its footprint touches no"
+        return "no cell", f"{which} selected gridcell"
     return "selected", ""

@@ -20,7 +20,7 @@ from s2sr_core.files import table_in, written_atomically
 from s2sr_core.geo.geometry import from_wkt, polygonal
 from s2sr_core.products.names import ProductName
 from s2sr_core.scenes.scene import Scene
-from s2sr_core.selection.candidates import NOT_NEEDED, Candidate
+from s2sr_core.selection.candidates import NOT_NEEDED, Candidate, Status
 from s2sr_core.sources.source import RemoteProduct
 
 _COLUMNS = (
@@ -39,8 +39,10 @@ _COLUMNS = (
     "bytes_saved",
     "footprint",
 )
-#: Statuses of products that can be downloaded; each run decides from SCL which of the two it is.
+#: Statuses of products that count; each run decides from SCL which of the two it is.
 _WANTED = ("selected", *NOT_NEEDED)
+#: Statuses of products that can take the place of others, or show more than footprints say.
+_IN_RESERVE: tuple[Status, ...] = ("duplicate", "twin")
 
 
 def write_query_manifest(path: Path, candidates: Sequence[Candidate[RemoteProduct]]) -> None:
@@ -96,7 +98,9 @@ def _row(candidate: Candidate[RemoteProduct]) -> dict[str, Any]:
 
 
 def read_query_manifest(path: Path) -> list[Candidate[RemoteProduct]]:
-    """The products of a query manifest that count, including those not needed: another selection may need their bands.
+    """The products of a query manifest that count, and those that repeat them as far as footprints tell.
+
+    Those that were not needed count: another selection may need their bands.
 
     Raises
     ------
@@ -104,8 +108,9 @@ def read_query_manifest(path: Path) -> list[Candidate[RemoteProduct]]:
         If there is no manifest, or it is not one.
     """
     try:
-        candidates = [_candidate(row) for row in _rows(path) if row["status"].strip() in _WANTED]
-        if len({candidate.title for candidate in candidates}) < len(candidates):
+        candidates = [_candidate(row) for row in _rows(path) if row["status"].strip() in (*_WANTED, *_IN_RESERVE)]
+        selected = [candidate.title for candidate in candidates if candidate.status == "selected"]
+        if len(set(selected)) < len(selected):
             raise ValueError("it lists a product twice")
         return candidates
     except FileNotFoundError as error:
@@ -135,7 +140,8 @@ def _candidate(row: dict[str, str]) -> Candidate[RemoteProduct]:
         online=row["online"] == "True",
         footprint=_footprint(row["footprint"]),
     )
-    return Candidate(str(name), product, "selected", name=name)
+    status = next((status for status in _IN_RESERVE if status == row["status"].strip()), None)
+    return Candidate(str(name), product, status or "selected", row["reason"] if status else "", name=name)
 
 
 def _footprint(text: str) -> Polygon | MultiPolygon | None:

@@ -1,22 +1,20 @@
-"""Products that repeat one another: of one sensing time and tile, which are needed to cover what all of them show."""
+"""Products that repeat one another, as far as footprints tell: a first guess, before any SCL is looked at."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import groupby
+from typing import Any
 
 from shapely import MultiPolygon, Polygon
 
 from s2sr_core.geo import geometry
 from s2sr_core.products.baselines import is_operational
 from s2sr_core.products.names import ProductName
-from s2sr_core.selection.candidates import Candidate
+from s2sr_core.scenes.coverage import OUTLINE_TOLERANCE_M
+from s2sr_core.selection.candidates import Candidate, Status
 from s2sr_core.sources.source import ProductDescription
-
-#: How far a footprint may stick out of another that is said to cover it, metres. Reprocessing moves the outline of
-#: the same data by some tens of metres (geometric refinement) and draws it with other vertices.
-COVER_TOLERANCE_M = 500.0
 
 
 def preference(name: ProductName) -> tuple[str, float, str]:
@@ -29,19 +27,21 @@ def preference(name: ProductName) -> tuple[str, float, str]:
     return baseline, name.discriminator.timestamp(), str(name)
 
 
+def observation_key(candidate: Candidate[Any]) -> str:
+    """Sensing time and tile: products that share them show the same observation, or parts of it."""
+    name = candidate.name
+    return "" if name is None else f"{name.sensing_time:%Y%m%dT%H%M%S}_T{name.tile}"
+
+
 def without_repetitions[P: ProductDescription](candidates: Iterable[Candidate[P]]) -> list[Candidate[P]]:
     """Of one sensing time and tile, drop those whose footprint the preferred ones cover.
 
     Split pairs of two downlink stations hold different parts of a tile, so both stay. A product without a footprint
-    covers nothing and is covered by nothing.
+    covers nothing and is covered by nothing. What is dropped keeps its description: phase 1 decides by the images
+    (:mod:`s2sr_core.selection.observations`).
     """
-
-    def key(candidate: Candidate[P]) -> tuple[str, str]:
-        name = candidate.name
-        return ("", "") if name is None else (name.sensing_time.isoformat(), name.tile)
-
     judged: list[Candidate[P]] = []
-    for _, group in groupby(sorted(candidates, key=key), key):
+    for _, group in groupby(sorted(candidates, key=observation_key), observation_key):
         kept: list[ProductDescription] = []
         selected: list[tuple[P, Candidate[P]]] = []
         for candidate in group:
@@ -55,11 +55,16 @@ def without_repetitions[P: ProductDescription](candidates: Iterable[Candidate[P]
                 kept.append(product)
                 judged.append(candidate)
             else:
-                same = all(name.baseline == product.name.baseline for name in preferred)
-                verbs = "is preferred and covers it" if len(preferred) == 1 else "are preferred and cover it"
-                reason = f"{' and '.join(map(str, preferred))} {verbs}"
-                judged.append(replace(candidate, status="twin" if same else "duplicate", reason=reason))
+                status, reason = repetition(product.name, preferred)
+                judged.append(replace(candidate, status=status, reason=reason))
     return judged
+
+
+def repetition(name: ProductName, preferred: Sequence[ProductName]) -> tuple[Status, str]:
+    """Status and reason of a product that ``preferred`` ones repeat."""
+    same = all(other.baseline == name.baseline for other in preferred)
+    verbs = "is preferred and covers it" if len(preferred) == 1 else "are preferred and cover it"
+    return "twin" if same else "duplicate", f"{' and '.join(map(str, preferred))} {verbs}"
 
 
 def _covering(product: ProductDescription, kept: Sequence[ProductDescription]) -> list[ProductName]:
@@ -73,6 +78,6 @@ def _covering(product: ProductDescription, kept: Sequence[ProductDescription]) -
             continue
         names.append(other.name)
         covers.append(other.footprint)
-        if geometry.covers(geometry.union(covers), product.footprint, COVER_TOLERANCE_M):
+        if geometry.covers(geometry.union(covers), product.footprint, OUTLINE_TOLERANCE_M):
             return names
     return []

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,6 +30,7 @@ from flows.pipeline import pipeline
 from s2sr_core.cells.gridcell_csv import write_gridcells
 from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.files import read_record
+from s2sr_core.outputs.explain import explain
 from s2sr_core.outputs.summary import Summary
 from s2sr_core.parameters import RunParameters
 from s2sr_core.sources.cdse import client
@@ -243,6 +246,142 @@ def test_a_product_that_cannot_be_had_is_recorded_and_the_rest_goes_on(
     assert "DAT-ZIP-608" in errors.loc[broken.removesuffix(".SAFE"), "reason"]
     index = pd.read_csv(Workspace(chosen.work_dir).composite_index)
     assert index["scenes"].tolist() == [5, 5]
+
+
+def preferred_of(archive: Path) -> list[str]:
+    """The reprocessed one of two baselines, and the later one of the twins."""
+    paths = [max(archive.glob(pattern), key=lambda path: path.name) for pattern in ("*_N0500_*", "*_MSIL2A_2023*")]
+    return [path.name.removesuffix(".SAFE") for path in paths]
+
+
+def without(archive: Path, names: list[str], folder: Path) -> Path:
+    shutil.copytree(archive, folder, ignore=shutil.ignore_patterns(*(f"{name}.SAFE" for name in names)))
+    return folder
+
+
+def assert_like(chosen: RunParameters, archive: Path, work_dir: Path) -> None:
+    """Pixels and keys of the composites are those of a run over ``archive``."""
+    workspace = Workspace(chosen.work_dir)
+    for (cell_id, band), outcome in run(chosen.model_copy(update={"source": archive, "work_dir": work_dir})).items():
+        assert np.array_equal(pixels(workspace.composite(cell_id, band)), pixels(outcome.path))
+        record, plain = (read_record(each.record(cell_id, band)) for each in (workspace, Workspace(work_dir)))
+        assert record is not None
+        assert plain is not None
+        assert record["key"] == plain["key"]
+
+
+def test_products_that_cannot_be_had_are_replaced_by_those_that_repeat_them(
+    tmp_path: Path, archive: Path, sandbox: Sandbox
+) -> None:
+    """One is gone altogether, of the other a band is; once they can be had, they are used."""
+    chosen = parameters(tmp_path)
+    workspace = Workspace(chosen.work_dir)
+    gone, broken = preferred_of(archive)
+    sandbox.faults.add(Fault.error(gone, 404, "", "not found", host="download"))
+    sandbox.faults.add(Fault.error(f"{broken}.*B04", 403, "DAT-ZIP-608", "forbidden", host="download"))
+    state = go(chosen)
+    assert state.name == "Completed", state.message
+    assert str(state.message).endswith("2 unusable products replaced by others")
+    index = pd.read_csv(workspace.scene_index, keep_default_na=False).set_index("product")
+    assert index.loc[[gone, broken], "status"].tolist() == ["failed", "failed"]
+    assert "deleted or replaced since the query" in index.loc[gone, "reason"]
+    assert "DAT-ZIP-608" in index.loc[broken, "reason"]
+    reasons = {name: reason for name, reason in index["reason"].items() if "is used instead of" in reason}
+    assert sorted(reasons.values()) == sorted(
+        f"is used instead of {name}, which cannot be used" for name in (gone, broken)
+    )
+    assert index.loc[list(reasons), "status"].tolist() == ["selected", "selected"]
+    assert sorted(pd.read_csv(workspace.phase1_errors)["product"]) == sorted([gone, broken])
+    assert_like(chosen, without(archive, [gone, broken], tmp_path / "without"), tmp_path / "plain")
+    record = read_record(workspace.run_record)
+    assert record is not None
+    summary = {key: record["summary"][key] for key in ("selected", "failed_products", "replaced_products", "failed")}
+    assert summary == {"selected": 7, "failed_products": 0, "replaced_products": 2, "failed": 0}
+    explained = explain(chosen, -149.605, 68.63)
+    verdicts = {scene.product: scene.verdict for scene in explained.bands[0].scenes}
+    assert explained.is_equal
+    assert [verdicts[name] for name in (gone, broken)] == ["failed", "failed"]
+    assert {verdicts[name] for name in reasons} <= {"used", "masked", "nodata"}
+
+    again = go(chosen).result()
+    assert isinstance(again, Summary)
+    assert (again.kept, again.written, again.replaced_products) == (2, 0, 2)
+    sandbox.faults.clear()
+    repaired = go(chosen).result()
+    assert isinstance(repaired, Summary)
+    assert (repaired.kept, repaired.written, repaired.replaced_products) == (0, 2, 0)
+    assert_like(chosen, archive, tmp_path / "whole")
+
+
+def test_the_download_stage_replaces_what_cannot_be_had_and_the_next_stage_uses_it(
+    tmp_path: Path, archive: Path, sandbox: Sandbox
+) -> None:
+    """Without SCL first; and both halves of the split pair say that they show the whole tile."""
+    chosen = parameters(tmp_path, scl_first=False)
+    workspace = Workspace(chosen.work_dir)
+    gone, broken = preferred_of(archive)
+    go(chosen.model_copy(update={"stage": "query"}))
+    manifest = pd.read_csv(workspace.query_manifest, keep_default_na=False, dtype=str).set_index("product")
+    early, late = sorted(path.name.removesuffix(".SAFE") for path in archive.glob("*_MSIL2A_2022*"))
+    assert manifest.loc[[early, late], "status"].tolist() == ["selected", "selected"]
+    manifest.loc[[early, late], "footprint"] = manifest.loc[gone, "footprint"]
+    manifest.loc[early, ["status", "reason"]] = "twin", f"{late} is preferred and covers it"
+    manifest.to_csv(workspace.query_manifest)
+    sandbox.faults.add(Fault.error(f"{gone}.*SCL", 404, "", "not found", host="download"))
+    sandbox.faults.add(Fault.error(f"{broken}.*B04", 403, "DAT-ZIP-608", "forbidden", host="download"))
+    state = go(chosen.model_copy(update={"stage": "download"}))
+    assert state.name == "Completed", state.message
+    assert len(list(workspace.imagery_raw.rglob("*_B04_20m.jp2"))) == 7
+    state = go(chosen.model_copy(update={"stage": "composite"}))
+    assert state.name == "Completed", state.message
+    assert_like(chosen, without(archive, [gone, broken], tmp_path / "without"), tmp_path / "plain")
+
+
+def spoil(product: Path, band: str) -> None:
+    """Put something else in place of a band's image, for which the manifest vouches."""
+    (path,) = product.rglob(f"*_{band}_20m.jp2")
+    old, new = path.read_bytes(), b"not an image, but whole"
+    path.write_bytes(new)
+    manifest = product / "manifest.safe"
+    text = manifest.read_text()
+    for name in ("md5", "sha3_256"):
+        before = hashlib.new(name, old).hexdigest()
+        for spelt in (before, before.upper()):
+            text = text.replace(spelt, hashlib.new(name, new).hexdigest())
+    manifest.write_text(text.replace(f'size="{len(old)}"', f'size="{len(new)}"'))
+
+
+def test_a_product_that_phase_1_refuses_is_replaced_after_its_download(
+    tmp_path: Path, archive: Path, monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox
+) -> None:
+    """A band of the later twin is no image. The reprocessed product has no band, nor has what it repeats."""
+    changed = without(archive, [], tmp_path / "changed")
+    duplicate, twin = preferred_of(archive)
+    (older,) = (path.stem for path in archive.glob(f"{duplicate[:26]}_*") if path.stem != duplicate)
+    spoil(changed / f"{twin}.SAFE", "B04")
+    for name in (duplicate, older):
+        spoil(changed / f"{name}.SAFE", "B04")
+    chosen = parameters(tmp_path, bands=["B03", "B04"])
+    workspace = Workspace(chosen.work_dir)
+    with running(changed, SandboxSettings(connections=2)) as server:
+        for variable, value in server.environment().items():
+            monkeypatch.setenv(variable, value)
+        state = go(chosen)
+    assert state.name == "Completed with 1 failure", state.message
+    index = pd.read_csv(workspace.scene_index, keep_default_na=False).set_index("product")
+    assert index.loc[[duplicate, twin, older.removesuffix(".SAFE")], "status"].tolist() == [
+        "selected",
+        "failed",
+        "failed",
+    ]
+    assert index.loc[duplicate, "reason"].startswith("B04 ")
+    summary = state.result()
+    assert isinstance(summary, Summary)
+    assert (summary.failed_products, summary.replaced_products) == (1, 2)
+    for band, names in (("B03", [twin]), ("B04", [twin, duplicate, older])):
+        plain = parameters(tmp_path, bands=[band], source=without(archive, names, tmp_path / band))
+        for (cell_id, _), outcome in run(plain.model_copy(update={"work_dir": tmp_path / f"run {band}"})).items():
+            assert np.array_equal(pixels(workspace.composite(cell_id, band)), pixels(outcome.path))
 
 
 def test_the_download_stage_says_why_a_product_failed(tmp_path: Path, sandbox: Sandbox) -> None:

@@ -18,10 +18,10 @@ from s2sr_core.parameters import RunParameters
 from s2sr_core.planning.plan import choose_gridcells
 from s2sr_core.products.names import ProductName
 from s2sr_core.run_context import RunContext
-from s2sr_core.scenes.prepare import prepare_product
 from s2sr_core.scenes.scene import Preparation
-from s2sr_core.selection.candidates import selected_products
 from s2sr_core.selection.judge import find_products
+from s2sr_core.selection.line import Line, Result
+from s2sr_core.selection.observations import observations_of, stand
 from s2sr_core.sources import source_of
 from s2sr_sandbox.grid import Grid
 from s2sr_sandbox.products import write_product
@@ -102,12 +102,29 @@ def parameters_for(tmp_path: Path, source: Path, cells: Sequence[Gridcell], **ch
     return RunParameters(**(defaults | changes))
 
 
-def prepare(parameters: RunParameters, context: RunContext | None = None) -> list[Preparation]:
-    """Phase 1 of every selected product."""
+def settled(parameters: RunParameters, context: RunContext | None = None) -> list[Line]:
+    """Phase 1 of each observation in the archive."""
     context = context or RunContext(parameters, rank=1)
     cells = choose_gridcells(parameters)
-    products = selected_products(find_products(source_of(parameters), parameters, cells))
-    return [prepare_product(context, product, cells) for product in products]
+    found = find_products(source_of(parameters), parameters, cells)
+    lines = [Line(each, fetches=False) for each in observations_of(found, keep_duplicates=parameters.keep_duplicates)]
+    for line in lines:
+        line.prepared(stand(context, line.contenders(bands=True), cells))
+    return lines
+
+
+def judge(parameters: RunParameters, context: RunContext | None = None) -> list[Result]:
+    """How each product in the archive was judged in the end, by name."""
+    found = find_products(source_of(parameters), parameters, choose_gridcells(parameters))
+    results = [result for line in settled(parameters, context) for result in line.results()]
+    in_line = {(result.found.title, result.found.path) for result in results}
+    results += [Result(each, each) for each in found if (each.title, each.path) not in in_line]
+    return sorted(results, key=lambda result: (result.candidate.title, str(result.candidate.path)))
+
+
+def prepare(parameters: RunParameters, context: RunContext | None = None) -> list[Preparation]:
+    """Phase 1 of every product that counts, or fails."""
+    return [result.preparation for result in judge(parameters, context) if result.preparation is not None]
 
 
 def run(parameters: RunParameters, context: RunContext | None = None) -> dict[tuple[str, str], Outcome]:

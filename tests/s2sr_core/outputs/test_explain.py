@@ -15,7 +15,7 @@ import pytest
 import shapely
 from osgeo import gdal
 from support.independent import CLEAR, RawScene, transformation, warped
-from support.scenes import break_tiles, noisy_dn, parameters_for, pixels, prepare, product_name, run, write_scene
+from support.scenes import break_tiles, judge, noisy_dn, parameters_for, pixels, product_name, run, write_scene
 
 import s2sr_pipeline
 from s2sr_core.cells.gridcell_csv import write_gridcells
@@ -29,9 +29,7 @@ from s2sr_core.parameters import RunParameters
 from s2sr_core.planning.plan import choose_gridcells
 from s2sr_core.run_context import RunContext
 from s2sr_core.selection.candidates import Candidate
-from s2sr_core.selection.judge import find_products
 from s2sr_core.selection.query_manifest import write_query_manifest
-from s2sr_core.sources import source_of
 from s2sr_core.sources.source import RemoteProduct
 from s2sr_core.workspace import Workspace
 from s2sr_sandbox.grid import Grid
@@ -56,9 +54,7 @@ def tables_of(parameters: RunParameters) -> None:
     workspace.indices.mkdir(exist_ok=True)
     cells = choose_gridcells(parameters)
     write_gridcells(cells, workspace.selected_gridcells)
-    by_name = {preparation.product: preparation for preparation in prepare(parameters)}
-    found = find_products(source_of(parameters), parameters, cells)
-    indices.write_scene_index(workspace.scene_index, found, by_name, parameters.bands)
+    indices.write_scene_index(workspace.scene_index, judge(parameters), parameters.bands)
 
 
 def dilated(scene: RawScene, value: int, metres: float) -> RawScene:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import shapely
-from support.scenes import parameters_for, pixels, prepare, product_name, run, write_scene
+from support.scenes import judge, parameters_for, pixels, product_name, run, write_scene
 
 from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.composites.composite import Outcome
@@ -18,11 +18,8 @@ from s2sr_core.errors import Step
 from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.outputs import indices
 from s2sr_core.outputs.summary import Summary
-from s2sr_core.planning.plan import choose_gridcells
 from s2sr_core.products.safe import product_paths
 from s2sr_core.run_context import RunContext
-from s2sr_core.selection.judge import find_products
-from s2sr_core.sources import source_of
 from s2sr_core.workspace import Workspace
 from s2sr_sandbox.grid import Grid
 
@@ -45,11 +42,9 @@ def archive(tmp_path: Path) -> Path:
 def index_of(tmp_path: Path, archive: Path, **changes: Any) -> pd.DataFrame:
     parameters = parameters_for(tmp_path, archive, CELLS, **changes)
     workspace = Workspace(parameters.work_dir)
-    candidates = find_products(source_of(parameters), parameters, choose_gridcells(parameters))
-    preparations = prepare(parameters)
-    by_name = {preparation.product: preparation for preparation in preparations}
-    indices.write_scene_index(workspace.scene_index, candidates, by_name, parameters.bands)
-    indices.write_phase1_errors(workspace.phase1_errors, candidates, preparations)
+    results = judge(parameters)
+    indices.write_scene_index(workspace.scene_index, results, parameters.bands)
+    indices.write_phase1_errors(workspace.phase1_errors, results)
     return pd.read_csv(workspace.scene_index, dtype=str, keep_default_na=False).set_index("product")
 
 

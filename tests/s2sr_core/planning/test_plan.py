@@ -10,20 +10,29 @@ from typing import Any
 import numpy as np
 import pytest
 import shapely
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from support.scenes import parameters_for, prepare, product_name, write_scene
-from support.trees import OLD, content_of, image_path, ring, write_tree
+from support.trees import OLD, content_of, image_path, write_tree
 
 from s2sr_core.cells.gridcell_csv import write_gridcells
 from s2sr_core.cells.gridcells import Gridcell, make_gridcells
 from s2sr_core.errors import InputError
 from s2sr_core.parameters import RunParameters
 from s2sr_core.planning.plan import bytes_of_copies, bytes_to_read, choose_gridcells, describe
-from s2sr_core.planning.units import DOWNLOADS, SCL_DOWNLOADS, composite_units, download_units, scene_units
+from s2sr_core.planning.units import (
+    DOWNLOADS,
+    SCL_DOWNLOADS,
+    composite_units,
+    download_unit,
+    most_units,
+    scene_unit,
+    shares,
+)
 from s2sr_core.products.bands import BANDS
 from s2sr_core.products.safe import Product, band_files, read_product
 from s2sr_core.scenes.scene import Scene
+from s2sr_core.selection.observations import Contender
 from s2sr_core.sources.archive import Archive
 from s2sr_sandbox.grid import Grid
 
@@ -112,41 +121,34 @@ def test_titles_say_what_a_unit_covers() -> None:
 @pytest.mark.parametrize(
     ("count", "workers", "units"), [(0, 4, 0), (1, 4, 1), (250, 4, 250), (251, 4, 250), (9000, 4, 250)]
 )
-def test_each_product_is_in_one_unit(product: Product, count: int, workers: int, units: int) -> None:
-    products = [replace(product, path=Path(str(number))) for number in range(count)]
-    made = scene_units(products, [], workers)
+def test_each_observation_is_in_one_unit(count: int, workers: int, units: int) -> None:
+    made = shares(range(count), most_units(workers))
     assert len(made) == units
-    assert [found for unit in made for found, _ in unit.products] == products
+    assert [number for share in made for number in share] == list(range(count))
+    assert max(map(len, made), default=0) - min(map(len, made), default=0) <= 1
 
 
-@settings(max_examples=25)
 @given(st.integers(0, 2000), st.integers(1, 1024))
-def test_downloads_and_both_phases_together_keep_within_the_task_runs_of_a_flow(
-    product: Product, count: int, workers: int
-) -> None:
-    first = scene_units([product] * count, cells_named(1), workers)
-    assert sum(len(unit.products) for unit in first) == count
+def test_downloads_and_both_phases_together_keep_within_the_task_runs_of_a_flow(count: int, workers: int) -> None:
+    first = shares(range(count), most_units(workers))
     composites = composite_units(cells_named(count + 1), [], BANDS, workers)
     assert len(first) + len(composites) < MOST_TASK_RUNS - 40
-    scl = download_units(ANYWHERE, [product] * count, (), SCL_DOWNLOADS)  # it looks at their names alone
-    assert sum(len(unit.products) for unit in scl) == count
-    bands = [download_units(ANYWHERE, unit.products, BANDS, DOWNLOADS // SCL_DOWNLOADS) for unit in scl]
-    assert sum(len(unit.products) for units in bands for unit in units) == count
+    scl = shares(range(count), SCL_DOWNLOADS)
+    bands = [shares(share, DOWNLOADS // SCL_DOWNLOADS) for share in scl]
+    assert [number for some in bands for share in some for number in share] == list(range(count))
     # A look for each unit of SCL, and phase 1 for each of bands.
     assert 2 * len(scl) + 2 * sum(map(len, bands)) + len(composites) < MOST_TASK_RUNS - 40
-    assert (
-        2 * len(download_units(ANYWHERE, [product] * count, BANDS, DOWNLOADS)) + len(composites) < MOST_TASK_RUNS - 40
-    )
+    assert 2 * len(shares(range(count), DOWNLOADS)) + len(composites) < MOST_TASK_RUNS - 40
 
 
-def test_a_product_travels_with_the_cells_near_it(tmp_path: Path) -> None:
-    near, far = Gridcell("near", shapely.box(-149.5, 68.6, -149.4, 68.7)), Gridcell("far", shapely.box(9, 60, 10, 61))
-    other = OLD.replace("05WPM", "32VNN")
-    products = [read_product(write_tree(tmp_path, bands=()))]
-    products.append(read_product(write_tree(tmp_path, other, footprint=ring(9, 60, 10, 61), bands=())))
-    units = scene_units(products, [near, far], 2)
-    assert [unit.title for unit in units] == [f"scene {OLD}", f"scene {other}"]
-    assert [cells for unit in units for _, cells in unit.products] == [(near,), (far,)]
+def test_units_say_what_they_hold(tmp_path: Path) -> None:
+    near = Gridcell("near", shapely.box(-149.5, 68.6, -149.4, 68.7))
+    product = read_product(write_tree(tmp_path, bands=()))
+    there, spare = Contender(OLD, None, product), Contender("spare", None)
+    assert scene_unit([((there, spare), (near,))]).title == f"scene {OLD}"
+    assert scene_unit([((there,), (near,)), ((there,), ())]).title == f"scene {OLD} and 1 more"
+    assert download_unit(ANYWHERE, [product], ()).title == f"SCL of product {OLD}"
+    assert download_unit(ANYWHERE, [product] * 3, BANDS).title == f"product {OLD} and 2 more"
 
 
 # ------------------------------------------------------------------------------------------------------- gridcells

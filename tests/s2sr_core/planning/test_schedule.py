@@ -1,4 +1,4 @@
-"""When cells may go: on products of which only name and footprint are known."""
+"""When cells may go: on products of which only name and footprint are known, in a tile far away from the cells."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from s2sr_core.planning.schedule import Schedule
 from s2sr_core.planning.units import CompositeUnit, cell_groups
 from s2sr_core.products.names import ProductName
 from s2sr_core.scenes.scene import Scene
+from s2sr_core.selection.candidates import Candidate
+from s2sr_core.selection.observations import Observation
 from s2sr_sandbox.grid import Grid
 
 
@@ -43,8 +45,14 @@ def cells_in_a_row(count: int, width: float = 2.0) -> list[Gridcell]:
     return [Gridcell(f"c{n}", shapely.box(width * n, 0, width * (n + 1), 1)) for n in range(count)]
 
 
-def over(number: int, xmin: float, xmax: float) -> Outlined:
-    return Outlined(product_name(number), shapely.box(xmin, 0.2, xmax, 0.8))
+def observed(name: ProductName, footprint: Polygon | None) -> Observation:
+    """Of one product."""
+    described = Outlined(name, footprint)
+    return Observation(str(name), (Candidate(str(name), described, "selected", name=name),))
+
+
+def over(number: int, xmin: float, xmax: float) -> Observation:
+    return observed(product_name(number), shapely.box(xmin, 0.2, xmax, 0.8))
 
 
 def ids(units: list[CompositeUnit]) -> list[str]:
@@ -56,29 +64,29 @@ def test_cells_go_when_the_last_product_near_them_is_settled(scene: Scene) -> No
     one, two = over(1, 0.5, 1.5), over(0, 1.5, 3.5)
     schedule = Schedule(cell_groups(cells_in_a_row(3), ["B04"], 1), [one, two])
     assert ids(schedule.units_ready([])) == ["c2"]
-    schedule.settle(str(one.name), replace(scene, cells=("c0",)))
+    schedule.settle(one, [replace(scene, cells=("c0",))])
     assert schedule.units_ready([]) == []
-    schedule.settle(str(two.name))
-    first, second = schedule.units_ready([str(two.name)])
+    schedule.settle(two)
+    first, second = schedule.units_ready([two.key])
     assert (ids([first]), ids([second])) == (["c0"], ["c1"])
     assert [len(scenes) for _, scenes in (*first.cells, *second.cells)] == [1, 0]
-    assert first.failed_products == {str(two.name)}
+    assert first.failed_products == {two.key}
     assert schedule.units_ready([]) == []
 
 
 def test_products_come_by_the_first_cell_they_are_near_and_one_of_unknown_place_is_near_all() -> None:
-    products = [over(0, 4.5, 5.5), over(1, 2.5, 5.5), over(2, 0.5, 1.0), Outlined(product_name(3), None)]
+    products = [over(0, 4.5, 5.5), over(1, 2.5, 5.5), over(2, 0.5, 1.0), observed(product_name(3), None)]
     schedule = Schedule(cell_groups(cells_in_a_row(3), ["B04"], 1), products)
-    assert [product.name for product in schedule.products] == [product_name(number) for number in (2, 3, 1, 0)]
-    assert [cell.cell_id for cell in schedule.cells_near(str(product_name(3)))] == ["c0", "c1", "c2"]
+    assert [each.key for each in schedule.observations] == [str(product_name(number)) for number in (2, 3, 1, 0)]
+    assert [cell.cell_id for cell in schedule.cells_near(products[3])] == ["c0", "c1", "c2"]
 
 
 def test_on_both_sides_of_the_antimeridian() -> None:
     cells = [Gridcell("east", shapely.box(178, 0, 180, 1)), Gridcell("west", shapely.box(-180, 0, -178, 1))]
-    across = Outlined(product_name(), shapely.union_all([shapely.box(179, 0, 180, 1), shapely.box(-180, 0, -179, 1)]))
+    across = observed(product_name(), shapely.union_all([shapely.box(179, 0, 180, 1), shapely.box(-180, 0, -179, 1)]))
     schedule = Schedule(cell_groups(cells, ["B04"], 1), [across])
     assert schedule.units_ready([]) == []
-    schedule.settle(str(across.name))
+    schedule.settle(across)
     assert ids(schedule.units_ready([])) == ["east", "west"]
 
 
@@ -92,8 +100,8 @@ def test_each_cell_goes_once_and_never_before_a_product_that_meets_it(
     gone = set(ids(schedule.units_ready([])))
     order = np.random.default_rng(abs(seed)).permutation(len(products)).tolist()
     for place, number in enumerate(order):
-        schedule.settle(str(products[number].name))
-        awaited = shapely.union_all([products[later].footprint for later in order[place + 1 :]])
+        schedule.settle(products[number])
+        awaited = shapely.union_all([outline for later in order[place + 1 :] for outline in products[later].footprints])
         came = set(ids(schedule.units_ready([])))
         assert not came & gone
         gone |= came
@@ -107,4 +115,4 @@ def test_a_lot_of_products_over_a_lot_of_cells_make_few_groups() -> None:
     groups = cell_groups(cells, ["B04"], 2)
     assert len(groups) == 250
     schedule = Schedule(groups, products)
-    assert len(schedule.products) == 1000
+    assert len(schedule.observations) == 1000
