@@ -95,7 +95,7 @@ def test_a_driver_that_fails_is_taken_out_and_the_run_ends_if_no_other_is_left(
         InstallationError, match=r"no JPEG 2000 driver of GDAL .* reads right \(JP2OpenJPEG gives wrong"
     ):
         jp2_check.image_drivers()
-    findings = {finding.name: finding for finding in doctor.examine(tmp_path)}
+    findings = {finding.name: finding for finding in doctor.examine(tmp_path, {})}
     assert problem in findings["JPEG 2000"].detail
     assert findings["JPEG 2000"].remedy
 
@@ -165,7 +165,7 @@ def test_the_next_driver_is_used_instead_of_one_that_gives_wrong_windows(
     assert gdal.GetDriverByName("JP2OpenJPEG") is not None
     problem = "gives wrong pixels for a window of 31 x 27 pixels at column 50 and row 50"
     assert f"GDAL's driver JP2Grok is not used: of a small image that comes with s2sr it {problem}" in caplog.text
-    finding = {finding.name: finding for finding in doctor.examine(tmp_path)}["JPEG 2000"]
+    finding = {finding.name: finding for finding in doctor.examine(tmp_path, {})}["JPEG 2000"]
     assert f"JP2Grok is not used, it {problem}" in finding.detail
     assert "JP2OpenJPEG reads right" in finding.detail
     assert not finding.remedy
@@ -187,7 +187,7 @@ def test_openjpeg_itself_is_not_called_if_it_gives_wrong_windows(
     monkeypatch.setattr(openjpeg, "read_window", shifted)
     assert not openjpeg.is_available()
     assert "wrong pixels" in openjpeg.problem()
-    finding = {finding.name: finding for finding in doctor.examine(tmp_path)}["JPEG 2000"]
+    finding = {finding.name: finding for finding in doctor.examine(tmp_path, {})}["JPEG 2000"]
     assert "OpenJPEG itself gives wrong pixels" in finding.detail
 
 
