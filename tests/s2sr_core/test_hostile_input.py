@@ -42,6 +42,7 @@ from s2sr_core.products.safe import band_files, read_product
 from s2sr_core.products.tile_metadata import TILE_METADATA, read_tile_grid
 from s2sr_core.run_context import RunContext
 from s2sr_core.selection.judge import find_products
+from s2sr_core.selection.line import Result
 from s2sr_core.selection.query_manifest import mark_not_needed, read_query_manifest, write_query_manifest
 from s2sr_core.sources.cdse.auth import TokenSource
 from s2sr_core.sources.cdse.catalogue import Catalogue, parse_entry
@@ -156,7 +157,7 @@ def list_entry(folder: Folder, entry: Any) -> None:
     write_query_manifest(path, found)
     selected = [candidate for candidate in found if candidate.status == "selected"]
     assert [candidate.product for candidate in read_query_manifest(path)] == [each.product for each in selected]
-    indices.write_phase1_errors(path.with_name("errors.csv"), found, [])
+    indices.write_phase1_errors(path.with_name("errors.csv"), [Result(each, each) for each in found])
 
 
 PAGE = json.dumps({"@odata.count": 1, "value": [ENTRY], "@odata.nextLink": "http://127.0.0.1:9/odata/v1/Products"})
