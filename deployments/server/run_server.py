@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 import httpx
 from prefect.context import refresh_global_settings_context
+from prefect.logging.handlers import APILogHandler
 from prefect.settings import PREFECT_API_URL
 
 from deployments.clusters.network import LOOPBACK
@@ -73,6 +74,9 @@ def server_of_run(host: str, shared: Path) -> Iterator[None]:
             url, certificate = held.enter_context(tls_door(host, urlsplit(url).port or 0, shared))
             url, settings["PREFECT_API_SSL_CERT_FILE"] = f"{url}/api", str(certificate)
         held.enter_context(_configured(PREFECT_API_URL=url, **settings))
+        held.callback(
+            APILogHandler().flush
+        )  # later there is no server, which Prefect would say after the last sentence
         yield
 
 
