@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,12 +12,17 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.deployments import run_deployment
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectNotFound, Pause
 from prefect.logging import get_run_logger
 from prefect.runtime import flow_run
-from prefect.states import Completed, Failed
+from prefect.states import Cancelled, Completed, Failed
 
+from deployments.process.signals import flow_stops_on_signals
+from deployments.server.cancellation import RunCancelledError, RunPausedError, requests_of_server
+from deployments.server.outage import answered
+from flows.recovery import opened_again
 from flows.signature import parameters_of, takes_fields_of
+from s2sr_core import stopping
 from s2sr_core.composites.mosaic import mosaic_folders, mosaic_path
 from s2sr_core.errors import InputError
 from s2sr_core.outputs.maps import MappedBlock, blocks_map
@@ -62,7 +66,9 @@ def campaign(**fields: Any) -> State:
         work = Campaign(parameters, plan.cells_per_block)
         with (
             get_client(sync_client=True) as client,
-            work.workspace.opened(),
+            flow_stops_on_signals(),
+            opened_again(work.workspace),
+            requests_of_server(),
             keys_of(parameters.work_dir),
             Bars().shown() as bars,
         ):
@@ -71,6 +77,10 @@ def campaign(**fields: Any) -> State:
             work.workspace.clear_tmp()
     except InputError as error:
         return Failed(message=str(error), data=error)
+    except RunCancelledError as error:
+        return Cancelled(message=str(error))
+    except RunPausedError as paused:
+        raise Pause(state=paused.state) from paused
     if not summary.done:
         return Failed(message=summary.sentence())
     if summary.failed:
@@ -100,7 +110,7 @@ class _Blocks:
         self._entries: dict[str, Entry] = {}
         self._map = MovingPicture("blocks-map")
         self._shown: list[BlockState] = []
-        self._started = 0
+        self._started = self._again = self._before = 0
 
     def run(self) -> CampaignSummary:
         """Run what the ledger lists as not done, then mosaic what is done."""
@@ -110,33 +120,40 @@ class _Blocks:
         for entry in self._entries.values():
             if entry.state == "done":
                 self._bar.step()
-        for entry in self._in_state("running"):
-            self._attach(blocks[entry.block], entry)
+        self._before = len(self._in_state("done"))
+        running = self._in_state("running")
+        runs = self._read([UUID(entry.flow_run_id) for entry in running if entry.flow_run_id])
+        for entry in running:
+            self._attach(blocks[entry.block], entry, runs.get(entry.flow_run_id))
         self._show()
         while self._in_state("waiting", "running"):
             room = self._plan.blocks_at_once - len(self._in_state("running"))
             for entry in self._in_state("waiting")[: max(room, 0)]:
                 self._start(blocks[entry.block], self._work.next_attempt(entry))
             self._show()
-            time.sleep(_PAUSE)
+            stopping.pause(_PAUSE)
             self._look()
         self._show()
         self._publish()
-        return CampaignSummary.of(self._work, self._entries.values(), self._started)
+        entries = self._entries.values()
+        return CampaignSummary.of(self._work, entries, self._started, before=self._before, again=self._again)
 
     def _in_state(self, *states: str) -> list[Entry]:
         return [entry for entry in self._entries.values() if entry.state in states]
 
-    def _attach(self, block: Block, entry: Entry) -> None:
-        """Continue with a run that an earlier campaign run started, or was about to."""
+    def _attach(self, block: Block, entry: Entry, run: FlowRun | None) -> None:
+        """Continue with a run that an earlier campaign run started, or was about to; one that was cut short, again."""
         if not entry.flow_run_id:
             self._start(block, entry)  # under the same key: if it was started after all, it is that run
-            return
-        self._entries[entry.block] = entry
-        get_run_logger().info("block %s: continuing with its run %s", entry.block, entry.flow_run_id)
+        elif run is None or _was_cut_short(run):
+            self._entries[entry.block] = self._work.as_waiting(entry)
+        else:
+            self._entries[entry.block] = entry
+            get_run_logger().info("block %s: continuing with its run %s", entry.block, entry.flow_run_id)
 
     def _start(self, block: Block, entry: Entry) -> None:
-        made = run_deployment(
+        made = answered(
+            run_deployment,
             self._plan.deployment,
             parameters=self._work.block_parameters(block),
             timeout=0,
@@ -145,8 +162,13 @@ class _Blocks:
         )
         if not isinstance(made, FlowRun):
             raise TypeError("started in an event loop")
-        self._entries[entry.block] = self._work.record_state(entry, "running", flow_run_id=str(made.id))
+        entry = self._work.record_state(entry, "running", flow_run_id=str(made.id))
+        if _was_cut_short(made):  # an earlier campaign run started it, and did not come to record it
+            self._entries[entry.block] = self._work.as_waiting(entry)
+            return
+        self._entries[entry.block] = entry
         self._started += 1
+        self._again += entry.attempt > 1
 
     def _look(self) -> None:
         """Record the end of runs that have ended."""
@@ -163,7 +185,7 @@ class _Blocks:
     def _read(self, ids: list[UUID]) -> Mapping[str, FlowRun]:
         if not ids:
             return {}
-        found = self._client.read_flow_runs(flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=ids)))
+        found = answered(self._client.read_flow_runs, flow_run_filter=FlowRunFilter(id=FlowRunFilterId(any_=ids)))
         return {str(run.id): run for run in found}
 
     def _end(self, entry: Entry, message: str, *, done: bool) -> None:
@@ -200,6 +222,11 @@ class _Blocks:
         if failed := self._in_state("failed"):
             rows = [{"block": e.block, "reason": e.message, "flow_run_id": e.flow_run_id} for e in failed]
             publish_table("failures", rows, f"{counted(len(failed), 'block')} failed.")
+
+
+def _was_cut_short(run: FlowRun) -> bool:
+    """Whether a run ended before its work: it was cancelled, or its process died."""
+    return run.state is not None and run.state.is_final() and not run.state.is_completed()
 
 
 def _mosaics(folders: Sequence[Workspace], band: str, kind: str) -> list[Path]:

@@ -14,6 +14,7 @@ from prefect.utilities.annotations import quote
 
 from deployments.clusters import cluster_of
 from deployments.server.limits import download_slot
+from deployments.server.outage import answered
 from flows.task_groups import TaskGroups
 from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.composites.composite import Outcome
@@ -209,7 +210,7 @@ class Dataflow:
     def _composite_free_cells(self) -> None:
         units = self._schedule.units_ready(self._failed) if self._computes else []
         if units and not self._medians.count:
-            begin_composites(self._context)
+            answered(begin_composites, self._context)
         for unit in units:
             self._groups.start(self._composite(unit))
 
@@ -255,11 +256,11 @@ class Dataflow:
         self._preparations = [result.preparation for result in results if result.preparation is not None]
         self._preparations.sort(key=lambda preparation: preparation.product)
         if self._source.fetches:
-            note_not_needed(self._context, quote(self._preparations))
+            answered(note_not_needed, self._context, quote(self._preparations))
         else:
             results += [Result(candidate, candidate) for candidate in self._others]
         results.sort(key=lambda result: (result.candidate.title, str(result.candidate.path)))
-        write_scene_index(self._context, quote(results))
+        answered(write_scene_index, self._context, quote(results))
         statuses = {id(result.found): result.status for result in results}
         return [replace(each, status=statuses.get(id(each), each.status)) for each in self._found]
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from prefect import flow
 from prefect.client.schemas.objects import State
@@ -18,6 +19,8 @@ from prefect.utilities.annotations import quote
 from deployments.clusters import cluster_of
 from deployments.process.signals import flow_stops_on_signals
 from deployments.server.cancellation import RunCancelledError, RunPausedError, requests_of_server, wait_while_paused
+from deployments.server.orphans import settle_task_runs
+from deployments.server.outage import answered, check_server
 from flows.dataflow import Dataflow, Threads
 from flows.recovery import opened_again, recorded_flow_run
 from flows.signature import parameters_of, takes_fields_of
@@ -84,12 +87,15 @@ def _run_in_folder(context: RunContext, source: Source[Any]) -> Summary | State:
                 opened_again(workspace),
                 logged(context),
                 recorded_flow_run(context),
-                requests_of_server(),
+                requests_of_server() as watch,
                 keys_of(context.parameters.work_dir),
                 Bars().shown() as bars,
             ):
                 log_environment()
                 summary = _run(context, source)
+                if watch.missed:
+                    answered(check_server)
+                    settle_task_runs(UUID(str(flow_run.id)))
                 logger.info(summary.sentence())
                 show_results(context, summary, bars.seconds(), queried=source.fetches)
                 announce_composites(context, summary)
@@ -104,7 +110,7 @@ def _run_in_folder(context: RunContext, source: Source[Any]) -> Summary | State:
 
 def _run(context: RunContext, source: Source[Any]) -> Summary:
     """The recipe: select gridcells, find products, make composites of them, publish the results."""
-    cells = select_gridcells(context)
+    cells = answered(select_gridcells, context)
     found = _find_products(context, source, cells)
     if context.parameters.stage == "query":
         return Summary.of(len(cells), found)
@@ -117,10 +123,10 @@ def _run(context: RunContext, source: Source[Any]) -> Summary:
 def _find_products(context: RunContext, source: Source[Any], cells: list[Gridcell]) -> list[Candidate[Any]]:
     """What the source holds; for the download stage, what it held when it was queried."""
     if not source.fetches:
-        return index_scenes(context, source, quote(cells))
+        return answered(index_scenes, context, source, quote(cells))
     if context.parameters.stage == "download":
         return list(read_query_manifest(context.workspace.query_manifest))
-    return query_products(context, source, quote(cells))
+    return answered(query_products, context, source, quote(cells))
 
 
 def _task_runner(context: RunContext) -> AbstractContextManager[TaskRunner[Any]]:
@@ -132,8 +138,8 @@ def _task_runner(context: RunContext) -> AbstractContextManager[TaskRunner[Any]]
 def _publish(context: RunContext, outcomes: list[Outcome], summary: Summary) -> Summary:
     """Pictures and tables of the composites; the run's record comes last."""
     if context.parameters.quicklook:
-        draw_quicklooks(context, sorted({outcome.cell_id for outcome in outcomes if outcome.path}))
-    return write_manifests(context, quote(outcomes), summary)
+        answered(draw_quicklooks, context, sorted({outcome.cell_id for outcome in outcomes if outcome.path}))
+    return answered(write_manifests, context, quote(outcomes), summary)
 
 
 def _final_state(summary: Summary) -> State:

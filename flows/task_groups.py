@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Callable, Coroutine, Generator
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
@@ -11,11 +13,14 @@ from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner
 
 from deployments.server.orphans import end_task_runs
+from deployments.server.outage import OUTAGE, PAUSE, is_outage, is_there
 from s2sr_core import stopping
 from s2sr_core.errors import InputError, SourceDownError
 from s2sr_core.progress import progress_of_several
 from tasks.artifacts import bar
 from tasks.partly_failed import PartlyFailedError
+
+logger = logging.getLogger("s2sr_core.flow")
 
 #: Seconds between looks at the cluster while no result comes.
 _PAUSE = 0.5
@@ -88,6 +93,13 @@ class TaskGroup[U: Unit, R]:
                 raise outcome
         return outcome
 
+    def submit_again(self, future: PrefectFuture[list[R]]) -> PrefectFuture[list[R]]:
+        """Submit the unit of ``future`` again, whose task run could not begin."""
+        unit = self._pending.pop(future)
+        new = self._submit(unit)
+        self._pending[new] = unit
+        return new
+
     def break_off(self) -> None:
         """No worker will report on the rest."""
         pending, self._pending = self._pending, {}
@@ -114,6 +126,9 @@ class TaskGroups:
         self._waiting: dict[PrefectFuture[Any], Coroutine[PrefectFuture[Any], Any, None]] = {}
         self._watches: set[Callable[[], None]] = set()
         self.source_down: SourceDownError | None = None
+        self._postponed: list[tuple[TaskGroup[Any, Any], PrefectFuture[Any]]] = []
+        self._outage_began: float | None = None
+        self._next_look = 0.0
 
     def group[U: Unit, R](
         self,
@@ -169,11 +184,14 @@ class TaskGroups:
             try:
                 while any(group.under_way for group in awaited):
                     stopping.check()
+                    self._submit_postponed()
                     try:
                         group, future, outcome = self._ended.get(timeout=_PAUSE)
                     except Empty:
                         for watch in self._watches:
                             watch()
+                        continue
+                    if self._is_postponed(group, future, outcome):
                         continue
                     coroutine = self._waiting.pop(future)
                     try:
@@ -187,6 +205,34 @@ class TaskGroups:
             except BaseException:
                 self._break_off()
                 raise
+
+    def _is_postponed(self, group: TaskGroup[Any, Any], future: PrefectFuture[Any], outcome: object) -> bool:
+        """Whether a unit failed only because the Prefect server is away; it is submitted again later."""
+        if not is_outage(outcome):
+            return False
+        now = time.monotonic()
+        if self._outage_began is None:
+            self._outage_began = now
+            logger.warning("the Prefect server does not answer; units wait for it up to %g min", OUTAGE / 60)
+        if now - self._outage_began > OUTAGE:
+            return False
+        self._postponed.append((group, future))
+        return True
+
+    def _submit_postponed(self) -> None:
+        """Submit what was postponed if the server is back, or has been away for too long: then it fails."""
+        now = time.monotonic()
+        if not self._postponed or self._outage_began is None or now < self._next_look:
+            return
+        self._next_look = now + PAUSE
+        if not is_there() and now - self._outage_began <= OUTAGE:
+            return
+        if now - self._outage_began <= OUTAGE:
+            self._outage_began = None
+        postponed, self._postponed = self._postponed, []
+        for group, future in postponed:
+            coroutine = self._waiting.pop(future)
+            self._waiting[group.submit_again(future)] = coroutine
 
     def _break_off(self) -> None:
         for group in self._groups:

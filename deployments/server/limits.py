@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import time
 from collections.abc import Iterator
 
 import httpx
 from prefect.concurrency.sync import concurrency
 from prefect.exceptions import PrefectException
 
+from deployments.server.outage import answered
 from s2sr_core import stopping
-
-#: Seconds for which a run waits for a server that went away.
-OUTAGE = 900.0
 
 logger = logging.getLogger("s2sr_core.flow")
 
@@ -23,9 +20,8 @@ logger = logging.getLogger("s2sr_core.flow")
 DOWNLOADS, DOWNLOAD_SLOTS = "cdse", 1
 #: Seconds for which the slot of a run that died stays taken; the least that Prefect allows.
 LEASE_SECONDS = 60.0
-#: Seconds for one attempt to get the slot, and between attempts while the server does not answer. Between attempts it
-#: is seen whether the process shall stop.
-_ATTEMPT, _PAUSE = 4.0, 2.0
+#: Seconds for one attempt to get the slot; between attempts it is seen whether the process shall stop.
+_ATTEMPT = 4.0
 
 
 @contextlib.contextmanager
@@ -49,16 +45,12 @@ def download_slot() -> Iterator[None]:
 
 
 def _acquire(slot: contextlib.ExitStack) -> None:
-    deadline = time.monotonic() + OUTAGE
     while True:
         stopping.check()
-        try:
-            slot.enter_context(concurrency(DOWNLOADS, lease_duration=LEASE_SECONDS, timeout_seconds=_ATTEMPT))
-        except TimeoutError:
-            deadline = time.monotonic() + OUTAGE
-        except (httpx.HTTPError, PrefectException):
-            if time.monotonic() > deadline:
-                raise
-            stopping.pause(_PAUSE)
-        else:
+        with contextlib.suppress(TimeoutError):
+            answered(_enter, slot)
             return
+
+
+def _enter(slot: contextlib.ExitStack) -> None:
+    slot.enter_context(concurrency(DOWNLOADS, lease_duration=LEASE_SECONDS, timeout_seconds=_ATTEMPT))

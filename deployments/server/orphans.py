@@ -7,6 +7,7 @@ Crashed.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterable
 from uuid import UUID
 
@@ -22,13 +23,17 @@ from prefect.client.schemas.filters import (
     TaskRunFilterState,
     TaskRunFilterStateType,
 )
-from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.objects import State, StateType
 from prefect.exceptions import ObjectNotFound, PrefectException
-from prefect.states import Crashed
+from prefect.states import Completed, Crashed
+
+from s2sr_core import stopping
 
 logger = logging.getLogger("s2sr_core.flow")
 
 ORPHANED = "the process of this run is gone; the next run in its work_dir continues where it stopped"
+#: Seconds within which the server learns of ended task runs by itself, once it is back.
+_SETTLING = 20.0
 #: Runs that one request asks for.
 _PAGE = 200
 #: States that a flow run can have only while it has a process.
@@ -47,13 +52,27 @@ def end_task_runs(task_run_ids: Iterable[UUID], message: str) -> int:
     that is logged and is not an error: its records show the work, they are not the work.
     """
     ids = list(task_run_ids)
-    return _end(TaskRunFilter(id=TaskRunFilterId(any_=ids), state=_UNFINISHED), message) if ids else 0
+    chosen = TaskRunFilter(id=TaskRunFilterId(any_=ids), state=_UNFINISHED)
+    return _end(chosen, Crashed(message=message)) if ids else 0
 
 
 def end_task_runs_of(flow_run_id: UUID) -> int:
     """Bring every unfinished task run of a flow run whose process is gone to Crashed; returns how many."""
     chosen = TaskRunFilter(flow_run_id=TaskRunFilterFlowRunId(any_=[flow_run_id]), state=_UNFINISHED)
-    return _end(chosen, ORPHANED)
+    return _end(chosen, Crashed(message=ORPHANED))
+
+
+def settle_task_runs(flow_run_id: UUID) -> int:
+    """Complete the task runs of whose end the server does not hear, because it was away; returns how many.
+
+    For a flow run that has the results of all its task runs. What the server still learns by itself is waited for.
+    """
+    unfinished = TaskRunFilter(flow_run_id=TaskRunFilterFlowRunId(any_=[flow_run_id]), state=_UNFINISHED)
+    deadline = time.monotonic() + _SETTLING
+    with get_client(sync_client=True) as client:
+        while client.read_task_runs(task_run_filter=unfinished, limit=1) and time.monotonic() < deadline:
+            stopping.pause(1.0)
+    return _end(unfinished, Completed(message="the server was away when it ended"))
 
 
 def end_flow_run(client: SyncPrefectClient, flow_run_id: UUID) -> None:
@@ -81,13 +100,13 @@ def end_all_flow_runs(client: SyncPrefectClient) -> int:
     return count
 
 
-def _end(chosen: TaskRunFilter, message: str) -> int:
+def _end(chosen: TaskRunFilter, state: State) -> int:
     count = 0
     try:
         with get_client(sync_client=True) as client:
             while page := client.read_task_runs(task_run_filter=chosen, limit=_PAGE):
                 for task_run in page:
-                    client.set_task_run_state(task_run.id, Crashed(message=message), force=True)
+                    client.set_task_run_state(task_run.id, state, force=True)
                 count += len(page)
     except (httpx.HTTPError, PrefectException, RuntimeError) as error:
         logger.warning("task runs of lost units keep their state in Prefect: %s", error)

@@ -212,22 +212,36 @@ class Campaign:
 
 @dataclass(frozen=True, slots=True)
 class CampaignSummary:
-    """Blocks of a campaign by state; ``started`` counts the runs that this campaign run started."""
+    """Blocks of a campaign by state.
+
+    Attributes
+    ----------
+    started: how many runs this campaign run started.
+    before: how many blocks were done when it began.
+    again: how many of the runs it started were not the first of their block.
+    """
 
     cells: int
     done: int
     failed: int
     started: int
+    before: int = 0
+    again: int = 0
 
     @classmethod
-    def of(cls, campaign: Campaign, entries: Iterable[Entry], started: int) -> Self:
+    def of(cls, campaign: Campaign, entries: Iterable[Entry], started: int, *, before: int = 0, again: int = 0) -> Self:
         states = Counter(entry.state for entry in entries)
-        return cls(sum(len(block.cells) for block in campaign.blocks), states["done"], states["failed"], started)
+        cells = sum(len(block.cells) for block in campaign.blocks)
+        return cls(cells, states["done"], states["failed"], started, before, again)
 
     def sentence(self) -> str:
         text = f"{counted(self.done + self.failed, 'block')} of {counted(self.cells, 'cell')}: {self.done} done"
         if self.failed:
             text += f", {self.failed} failed"
+        if self.started and self.before:
+            text += f"; {self.before} {'was' if self.before == 1 else 'were'} done before"
+        if self.again:
+            text += f"; {counted(self.again, 'block')} ran again"
         return text if self.started or self.failed else f"nothing to do: {text}"
 
 

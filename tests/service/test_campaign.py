@@ -70,7 +70,7 @@ def test_every_cell_is_in_one_block_and_failures_are_tried_again(service: Servic
 
     (folder / "fail").unlink()
     again = service.ended(service.trigger("campaign/campaign", **stub, work_dir=str(folder)))
-    assert again["message"] == "3 blocks of 6 cells: 3 done"
+    assert again["message"] == "3 blocks of 6 cells: 3 done; 2 were done before; 1 block ran again"
     assert len(runs(folder)) == 4
     last = service.ended(service.trigger("campaign/campaign", **stub, work_dir=str(folder)))
     assert last["message"] == "nothing to do: 3 blocks of 6 cells: 3 done"
@@ -107,6 +107,10 @@ def test_cancelling_a_campaign_cancels_its_blocks(service: Service, stub: dict[s
     assert service.ended(flow_run_id)["type"] == "CANCELLED"
     assert {service.ended(block)["type"] for block in started} == {"CANCELLED"}
     assert runs(folder) == []
+    (folder / "wait").unlink()
+    state = service.ended(service.trigger("campaign/campaign", **stub, work_dir=str(folder)))
+    assert (state["name"], state["message"]) == ("Completed", "3 blocks of 6 cells: 3 done; 2 blocks ran again")
+    assert len(runs(folder)) == 3
 
 
 @pytest.mark.long

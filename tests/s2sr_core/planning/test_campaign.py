@@ -134,3 +134,5 @@ def test_the_summary_says_what_became_of_the_blocks(tmp_path: Path) -> None:
     assert CampaignSummary.of(campaign, ended, 4).sentence() == "3 blocks of 6 cells: 2 done, 1 failed"
     done = [campaign.record_state(entry, "done") for entry in entries]
     assert CampaignSummary.of(campaign, done, 0).sentence() == "nothing to do: 3 blocks of 6 cells: 3 done"
+    resumed = CampaignSummary.of(campaign, done, 2, before=1, again=1)
+    assert resumed.sentence() == "3 blocks of 6 cells: 3 done; 1 was done before; 1 block ran again"
