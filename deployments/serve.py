@@ -16,6 +16,7 @@ if __name__ == "__main__":  # before anything is imported that may lie in the cu
 
 import argparse
 import contextlib
+import os
 import signal
 import socket
 import subprocess
@@ -48,6 +49,8 @@ _CELLS = (-149.7, 68.5, -149.5, 68.7)
 _BANDS = ("B02", "B03", "B04")
 #: Seconds within which a server must answer, and a process that was asked to stop must have stopped.
 _START, _STOP = 180.0, 4.0
+#: How often a server or worker that died is started again.
+_RESTARTS = 5
 _SETTINGS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
@@ -61,14 +64,15 @@ _SETTINGS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until Ctrl-C or SIGTERM; returns the exit code, 2 for bad input."""
+    """Serve until Ctrl-C or SIGTERM; returns the exit code, 2 for bad input, 1 if a process dies again and again."""
     given = _parser().parse_args(arguments)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     try:
-        with service(given.port, sandbox=given.sandbox) as url:
+        with service(given.port, sandbox=given.sandbox) as (url, processes):
             print(f"\n{url}  is where the runs are. Ctrl-C stops all of it.", flush=True)
-            threading.Event().wait()
+            _keep_alive(processes)
+            return 1
     except InputError as error:
         print(f"serve: {error}", file=sys.stderr)
         return 2
@@ -78,8 +82,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 @contextlib.contextmanager
-def service(port: int, *, sandbox: bool = True) -> Iterator[str]:
-    """Server, worker, deployments and, unless the real CDSE is used, a sandbox; gives the URL of the UI.
+def service(port: int, *, sandbox: bool = True) -> Iterator[tuple[str, list[_Process]]]:
+    """Server, worker, deployments and, unless the real CDSE is used, a sandbox.
+
+    Gives the URL of the UI, and the processes of server and worker.
 
     Raises
     ------
@@ -102,14 +108,27 @@ def service(port: int, *, sandbox: bool = True) -> Iterator[str]:
         _say("the Prefect server")
         prefect = [sys.executable, "-P", "-m", "prefect"]
         server = [*prefect, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-        process = stack.enter_context(_running(server, without_account(environment), logs / "server.log"))
-        _wait_for(f"{url}/api/health", process, logs / "server.log")
+        server_process = stack.enter_context(_running(server, without_account(environment), logs / "server.log"))
+        _wait_for(f"{url}/api/health", server_process, logs / "server.log")
         _say("work pool, limits and deployments")
         _call([sys.executable, "-P", "-m", "deployments.set_up", "--alone", "--deploy"], without_account(environment))
         _resume_schedule(url, "season-update/season-update")
         worker = [*prefect, "worker", "start", "--pool", "s2sr", "--type", "process", "--name", socket.gethostname()]
-        stack.enter_context(_running(worker, environment, logs / "worker.log"))
-        yield url
+        worker_process = stack.enter_context(_running(worker, environment, logs / "worker.log"))
+        yield url, [server_process, worker_process]
+
+
+def _keep_alive(processes: Sequence[_Process]) -> None:
+    """Start processes again that died; return if that has been done too often."""
+    restarts = 0
+    while restarts < _RESTARTS:
+        threading.Event().wait(1.0)
+        for process in processes:
+            if process.poll() is not None:
+                restarts += 1
+                print(f"{process.name} died; starting it again. Its log is {process.log}", flush=True)
+                process.start()
+    print(f"serve: processes died {restarts} times; see {FOLDER / 'logs'}.", file=sys.stderr)
 
 
 def _check(port: int) -> None:
@@ -172,7 +191,7 @@ def _call(words: Sequence[str], environment: Mapping[str, str]) -> None:
         raise RuntimeError(f"{' '.join(words[1:])} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
 
 
-def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+def _wait_for(url: str, process: _Process, log: Path) -> None:
     deadline = time.monotonic() + _START
     while time.monotonic() < deadline:
         if process.poll() is not None:
@@ -184,34 +203,70 @@ def _wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     raise InputError("server", url, "does not answer", f"see {log}")
 
 
-@contextlib.contextmanager
-def _running(words: Sequence[str], environment: Mapping[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A process in a session of its own, which a terminal's Ctrl-C does not reach; it ends with all that it started."""
-    with log.open("ab") as file:
-        process = subprocess.Popen(  # noqa: S603
-            words, env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
-        )
+class _Process:
+    """A process in a session of its own, which a terminal's Ctrl-C does not reach; it may be started again.
+
+    Attributes
+    ----------
+    name: as people call it.
+    log: where it writes.
+    """
+
+    def __init__(self, words: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+        self.name, self.log = log.stem, log
+        self._words, self._environment = words, environment
+        self._sessions: set[int] = set()
+        self.start()
+
+    def start(self) -> None:
+        with self.log.open("ab") as file:
+            self._process = subprocess.Popen(  # noqa: S603
+                self._words,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=file,
+                start_new_session=True,
+            )
+        self._sessions.add(self._process.pid)
+
+    def poll(self) -> int | None:
+        return self._process.poll()
+
+    def end(self) -> None:
+        """Ask all processes that were started to end, the youngest first; kill those that do not.
+
+        What a process started that died meanwhile is still in its session.
+        """
+        family = sorted(filter(self._is_ours, psutil.process_iter()), key=psutil.Process.create_time, reverse=True)
+        for member in family:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.terminate()
+        _, alive = psutil.wait_procs(family, timeout=_STOP)
+        for member in alive:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.kill()
+        self._process.wait()
+
+    def _is_ours(self, process: psutil.Process) -> bool:
         try:
-            yield process
-        finally:
-            _end(process)
+            return os.getsid(process.pid) in self._sessions or self._process.pid in map(_pid, process.parents())
+        except (OSError, psutil.Error):
+            return False
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ask a process and all its descendants to end, the lowest first; kill those that do not."""
+def _pid(process: psutil.Process) -> int:
+    return process.pid
+
+
+@contextlib.contextmanager
+def _running(words: Sequence[str], environment: Mapping[str, str], log: Path) -> Iterator[_Process]:
+    """A process, which ends with the block, with all that it started."""
+    process = _Process(words, environment, log)
     try:
-        top = psutil.Process(process.pid)
-        family = [*reversed(top.children(recursive=True)), top]
-    except psutil.NoSuchProcess:
-        return
-    for member in family:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            member.terminate()
-    _, alive = psutil.wait_procs(family, timeout=_STOP)
-    for member in alive:
-        with contextlib.suppress(psutil.NoSuchProcess):
-            member.kill()
-    process.wait()
+        yield process
+    finally:
+        process.end()
 
 
 def _stop(*_: object) -> None:

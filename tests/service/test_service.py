@@ -372,3 +372,15 @@ def test_somebody_is_told_when_a_run_fails_or_completes_with_failures(service: S
     assert "s2sr-pipeline composite local: Failed" in told[0]
     assert "does not exist; give the path of a CSV of gridcells" in told[0]
     assert "Completed with 1 failure" in told[1]
+
+
+def test_a_server_and_a_worker_that_die_are_started_again(service: Service) -> None:
+    """Afterwards the service runs flows as before."""
+    for words in (("server", "start"), ("worker", "start")):
+        (process,) = (p for p in service.family() if tuple(p.cmdline()[4:6]) == words)
+        process.kill()
+        until(lambda: [p for p in service.family() if tuple(p.cmdline()[4:6]) == words and p.pid != process.pid])
+    until(service.answers)
+    state = service.ended(service.trigger("make-grid/make-grid", out="service/after.csv"))
+    assert state["type"] == "COMPLETED", state["message"]
+    assert "worker died; starting it again" in service.output.read_text()

@@ -64,6 +64,13 @@ class Service:
         logs = "".join(path.read_text()[-4000:] for path in (self.folder / "service").glob("logs/*.log"))
         raise AssertionError(self.output.read_text() + logs)
 
+    def answers(self) -> bool:
+        """Whether the server answers now."""
+        try:
+            return self.api.get("/health").is_success
+        except httpx.TransportError:
+            return False
+
     def family(self) -> list[psutil.Process]:
         assert self._process is not None
         return psutil.Process(self._process.pid).children(recursive=True)
