@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
+from prefect.exceptions import Pause
+from prefect.states import Suspended
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows.task_groups import TaskGroup, TaskGroups
+from s2sr_core import stopping
 from s2sr_core.errors import InputError, SourceDownError
+from s2sr_core.stopping import Reason, StoppedError
 from tasks.partly_failed import PartlyFailedError
 
 
@@ -22,9 +27,23 @@ class Numbers:
         self.title, self.numbers = " ".join(map(str, numbers)), numbers
 
 
+#: Units that found no server, each the first time.
+AWAY: list[str] = []
+
+
 @task(name="add", cache_policy=NO_CACHE)
 def add(unit: Numbers, amount: int) -> list[int]:
-    """Add to numbers; 13 fails, alone or with others, and 0 cannot be worked on at all."""
+    """Add to numbers; 13 fails, alone or with others, 0 cannot be worked on at all; 99 waits until it is to stop.
+
+    77 finds no server the first time, and somebody has suspended the run at 55.
+    """
+    if unit.numbers == (99,):
+        stopping.pause(3600)
+    if unit.numbers == (55,):
+        raise Pause(state=Suspended())
+    if unit.numbers == (77,) and unit.title not in AWAY:
+        AWAY.append(unit.title)
+        raise RuntimeError("Failed to reach API at http://127.0.0.1:4200/api/")
     if 0 in unit.numbers:
         raise InputError("number", 0, "is nothing", "give another")
     if -1 in unit.numbers:
@@ -129,3 +148,48 @@ def test_a_source_that_is_down_stops_what_needs_it_and_nothing_else() -> None:
 
     within_a_flow(body)
     assert sorted(seen) == [12, 13]
+
+
+def test_a_unit_that_finds_no_server_is_submitted_again() -> None:
+    seen: list[int] = []
+    AWAY.clear()
+
+    def body(groups: TaskGroups, ones: TaskGroup[Numbers, int], tens: TaskGroup[Numbers, int]) -> int:
+        async def way(number: int) -> None:
+            seen.extend(await tens.run(Numbers(number)))
+
+        for number in (1, 77, 2):
+            groups.start(way(number))
+        groups.wait(tens)
+        return tens.under_way
+
+    assert within_a_flow(body) == 0
+    assert sorted(seen) == [11, 12, 87]
+    assert AWAY == ["77"]
+
+
+@pytest.mark.parametrize(("number", "reason", "raised"), [(55, None, Pause), (99, Reason.CANCELLED, StoppedError)])
+def test_a_suspension_and_a_request_to_stop_end_the_wait(
+    number: int, reason: Reason | None, raised: type[BaseException]
+) -> None:
+    """What pauses for an hour in a thread of the pool wakes up, too: the pool waits for its threads at the end."""
+    closed: list[int] = []
+
+    def body(groups: TaskGroups, ones: TaskGroup[Numbers, int], tens: TaskGroup[Numbers, int]) -> None:
+        async def way() -> None:
+            try:
+                await ones.run(Numbers(number))
+            finally:
+                closed.append(number)
+
+        groups.start(way())
+        if reason is not None:
+            threading.Timer(0.0, stopping.request, (reason,)).start()
+        with pytest.raises(raised):
+            groups.wait(ones, tens)
+
+    try:
+        within_a_flow(body)
+    finally:
+        stopping.withdraw(Reason.CANCELLED)
+    assert closed == [number]

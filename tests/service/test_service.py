@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 
 import httpx
 import pandas as pd
+import psutil
 import pytest
 from osgeo import gdal
 from support.serving import PATIENCE, ROOT, Service, until
@@ -374,12 +375,24 @@ def test_somebody_is_told_when_a_run_fails_or_completes_with_failures(service: S
     assert "Completed with 1 failure" in told[1]
 
 
+def member_that(service: Service, does: tuple[str, str]) -> psutil.Process | None:
+    """The process of the service that was started as ``prefect server start``, or another two words."""
+    found = [process for process in service.family() if tuple(process.cmdline()[4:6]) == does]
+    return found[0] if found else None
+
+
+def replaced(service: Service, does: tuple[str, str]) -> None:
+    """Kill a process, and wait for another in its place."""
+    process = member_that(service, does)
+    assert process is not None
+    process.kill()
+    until(lambda: (other := member_that(service, does)) is not None and other.pid != process.pid)
+
+
 def test_a_server_and_a_worker_that_die_are_started_again(service: Service) -> None:
     """Afterwards the service runs flows as before."""
-    for words in (("server", "start"), ("worker", "start")):
-        (process,) = (p for p in service.family() if tuple(p.cmdline()[4:6]) == words)
-        process.kill()
-        until(lambda: [p for p in service.family() if tuple(p.cmdline()[4:6]) == words and p.pid != process.pid])
+    replaced(service, ("server", "start"))
+    replaced(service, ("worker", "start"))
     until(service.answers)
     state = service.ended(service.trigger("make-grid/make-grid", out="service/after.csv"))
     assert state["type"] == "COMPLETED", state["message"]
