@@ -23,9 +23,11 @@ from deployments.mpi.worker import job_of
 
 logger = logging.getLogger("s2sr_core.scaling")
 
-#: After so many jobs in a row that were refused, or ended before one of their workers finished a unit, no more are
-#: submitted.
+#: After so many jobs in a row that were refused, or ended before one of their workers connected, no more are submitted.
 MOST_FRUITLESS = 3
+#: The same for jobs whose workers connected and finished no unit. More than Dask's ``allowed-failures`` (3): a unit that
+#: kills every worker is recorded as failed with the fourth, and the others continue.
+MOST_UNFINISHED = 5
 #: Seconds between queries to the batch system about a job; it is asked only about jobs that have no worker yet.
 QUERY_INTERVAL = 10.0
 #: Seconds before the next job is submitted after a fruitless one.
@@ -101,7 +103,7 @@ class WholeJobs(Adaptive):  # type: ignore[misc]  # distributed has no types
         self._job_name = job_name
         self._ranks, self._queue_timeout, self._logs = ranks, queue_timeout.total_seconds(), logs
         self._histories: dict[str, _JobHistory] = {}
-        self._fruitless = 0
+        self._fruitless = self._unfinished = 0
         self._last_failure = ""
         self._not_before = 0.0
         self.trouble: str | None = None
@@ -140,7 +142,7 @@ class WholeJobs(Adaptive):  # type: ignore[misc]  # distributed has no types
 
     async def scale_up(self, n: int) -> None:
         """Submit jobs until there are ``n``, unless jobs have been fruitless of late."""
-        if self._fruitless >= MOST_FRUITLESS or time.monotonic() < self._not_before:
+        if self._is_hopeless() or time.monotonic() < self._not_before:
             return
         for _ in range(n - len(self.plan)):
             self.cluster.worker_spec[f"job-{self.submitted}"] = self.cluster.new_spec
@@ -205,7 +207,7 @@ class WholeJobs(Adaptive):  # type: ignore[misc]  # distributed has no types
                 f"{history.state}. {self._log_of(job.job_id)} Check queue, account and limits, or raise "
                 "queue_timeout"
             )
-        elif not waiting and self._fruitless >= MOST_FRUITLESS:
+        elif not waiting and self._is_hopeless():
             self._give_up(self._last_failure)
 
     async def _has_ended(self, job: Any, history: _JobHistory, now: float) -> bool:
@@ -223,7 +225,7 @@ class WholeJobs(Adaptive):  # type: ignore[misc]  # distributed has no types
     async def _bury(self, name: str, job: Any, history: _JobHistory) -> None:
         """Remove a job that has ended; it was fruitless if none of its workers finished a unit."""
         if not history.has_finished_a_unit:
-            self._count_fruitless()
+            self._count_fruitless(connected=history.has_had_workers)
             when = "before it finished a unit" if history.has_had_workers else "before a worker of it connected"
             self._last_failure = f"job {job.job_id} ended {when}, as did others. {self._log_of(job.job_id)}"
         logger.warning(
@@ -249,8 +251,14 @@ class WholeJobs(Adaptive):  # type: ignore[misc]  # distributed has no types
             self._histories.pop(name, None)
         await self.cluster
 
-    def _count_fruitless(self) -> None:
-        self._fruitless += 1
+    def _is_hopeless(self) -> bool:
+        return self._fruitless >= MOST_FRUITLESS or self._unfinished >= MOST_UNFINISHED
+
+    def _count_fruitless(self, *, connected: bool = False) -> None:
+        if connected:
+            self._unfinished += 1
+        else:
+            self._fruitless += 1
         self._not_before = time.monotonic() + PAUSE_AFTER_FRUITLESS
 
     def _give_up(self, sentence: str) -> None:
@@ -275,7 +283,7 @@ class WholeJobs(Adaptive):  # type: ignore[misc]  # distributed has no types
     def _record_finished_unit(self, address: str) -> None:
         worker = self.cluster.scheduler.workers.get(address)
         if worker is not None:
-            self._fruitless = 0
+            self._fruitless = self._unfinished = 0
             self._histories.setdefault(job_of(str(worker.name)), _JobHistory()).has_finished_a_unit = True
 
 

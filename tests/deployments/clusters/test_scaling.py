@@ -154,11 +154,11 @@ async def test_a_job_that_ended_is_replaced_while_there_is_work(tmp_path: Path) 
 
 
 @in_a_loop
-async def test_after_three_jobs_in_a_row_without_a_finished_unit_it_gives_up(tmp_path: Path) -> None:
+async def test_after_five_jobs_in_a_row_without_a_finished_unit_it_gives_up(tmp_path: Path) -> None:
     """Whether there were others before that did finish units is not asked."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scaling, "PAUSE_AFTER_FRUITLESS", 0.0)
-        (tmp_path / "s2sr-43.out").write_text("slurmstepd: error: Out Of Memory\n\n")
+        (tmp_path / "s2sr-45.out").write_text("slurmstepd: error: Out Of Memory\n\n")
         async with started(tmp_path, maximum=1) as (jobs, client):
             done = client.submit(str, "first")
             await until(lambda: done.key in jobs.cluster.scheduler.tasks)
@@ -167,7 +167,7 @@ async def test_after_three_jobs_in_a_row_without_a_finished_unit_it_gives_up(tmp
             done.release()
             never = client.submit(wait_for, "never", pure=False)
             await until(lambda: never.key in jobs.cluster.scheduler.tasks)
-            for number in range(4):
+            for number in range(6):
                 assert jobs.trouble is None
                 await jobs.adapt()
                 assert jobs.observed == {f"job-{number}"}
@@ -177,10 +177,10 @@ async def test_after_three_jobs_in_a_row_without_a_finished_unit_it_gives_up(tmp
             await jobs.adapt()
             assert jobs.plan == set()
             assert jobs.trouble == (
-                "job 43 ended before it finished a unit, as did others. "
-                f"Its log, {tmp_path}/s2sr-43.out, says: 'slurmstepd: error: Out Of Memory'."
+                "job 45 ended before it finished a unit, as did others. "
+                f"Its log, {tmp_path}/s2sr-45.out, says: 'slurmstepd: error: Out Of Memory'."
             )
-            assert jobs.submitted == 4
+            assert jobs.submitted == 6
 
 
 @in_a_loop
