@@ -209,6 +209,7 @@ class TaskGroups:
     def _is_postponed(self, group: TaskGroup[Any, Any], future: PrefectFuture[Any], outcome: object) -> bool:
         """Whether a unit failed only because the Prefect server is away; it is submitted again later."""
         if not is_outage(outcome):
+            self._outage_began = None
             return False
         now = time.monotonic()
         if self._outage_began is None:
@@ -227,8 +228,6 @@ class TaskGroups:
         self._next_look = now + PAUSE
         if not is_there() and now - self._outage_began <= OUTAGE:
             return
-        if now - self._outage_began <= OUTAGE:
-            self._outage_began = None
         postponed, self._postponed = self._postponed, []
         for group, future in postponed:
             coroutine = self._waiting.pop(future)

@@ -25,8 +25,8 @@ logger = logging.getLogger("s2sr_core.scaling")
 
 #: After so many jobs in a row that were refused, or ended before one of their workers connected, no more are submitted.
 MOST_FRUITLESS = 3
-#: The same for jobs whose workers connected and finished no unit. More than Dask's ``allowed-failures`` (3): a unit that
-#: kills every worker is recorded as failed with the fourth, and the others continue.
+#: The same for jobs whose workers connected and finished no unit. Dask's ``allowed-failures`` is 3: a unit that kills
+#: every worker is recorded as failed with the fourth, and the others continue.
 MOST_UNFINISHED = 5
 #: Seconds between queries to the batch system about a job; it is asked only about jobs that have no worker yet.
 QUERY_INTERVAL = 10.0

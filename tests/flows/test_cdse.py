@@ -486,6 +486,37 @@ def test_an_interrupted_download_goes_on_where_it_stopped(
     assert not {name for name in asked if name.endswith(".jp2")} & there
 
 
+def test_sigterm_ends_a_run_that_waits_for_the_download_host(
+    tmp_path: Path, archive: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One thread waits for bytes that do not come for ten minutes, the other is told again and again to come later."""
+    from prefect.settings import PREFECT_API_URL
+
+    monkeypatch.setenv("PREFECT_API_URL", str(PREFECT_API_URL.value()))
+    chosen = parameters(tmp_path)
+    go(chosen.model_copy(update={"stage": "query"}))
+    stalled, refused = "T215823_N0511.*B04", "B04_20m"
+    sandbox.faults.add(Fault.stall(stalled, after=100, seconds=600))
+    sandbox.faults.add(Fault.error(refused, 429, retry_after=300))
+    process = command(tmp_path, chosen)
+
+    def both_wait() -> bool:
+        assert process.poll() is None, process.communicate()
+        asked = values(sandbox)
+        return any("N0511" in path and refused in path for path in asked) and any(
+            "N0511" not in path and refused in path for path in asked
+        )
+
+    until(both_wait)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=DEADLINE)
+    sandbox.faults.clear()
+    assert process.returncode == 128 + signal.SIGTERM, output
+    assert output.splitlines()[-1].startswith("s2sr-pipeline: interrupted; "), output
+    assert output.count("interrupted") == 1
+    assert "Traceback" not in output
+
+
 def test_a_run_downloads_only_while_it_holds_the_servers_slot(
     tmp_path: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
