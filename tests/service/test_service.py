@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import re
 import shutil
@@ -377,8 +378,11 @@ def test_somebody_is_told_when_a_run_fails_or_completes_with_failures(service: S
 
 def member_that(service: Service, does: tuple[str, str]) -> psutil.Process | None:
     """The process of the service that was started as ``prefect server start``, or another two words."""
-    found = [process for process in service.family() if tuple(process.cmdline()[4:6]) == does]
-    return found[0] if found else None
+    for process in service.family():
+        with contextlib.suppress(psutil.Error):  # it has ended
+            if tuple(process.cmdline()[4:6]) == does:
+                return process
+    return None
 
 
 def replaced(service: Service, does: tuple[str, str]) -> None:
