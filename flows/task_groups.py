@@ -199,6 +199,9 @@ class TaskGroups:
                     except SourceDownError as error:
                         coroutine.close()
                         self.source_down = error
+                    except BaseException:
+                        coroutine.close()
+                        raise
                     for each in self._groups:
                         if each.count:
                             show(each.title, each.count - each.under_way, each.count)
