@@ -7,6 +7,7 @@ import errno
 import fcntl
 import io
 import json
+import logging
 import os
 import shutil
 import socket
@@ -20,6 +21,10 @@ from s2sr_core.errors import InputError
 
 #: Bytes that a record and a table of a run may have.
 _LARGEST_RECORD, _LARGEST_TABLE = 100_000_000, 2_000_000_000
+
+_logger = logging.getLogger(__name__)
+#: Devices of filesystems without locks that the log has named.
+_unlocked: set[int] = set()
 
 
 def shown(text: str) -> str:
@@ -67,6 +72,25 @@ def check_readable(field: str, path: Path, remedy: str) -> None:
         raise InputError(field, path, "is not a regular file", remedy)
     if not os.access(path, os.R_OK):
         raise InputError(field, path, "cannot be read (Permission denied)", remedy)
+
+
+def check_writable(field: str, folder: Path) -> None:
+    """Look whether the folder that the parameter ``field`` names can be written, without writing anything.
+
+    Raises
+    ------
+    InputError
+        If it, or the nearest folder above it that exists, is not a folder that this user can write.
+    """
+    try:
+        existing = next(path for path in (folder, *folder.parents) if path.exists())
+        if not existing.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if not os.access(existing, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        remedy = "give a folder that you can write to"
+        raise InputError(field, folder, f"cannot be written ({error.strerror})", remedy) from error
 
 
 def read_bytes(path: Path, limit: int) -> bytes:
@@ -147,7 +171,7 @@ def locked(path: Path, *, wait: bool) -> Iterator[IO[str] | None]:
     """Hold a lock among processes on ``path``, which is created; it ends with the block, or with the process.
 
     Gives the file, open for reading and appending; without ``wait``, None if somebody else holds the lock. On a
-    filesystem without locks everybody gets it: nothing can be promised there.
+    filesystem without locks everybody gets it, and the log says so once.
     """
     with open_to_append(path) as file:
         try:
@@ -155,9 +179,16 @@ def locked(path: Path, *, wait: bool) -> Iterator[IO[str] | None]:
         except BlockingIOError:
             yield None
             return
-        except OSError:
-            pass
+        except OSError as error:
+            _say_unlocked(path.parent, error)
         yield file
+
+
+def _say_unlocked(folder: Path, error: OSError) -> None:
+    device = folder.stat().st_dev
+    if device not in _unlocked:
+        _unlocked.add(device)
+        _logger.warning("the filesystem of %s has no locks (%s); let one run at a time use it", folder, error.strerror)
 
 
 def write_text(final: Path, text: str) -> None:

@@ -8,6 +8,7 @@ stand with the types in :mod:`s2sr_core.fields`.
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -33,7 +34,7 @@ from s2sr_core.fields import (
     Tiles,
     Time,
 )
-from s2sr_core.files import check_exists, check_readable
+from s2sr_core.files import check_exists, check_readable, check_writable
 from s2sr_core.geo.lattice import Bounds, Lattice
 from s2sr_core.pixels.scl import MASKED_BY_DEFAULT, SCL_CLASSES
 from s2sr_core.workspace import Workspace
@@ -126,6 +127,14 @@ class RunParameters(BaseModel):
             "selected gridcells. Has no effect with --source."
         ),
     ] = True
+    imagery: Annotated[
+        ExpandedPath | None,
+        Shown(Group.PRODUCTS, "DIR"),
+        Field(
+            description="Folder of downloaded products, which any number of runs may share, also at the same time. "
+            "Default: imagery_raw in the work folder. Has no effect with --source."
+        ),
+    ] = None
     check_files: Annotated[
         Checking,
         Shown(Group.PRODUCTS, "WHEN"),
@@ -227,6 +236,10 @@ class RunParameters(BaseModel):
             raise InputError("stage", self.stage, "has nothing to do if source is given", "leave one of them out")
         if self.site is not None and self.cluster == "local":
             raise InputError("site", self.site, "has no effect without --cluster", "add --cluster")
+        if self.imagery is not None and Workspace(self.work_dir).owns(self.imagery):
+            raise InputError(
+                "imagery", self.imagery, "is or lies in a folder that the run writes itself", "give a folder of its own"
+            )
         if set(self.scl_mask) >= set(SCL_CLASSES):
             raise InputError("scl_mask", self.scl_mask, "masks every class", "leave out the clear classes, 4 5 6")
         if clear := sorted(set(self.scl_dilation) - set(self.scl_mask)):
@@ -246,9 +259,16 @@ class RunParameters(BaseModel):
         check_readable("grid_csv", self.grid_csv, "give the path of a CSV of gridcells")
         if self.site is not None:
             check_readable("site", self.site, "give the path of a YAML file")
-        downloads = Workspace(self.work_dir).imagery_raw
+        downloads = self.imagery_folder
         if self.source is None and self.stage == "composite" and not downloads.is_dir():
             raise InputError("stage", self.stage, f"finds no product in {downloads}", "download some first")
+        if self.imagery is not None and self.source is None and self.stage in ("all", "download"):
+            check_writable("imagery", self.imagery)
+
+    @property
+    def imagery_folder(self) -> Path:
+        """Where downloaded products are."""
+        return self.imagery or Workspace(self.work_dir).imagery_raw
 
     @property
     def may_lack_bands(self) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import socket
 import stat
@@ -13,7 +12,7 @@ from pathlib import Path
 
 from s2sr_core.disk_space import is_full_disk
 from s2sr_core.errors import InputError
-from s2sr_core.files import check_exists, locked, remove_tree
+from s2sr_core.files import check_exists, check_writable, locked, remove_tree
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +129,11 @@ class Workspace:
         """Key and certificate of a run, for its batch jobs; there while the run lasts."""
         return self.tmp / "keys"
 
+    def owns(self, folder: Path) -> bool:
+        """Whether ``folder`` is ``work_dir``, or lies in a folder of it that a run writes and clears."""
+        own = (self.indices, self.logs, self.tmp, self.composites)
+        return folder == self.work_dir or any(folder.is_relative_to(each) for each in own)
+
     def clear_tmp(self) -> None:
         """Remove what ranks left in tmp/, and tmp/ itself if nothing else is in it."""
         for folder in (*self.tmp.glob("rank_*"), self.decoded, self.keys):
@@ -145,14 +149,7 @@ class Workspace:
         InputError
             If it, or the nearest folder above it that exists, is not a folder that this user can write.
         """
-        try:
-            existing = next(path for path in (self.work_dir, *self.work_dir.parents) if path.exists())
-            if not existing.is_dir():
-                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-            if not os.access(existing, os.W_OK | os.X_OK):
-                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        except OSError as error:
-            raise self._not_writable(error) from error
+        check_writable("work_dir", self.work_dir)
 
     def check_composites(self) -> None:
         """Look for the composites of a run.

@@ -46,6 +46,7 @@ _VERDICTS: Mapping[str, Verdict] = {
     "filtered": "not selected",
     "offline": "not selected",
     "no cell": "not selected",
+    "no bands": "not selected",
     "failed": "failed",
 }
 #: How far from a product's footprint a point may be and the product be listed, degrees: footprints are drawn roughly.
@@ -265,7 +266,7 @@ def _folder_of(context: RunContext, row: Row) -> Path | None:
     if not row.get("path"):
         return None
     path = Path(row["path"])
-    moved = (context.parameters.source or context.workspace.imagery_raw) / path.name
+    moved = (context.parameters.source or context.parameters.imagery_folder) / path.name
     return moved if moved.exists() and not path.exists() else path
 
 

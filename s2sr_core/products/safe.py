@@ -223,6 +223,11 @@ def lacking(product: Product, bands: Sequence[str]) -> list[str]:
     return list(band_files(product, (SCL, *bands), hashed=False).errors)
 
 
+def has_scl_alone(product: Product) -> bool:
+    """Whether SCL is there, whole, and no other 20 m image is."""
+    return {file.role for file in _images_on_disk(product)} == {SCL} and not lacking(product, ())
+
+
 def band_files(product: Product, bands: Sequence[str], *, hashed: bool = True, there: bool = True) -> BandFiles:
     """The images of ``bands`` (``SCL`` may be one) that are there whole, and an error for each of the others.
 

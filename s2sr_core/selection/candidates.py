@@ -11,7 +11,7 @@ from s2sr_core.errors import Step
 from s2sr_core.products.names import ProductName
 from s2sr_core.sources.source import ProductDescription
 
-Status = Literal["selected", "filtered", "offline", "duplicate", "twin", "no cell", "not needed", "failed"]
+Status = Literal["selected", "filtered", "offline", "duplicate", "twin", "no cell", "no bands", "not needed", "failed"]
 #: Statuses of a product whose bands are not needed, because SCL masks them; earlier versions wrote "spared".
 NOT_NEEDED = ("not needed", "spared")
 

@@ -129,6 +129,8 @@ def _judged[P: ProductDescription](found: FoundProduct[P], parameters: RunParame
     status, reason = _judged_by_description(product, parameters, near, is_on_disk=path is not None)
     if status == "selected" and found.unavailable:
         status, reason = "offline", found.unavailable
+    if status == "selected" and found.without_bands(product):
+        status, reason = "no bands", "SCL alone is there: the run that downloaded it did not need its bands"
     return Candidate(title, product, status, reason, name=name, path=path)
 
 

@@ -7,14 +7,13 @@ from typing import Any
 from s2sr_core.parameters import RunParameters
 from s2sr_core.sources.archive import Archive, Downloaded
 from s2sr_core.sources.source import Source
-from s2sr_core.workspace import Workspace
 
 
 def source_of(parameters: RunParameters) -> Source[Any]:
     """The source of a run: a folder, what was downloaded before, or Copernicus Data Space."""
     if parameters.source is not None:
         return Archive(parameters.source)
-    folder = Workspace(parameters.work_dir).imagery_raw
+    folder = parameters.imagery_folder
     if parameters.stage == "composite":
         return Downloaded(folder)
     from s2sr_core.sources.cdse.source import Cdse  # HTTP and retries, which the others do without

@@ -13,7 +13,7 @@ from s2sr_core.errors import InputError
 from s2sr_core.fields import Stage
 from s2sr_core.files import shown
 from s2sr_core.products.names import without_suffix
-from s2sr_core.products.safe import Product, lacking, product_paths, read_product, without_packing
+from s2sr_core.products.safe import Product, has_scl_alone, lacking, product_paths, read_product, without_packing
 from s2sr_core.sources.source import FoundProduct
 
 
@@ -44,9 +44,15 @@ class Archive:
         path = None
         for path in product_paths(self.folder):
             title = without_suffix(without_packing(shown(path.name)))
-            yield FoundProduct(title, partial(read_product, path), path, lacking=lacking)
+            yield FoundProduct(
+                title, partial(read_product, path), path, without_bands=self._without_bands, lacking=lacking
+            )
         if path is None:
             raise self._empty()
+
+    @staticmethod
+    def _without_bands(product: Product) -> bool:
+        return has_scl_alone(product)
 
     def _empty(self) -> InputError:
         return InputError("source", self.folder, "holds no .SAFE product", "give the folder that holds them")
@@ -65,6 +71,11 @@ class Archive:
 @dataclass(frozen=True, slots=True)
 class Downloaded(Archive):
     """What an earlier run downloaded into its folder, for the stage that composites it."""
+
+    @staticmethod
+    def _without_bands(product: Product) -> bool:
+        """SCL decides whether its bands are needed, and if they are, they have to be downloaded."""
+        return False
 
     def _empty(self) -> InputError:
         return InputError("stage", "composite", f"finds no product in {self.folder}", "download some first")

@@ -78,6 +78,7 @@ class FoundProduct[P: ProductDescription]:
         product out, so it may read files.
     path: its folder, or the archive file that holds it; None if it is not on disk.
     unavailable: why its bytes cannot be had; empty if they can.
+    without_bands: whether this copy has SCL and no band at all. It is called only if the product counts otherwise.
     lacking: which images of SCL and the given bands this copy lacks, empty if none. It is called only if a source
         has more than one copy of the product.
     """
@@ -86,6 +87,7 @@ class FoundProduct[P: ProductDescription]:
     describe: Callable[[], P]
     path: Path | None = None
     unavailable: str = ""
+    without_bands: Callable[[P], bool] = lambda _product: False
     lacking: Callable[[P, Sequence[str]], Sequence[str]] = lambda _product, _bands: ()
 
 

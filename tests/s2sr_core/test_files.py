@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from s2sr_core import files
 from s2sr_core.files import locked, open_to_append, read_bytes, read_record, write_record, written_atomically
 
 HOLDER = """
@@ -40,13 +42,21 @@ def test_a_lock_is_one_processs_until_its_block_ends_or_it_dies(tmp_path: Path) 
         assert file is not None
 
 
-def test_a_filesystem_without_locks_stops_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOSYS])
+def test_a_filesystem_without_locks_stops_nobody_and_is_named_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: int
+) -> None:
     def refuse(*_: object) -> None:
-        raise OSError(95, "Operation not supported")
+        raise OSError(error, os.strerror(error))
 
     monkeypatch.setattr("fcntl.flock", refuse)
-    with locked(tmp_path / "lock", wait=True) as file:
-        assert file is not None
+    monkeypatch.setattr(files, "_unlocked", set())
+    with caplog.at_level("WARNING", "s2sr_core"):
+        for name in ("lock", "other"):
+            with locked(tmp_path / name, wait=False) as file:
+                assert file is not None
+    [record] = caplog.records
+    assert f"the filesystem of {tmp_path} has no locks ({os.strerror(error)})" in record.getMessage()
 
 
 def test_what_ends_badly_leaves_what_was_there(tmp_path: Path) -> None:

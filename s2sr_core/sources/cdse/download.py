@@ -29,6 +29,7 @@ from s2sr_core.sources.cdse.auth import TokenSource
 from s2sr_core.sources.cdse.catalogue import is_uuid
 from s2sr_core.sources.cdse.http import CdseError, Http, TransientError
 from s2sr_core.sources.cdse.partial_files import open_partial, partial_file, remove_orphans
+from s2sr_core.sources.cdse.shared_folder import completing
 from s2sr_core.sources.cdse.slots import Slots
 from s2sr_core.sources.source import RemoteProduct
 
@@ -77,7 +78,8 @@ class Downloader:
             )
         target = self.folder / product.name.folder
         try:
-            return self._complete(product, target, bands)
+            with completing(self.folder, product.name):
+                return self._complete(product, target, bands)
         except TransientError as error:
             raise ProductError(name, str(error), step=Step.CONNECTION) from error
         except CdseError as error:

@@ -6,8 +6,10 @@ A slot is a lock on a file in the user's cache folder; the process releases it h
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import random
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +19,12 @@ from s2sr_core.files import locked
 from s2sr_core.user_folders import cache_folder
 
 _PAUSE = 0.05
+
+
+@functools.cache
+def _threads(_folder: Path, count: int) -> threading.BoundedSemaphore:
+    """The slots for the threads of this process, which count where files cannot be locked, too."""
+    return threading.BoundedSemaphore(count)
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,18 @@ class Slots:
     @contextlib.contextmanager
     def taken(self) -> Iterator[None]:
         """Hold one slot; waits until one is free."""
+        ours = _threads(self.folder, self.count)
+        while not ours.acquire(timeout=_PAUSE):
+            stopping.check()
+        try:
+            with self._locked():
+                yield
+        finally:
+            ours.release()
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold the lock of one slot; waits until another process releases one."""
         self.folder.mkdir(parents=True, exist_ok=True)
         while True:
             for number in range(self.count):
