@@ -28,10 +28,12 @@ from s2sr_core.account import account_hidden
 from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.composites.composite import Outcome
 from s2sr_core.errors import ClusterError, InputError, InstallationError, SourceError
+from s2sr_core.files import write_text
 from s2sr_core.logs import log_environment
 from s2sr_core.outputs.summary import Summary, counted
 from s2sr_core.parameters import RunParameters
 from s2sr_core.planning.preflight import check_inputs
+from s2sr_core.planning.unchanged import fingerprint, unchanged
 from s2sr_core.run_context import RunContext
 from s2sr_core.selection.candidates import Candidate
 from s2sr_core.selection.query_manifest import read_query_manifest
@@ -110,14 +112,31 @@ def _run_in_folder(context: RunContext, source: Source[Any]) -> Summary | State:
 
 def _run(context: RunContext, source: Source[Any]) -> Summary:
     """The recipe: select gridcells, find products, make composites of them, publish the results."""
-    cells = answered(select_gridcells, context)
+    cells, manifest = answered(select_gridcells, context), _manifest(context, source)
     found = _find_products(context, source, cells)
     if context.parameters.stage == "query":
         return Summary.of(len(cells), found)
+    before = fingerprint(context, cells, found, manifest)
+    if (same := unchanged(context, before)) is not None:
+        if source.fetches:  # with the products that are not needed, which a query does not know
+            write_text(context.workspace.query_manifest, manifest.decode())
+        return answered(write_manifests, context, quote([]), same, before)
     with _task_runner(context) as runner:
         dataflow = Dataflow(runner, context, source, cells, found)
         summary = dataflow.run()
-    return summary if context.parameters.stage == "download" else _publish(context, dataflow.outcomes, summary)
+    if context.parameters.stage == "download":
+        return summary
+    _draw(context, dataflow.outcomes)
+    after = None if summary.failures else fingerprint(context, cells, found, _manifest(context, source))
+    return answered(write_manifests, context, quote(dataflow.outcomes), summary, after)
+
+
+def _manifest(context: RunContext, source: Source[Any]) -> bytes:
+    """The query manifest as it is now; empty if there is none."""
+    try:
+        return context.workspace.query_manifest.read_bytes() if source.fetches else b""
+    except OSError:
+        return b""
 
 
 def _find_products(context: RunContext, source: Source[Any], cells: list[Gridcell]) -> list[Candidate[Any]]:
@@ -135,11 +154,9 @@ def _task_runner(context: RunContext) -> AbstractContextManager[TaskRunner[Any]]
     return Threads(cluster.worker_count()) if context.parameters.stage == "download" else cluster.task_runner()
 
 
-def _publish(context: RunContext, outcomes: list[Outcome], summary: Summary) -> Summary:
-    """Pictures and tables of the composites; the run's record comes last."""
+def _draw(context: RunContext, outcomes: list[Outcome]) -> None:
     if context.parameters.quicklook:
         answered(draw_quicklooks, context, sorted({outcome.cell_id for outcome in outcomes if outcome.path}))
-    return answered(write_manifests, context, quote(outcomes), summary)
 
 
 def _final_state(summary: Summary) -> State:

@@ -46,7 +46,9 @@ def draw_quicklooks(context: RunContext, cell_ids: Sequence[str]) -> list[Path]:
 
 
 @task(name="write-manifests", tags={"s2sr", "publish"}, **COMMON, **INDEX_TIMEOUT)
-def write_manifests(context: RunContext, outcomes: Sequence[Outcome], summary: Summary) -> Summary:
+def write_manifests(
+    context: RunContext, outcomes: Sequence[Outcome], summary: Summary, fingerprint: str | None = None
+) -> Summary:
     """``indices/composite_index.csv``, ``logs/phase2_errors.csv`` and the run's record, written last.
 
     Returns ``summary`` with what was found of another lattice.
@@ -55,7 +57,7 @@ def write_manifests(context: RunContext, outcomes: Sequence[Outcome], summary: S
     indices.write_phase2_errors(workspace.phase2_errors, outcomes)
     others = indices.update_composite_index(context, outcomes)
     summary = summary.with_other_lattice(len(others))
-    indices.write_run_record(context, summary.as_record(), others)
+    indices.write_run_record(context, summary.as_record(), others, fingerprint)
     return summary
 
 

@@ -210,8 +210,13 @@ def begin_run(workspace: Workspace) -> None:
         write_record(workspace.run_record, {**record, "lattice": None})
 
 
-def write_run_record(context: RunContext, summary: Mapping[str, Any], other_lattice: Sequence[Row]) -> None:
-    """Parameters, lattice, versions and outcome of the run, and the composites of another lattice that remain."""
+def write_run_record(
+    context: RunContext, summary: Mapping[str, Any], other_lattice: Sequence[Row], fingerprint: str | None = None
+) -> None:
+    """Parameters, lattice, versions and outcome of the run, and the composites of another lattice that remain.
+
+    By ``fingerprint`` the next run finds out whether anything has changed.
+    """
     write_record(
         context.workspace.run_record,
         {
@@ -222,5 +227,6 @@ def write_run_record(context: RunContext, summary: Mapping[str, Any], other_latt
             "parameters": json.loads(context.parameters.model_dump_json()),
             "summary": dict(summary),
             "other_lattice": list(other_lattice),
+            "fingerprint": fingerprint,
         },
     )

@@ -61,6 +61,8 @@ def test_the_flow_composites_as_the_core_does_and_keeps_what_is_done(
     summary = again.result()
     assert isinstance(summary, Summary)
     assert (summary.written, summary.kept, summary.no_scene) == (0, 4, 2)
+    assert str(again.message).startswith("nothing to do: 6 composites of 3 cells from 3 scenes: 0 written, 4 kept, ")
+    assert len(_task_runs(again)) == 3  # gridcells, products, tables
     assert written == {path: path.stat().st_mtime_ns for path in written}
 
     flow_run_id = state.state_details.flow_run_id
@@ -78,6 +80,13 @@ def test_the_flow_composites_as_the_core_does_and_keeps_what_is_done(
         assert task_run.state is not None
         assert task_run.state.is_completed()
         assert "s2sr" in task_run.tags
+
+
+def _task_runs(state: State) -> list[str]:
+    """The names of the task runs of a flow run."""
+    chosen = TaskRunFilter(flow_run_id=TaskRunFilterFlowRunId(any_=[state.state_details.flow_run_id]))
+    with get_client(sync_client=True) as client:
+        return [task_run.name for task_run in client.read_task_runs(task_run_filter=chosen)]
 
 
 def test_a_failed_scene_is_recorded_and_the_rest_goes_on(tmp_path: Path, archive: Path, cells: list[Gridcell]) -> None:

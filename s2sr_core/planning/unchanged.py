@@ -1,0 +1,101 @@
+"""Is there anything to do? Not if all that decides about composites, and the composites, are as the last run left them.
+
+A run that finds out so after its query saves a look at every product and composite.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import s2sr_core
+from s2sr_core import __version__
+from s2sr_core.cells.gridcells import Gridcell
+from s2sr_core.composites.records import code_digest
+from s2sr_core.files import read_record
+from s2sr_core.geo.gdal_runtime import gdal
+from s2sr_core.outputs.summary import Summary
+from s2sr_core.run_context import RunContext
+from s2sr_core.selection.candidates import Candidate
+
+#: Parameters that decide what composites are made of the products that count, and what is made with them. Others select
+#: products, which is known when this is asked, or say how and where to work.
+_DECISIVE = frozenset(
+    {"bands", "scl_mask", "scl_dilation", "resampling", "tr", "tap", "count", "quicklook", "scl_first", "stage"}
+)
+
+
+def fingerprint(
+    context: RunContext, cells: Sequence[Gridcell], found: Sequence[Candidate[Any]], manifest: bytes
+) -> str | None:
+    """A digest of all that the composites of a run depend on, and of the composites themselves.
+
+    Files count by name, size, time and inode. ``manifest`` is the text of the query manifest with the products that are
+    not needed; empty if there is none. None if the run must look at everything: products are missing or failed, or
+    it was asked to.
+    """
+    parameters, workspace = context.parameters, context.workspace
+    if parameters.overwrite or parameters.keep_tmp or parameters.check_files == "always":
+        return None
+    if parameters.stage not in ("all", "composite") or any(candidate.status == "failed" for candidate in found):
+        return None
+    folders = {
+        candidate.title: candidate.path or workspace.imagery_raw / f"{candidate.title}.SAFE"
+        for candidate in found
+        if candidate.status == "selected"
+    }
+    if not all(folder.is_dir() for folder in folders.values()):
+        return None
+    try:
+        content = {
+            "software": [__version__, code_digest(Path(s2sr_core.__file__).parent), gdal.__version__],
+            "parameters": json.loads(parameters.model_dump_json(include=set(_DECISIVE))),
+            "cells": [(cell.cell_id, cell.wkt) for cell in cells],
+            "found": sorted((candidate.title, candidate.status, candidate.reason) for candidate in found),
+            "manifest": hashlib.sha256(manifest).hexdigest(),
+            "products": {title: list(_files(folder)) for title, folder in sorted(folders.items())},
+            "composites": {cell.cell_id: list(_files(workspace.cell_folder(cell.cell_id))) for cell in cells},
+        }
+    except OSError:
+        return None
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+def _files(folder: Path) -> Iterator[tuple[str, int, int, int]]:
+    """Name, size (bytes), time (ns) and inode of each file below ``folder``, sorted; none if it does not exist.
+
+    Raises
+    ------
+    OSError
+        If a file cannot be looked at, or a folder is a link, which would have to be followed.
+    """
+    for place, folders, names in os.walk(folder):
+        folders.sort()
+        if any(Path(place, name).is_symlink() for name in folders):
+            raise OSError(errno.ELOOP, "is a link", place)
+        for name in sorted(names):
+            path = Path(place, name)
+            status = path.stat()
+            yield str(path.relative_to(folder)), status.st_size, status.st_mtime_ns, status.st_ino
+
+
+def unchanged(context: RunContext, now: str | None) -> Summary | None:
+    """The summary of a run that does nothing, if the last run left everything as it is ``now``; else None."""
+    workspace = context.workspace
+    last = read_record(workspace.run_record) or {}
+    recorded = last.get("summary")
+    if now is None or last.get("fingerprint") != now or not isinstance(recorded, dict):
+        return None
+    if not (workspace.scene_index.exists() and workspace.composite_index.exists()):
+        return None
+    counts: dict[str, Any] = {field.name: recorded.get(field.name) for field in fields(Summary)}
+    if not all(isinstance(count, int) for count in counts.values()):
+        return None
+    summary = Summary(**counts)
+    return replace(summary, written=0, kept=summary.written + summary.kept, downloaded=0)
