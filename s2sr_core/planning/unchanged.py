@@ -27,7 +27,19 @@ from s2sr_core.selection.candidates import Candidate
 #: Parameters that decide what composites are made of the products that count, and what is made with them. Others select
 #: products, which is known when this is asked, or say how and where to work.
 _DECISIVE = frozenset(
-    {"bands", "scl_mask", "scl_dilation", "resampling", "tr", "tap", "count", "quicklook", "scl_first", "stage"}
+    {
+        "bands",
+        "check_files",
+        "count",
+        "quicklook",
+        "resampling",
+        "scl_dilation",
+        "scl_first",
+        "scl_mask",
+        "stage",
+        "tap",
+        "tr",
+    }
 )
 
 
@@ -46,7 +58,7 @@ def fingerprint(
     if parameters.stage not in ("all", "composite") or any(candidate.status == "failed" for candidate in found):
         return None
     folders = {
-        candidate.title: candidate.path or workspace.imagery_raw / f"{candidate.title}.SAFE"
+        candidate.title: candidate.path or parameters.imagery_folder / f"{candidate.title}.SAFE"
         for candidate in found
         if candidate.status == "selected"
     }

@@ -24,6 +24,9 @@ _IMAGE = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 
+#: hashlib's names of the checksums that manifests have: MD5 in older ones, else SHA3-256. Others vouch for nothing.
+HASHES = {"md5": "md5", "sha3-256": "sha3_256"}
+
 
 @dataclass(frozen=True, slots=True)
 class ListedFile:
@@ -63,7 +66,7 @@ def read_safe_manifest(name: ProductName, path: Path) -> list[ListedFile]:
         size = stream.get("size", "")
         digest = "" if checksum is None or not checksum.text else checksum.text.strip().lower()
         algorithm = "" if checksum is None else checksum.get("checksumName", "").lower()
-        whole = f"{algorithm}:{digest}" if digest else ""
+        whole = f"{algorithm}:{digest}" if digest and algorithm in HASHES else ""
         files.append(
             ListedFile(role, inside(name, href), int(size) if size.isdecimal() and len(size) < 16 else None, whole)
         )

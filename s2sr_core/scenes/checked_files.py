@@ -10,10 +10,9 @@ import hashlib
 
 from s2sr_core.errors import ProductError, Step
 from s2sr_core.files import read_record, write_record
+from s2sr_core.products.manifest import HASHES
 from s2sr_core.products.safe import BandFile
 from s2sr_core.run_context import RunContext
-
-_HASHES = {"md5": "md5", "sha3-256": "sha3_256"}
 
 
 def check(context: RunContext, name: str, file: BandFile) -> bool:
@@ -31,7 +30,7 @@ def check(context: RunContext, name: str, file: BandFile) -> bool:
     algorithm, _, expected = file.checksum.partition(":")
     if algorithm == "sha256" or (parameters.source is None and parameters.check_files != "always"):
         return True
-    if algorithm not in _HASHES or parameters.check_files == "never":
+    if algorithm not in HASHES or parameters.check_files == "never":
         return False
     record = context.workspace.checked_files(name)
     try:
@@ -40,7 +39,7 @@ def check(context: RunContext, name: str, file: BandFile) -> bool:
         if parameters.check_files == "once" and known.get(str(file.path)) == state:
             return True
         with file.path.open("rb") as stream:
-            found = hashlib.file_digest(stream, _HASHES[algorithm]).hexdigest()
+            found = hashlib.file_digest(stream, HASHES[algorithm]).hexdigest()
     except OSError as error:
         reason = f"{file.path.name} cannot be read: {error.strerror}"
         raise ProductError(name, reason, step=Step.FILES, band=file.band) from error

@@ -107,7 +107,7 @@ def test_from_the_catalogue_to_composites_and_again_without_a_byte(
     assert kinds.index("B04") > len(kinds) - 1 - kinds[::-1].index("SCL")  # SCL of all, then the first band
     assert sandbox.connections_high_water <= 2
     assert sandbox.logins == 1
-    assert sorted(path.name for path in workspace.imagery_raw.iterdir()) == sorted(
+    assert sorted(path.name for path in workspace.imagery_raw.glob("*.SAFE")) == sorted(
         f"{name}.SAFE" for name in manifest.index[manifest["status"].isin(["selected", "not needed"])]
     )
     from_archive = run(chosen.model_copy(update={"source": archive, "work_dir": tmp_path / "archive run"}))

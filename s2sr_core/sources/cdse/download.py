@@ -23,7 +23,7 @@ from s2sr_core import stopping
 from s2sr_core.disk_space import explained, is_full_disk
 from s2sr_core.errors import ProductError, Step
 from s2sr_core.products.bands import SCL
-from s2sr_core.products.manifest import MANIFEST, METADATA, ListedFile, read_safe_manifest
+from s2sr_core.products.manifest import HASHES, MANIFEST, METADATA, ListedFile, read_safe_manifest
 from s2sr_core.products.metadata import is_of_another_product
 from s2sr_core.sources.cdse.auth import TokenSource
 from s2sr_core.sources.cdse.catalogue import is_uuid
@@ -42,7 +42,6 @@ _PARTIAL = 206
 _CONTENT_RANGE = re.compile(r"bytes (?P<first>\d{1,18})-\d{1,18}/(?P<size>\d{1,18}|\*)")
 #: A try that brings at least this share of a file does not count as one that failed.
 _STEPS = 100
-_HASHES = {"md5": hashlib.md5, "sha3-256": hashlib.sha3_256}
 
 
 @dataclass(frozen=True)
@@ -320,8 +319,8 @@ def _hashed(stream: BinaryIO, digest: hashlib._Hash) -> str:
 
 
 def _digest(file: ListedFile) -> hashlib._Hash | None:
-    make = _HASHES.get(file.checksum.partition(":")[0])
-    return None if make is None else make()
+    name = HASHES.get(file.checksum.partition(":")[0])
+    return None if name is None else hashlib.new(name)
 
 
 def _hex(file: ListedFile) -> str:

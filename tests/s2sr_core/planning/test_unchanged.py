@@ -68,7 +68,7 @@ def test_nothing_is_to_do_if_all_is_as_it_was(done: RunContext) -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"end": "2020-01-01"}, {"months": "6-8"}, {"workers": 2}, {"engine": "reference"}, {"check_files": "never"}],
+    [{"end": "2020-01-01"}, {"months": "6-8"}, {"workers": 2}, {"engine": "reference"}],
 )
 def test_parameters_that_only_select_products_or_say_how_do_not_matter(
     done: RunContext, changes: dict[str, Any]
@@ -83,7 +83,8 @@ def test_parameters_that_only_select_products_or_say_how_do_not_matter(
     [
         *({"bands": ["B02"]}, {"tr": (0.1, 0.1)}, {"tap": True}, {"count": True}, {"quicklook": True}),
         *({"scl_mask": [3]}, {"scl_dilation": {9: 100}}, {"resampling": "cubic"}, {"scl_first": False}),
-        *({"overwrite": True}, {"keep_tmp": True}, {"check_files": "always"}, {"stage": "composite"}),
+        *({"overwrite": True}, {"keep_tmp": True}, {"check_files": "always"}, {"check_files": "never"}),
+        *({"stage": "composite"},),
     ],
     ids=str,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import shapely
 from support.scenes import parameters_for, prepare, product_name, write_scene
 
 from s2sr_core.cells.gridcells import Gridcell
+from s2sr_core.products.safe import band_files, read_product
 from s2sr_core.scenes.scene import NOT_CHECKED, Preparation
 from s2sr_sandbox.grid import Grid
 
@@ -85,3 +87,11 @@ def test_nothing_is_written_into_the_archive(tmp_path: Path, archive: Path) -> N
     assert sorted(archive.rglob("*")) == before
     (record,) = (tmp_path / "run/indices/checked_files").iterdir()
     assert record.name == f"{product_name()}.json"
+
+
+def test_a_checksum_of_a_kind_that_manifests_do_not_have_vouches_for_nothing(archive: Path) -> None:
+    """The record states the checksum of the file's own bytes then, not what the manifest claims."""
+    (manifest,) = archive.rglob("manifest.safe")
+    manifest.write_text(manifest.read_text().replace('"MD5"', '"SHA256"'))
+    file = band_files(read_product(manifest.parent), ("B04",)).found["B04"]
+    assert file.checksum == f"sha256:{hashlib.sha256(file.path.read_bytes()).hexdigest()}"
