@@ -92,7 +92,9 @@ def _do_nothing(_number: int, _frame: object) -> None:
     """The socket has it."""
 
 
-def _raise_once(_number: int, _frame: object) -> None:
+def _raise_once(first: int, _frame: object) -> None:
+    global _received
+    _received = _received or signal.Signals(first)  # the thread may not have read it yet
     for number in STOPS:
         if signal.getsignal(number) is _raise_once:
             signal.signal(number, _do_nothing)  # the ending is not cut short
@@ -101,12 +103,12 @@ def _raise_once(_number: int, _frame: object) -> None:
 
 def _listen(heard: socket.socket, at_once: Callable[[], None]) -> None:
     global _received
-    first = 0.0
+    first: float | None = None
     while (number := heard.recv(1)) != b"\0":
         if number[0] not in STOPS:
             continue
-        if _received is None:
-            _received, first = signal.Signals(number[0]), time.monotonic()
+        if first is None:
+            first, _received = time.monotonic(), _received or signal.Signals(number[0])
             stopping.request(Reason.SIGNAL)
         elif number[0] == signal.SIGINT and time.monotonic() - first > _TWICE:
             kill_descendants()

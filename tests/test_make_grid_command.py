@@ -94,7 +94,7 @@ def test_help_tells_every_parameter_and_the_exit_codes(command) -> None:
     for name, field in GridParameters.model_fields.items():
         assert f"--{name.replace('_', '-')} " in text
         assert field.description in text
-    assert "exit codes: 0 done 1 failed, or interrupted 2 bad input" in text
+    assert "exit codes: 0 done 1 failed 2 bad input" in text
     assert "Default: 0.25." in text
 
 

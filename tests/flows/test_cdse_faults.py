@@ -203,7 +203,7 @@ def test_no_token_follows_a_redirect_to_another_service(
     assert go(parameters(tmp_path, stage="query")).is_completed()
     state = go(chosen)
     assert state.is_failed()
-    assert "7 products failed" in str(state.message)
+    assert "9 products failed" in str(state.message)
     errors = pd.read_csv(Workspace(chosen.work_dir).phase1_errors)
     assert len(errors) == 7
     assert errors["reason"].str.contains("refused to follow CDSE to http://localhost:").all()

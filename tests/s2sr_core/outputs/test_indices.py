@@ -102,7 +102,7 @@ def test_what_was_left_out_is_there_with_its_reason(tmp_path: Path, archive: Pat
 
 def test_a_failed_band_is_in_the_index_and_among_the_errors(tmp_path: Path, archive: Path) -> None:
     (image,) = (archive / product_name(1).folder).rglob("*_B04_20m.jp2")
-    image.unlink()
+    image.write_bytes(b"short")
     table = index_of(tmp_path, archive)
     assert table.loc[str(product_name(1)), "status"] == "failed"
     assert "B04" in table.loc[str(product_name(1)), "reason"]

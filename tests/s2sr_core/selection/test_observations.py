@@ -293,7 +293,7 @@ def test_a_product_without_a_band_is_used_if_no_other_shows_the_same(archive: Ar
     for name, bands in ((NEW, ("B11",)), (OLD, ("B04", "B11"))):
         for band in bands:
             archive.file(name, f"*_{band}_20m.jp2").unlink()
-    assert statuses(archive.judged()) == {str(NEW): "selected", str(OLD): "failed", str(USER): "selected"}
+    assert statuses(archive.judged()) == {str(NEW): "selected", str(OLD): "no bands", str(USER): "selected"}
     assert np.array_equal(pixels(archive.composite().path), median([newer, half]))
 
 
