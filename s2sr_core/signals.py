@@ -113,7 +113,7 @@ def _listen(heard: socket.socket, at_once: Callable[[], None]) -> None:
         elif number[0] == signal.SIGINT and time.monotonic() - first > _TWICE:
             kill_descendants()
             at_once()
-            exit_now(128 + _received)
+            exit_now(128 + (_received or signal.SIGINT))
 
 
 def kill_descendants() -> None:

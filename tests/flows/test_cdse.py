@@ -392,7 +392,7 @@ def test_the_download_stage_says_why_a_product_failed(tmp_path: Path, sandbox: S
     assert state.is_failed()
     assert "9 products failed" in str(state.message)
     errors = pd.read_csv(Workspace(chosen.work_dir).phase1_errors)
-    assert len(errors) == 7
+    assert len(errors) == 9
     assert errors["reason"].str.contains("deleted or replaced since the query").all()
     assert len(values(sandbox)) == 7  # a final answer is not asked for again
 

@@ -205,7 +205,7 @@ def test_no_token_follows_a_redirect_to_another_service(
     assert state.is_failed()
     assert "9 products failed" in str(state.message)
     errors = pd.read_csv(Workspace(chosen.work_dir).phase1_errors)
-    assert len(errors) == 7
+    assert len(errors) == 9
     assert errors["reason"].str.contains("refused to follow CDSE to http://localhost:").all()
     assert statuses(sandbox, "zipper") == []
     assert len(statuses(sandbox, "download")) == 7  # nothing is tried again
