@@ -208,5 +208,5 @@ def test_no_token_follows_a_redirect_to_another_service(
     assert len(errors) == 9
     assert errors["reason"].str.contains("refused to follow CDSE to http://localhost:").all()
     assert statuses(sandbox, "zipper") == []
-    assert len(statuses(sandbox, "download")) == 7  # nothing is tried again
+    assert len(statuses(sandbox, "download")) == 9  # nothing is tried again
     assert_no_secret(chosen, "".join(capfd.readouterr()), "marker-of-the-password")
