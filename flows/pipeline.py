@@ -97,6 +97,7 @@ def _run_in_folder(context: RunContext, source: Source[Any]) -> Summary | State:
                 summary = _run(context, source)
                 if watch.missed:
                     answered(check_server)
+                if watch.missed or context.parameters.cluster != "local":  # jobs end with their last unit
                     settle_task_runs(UUID(str(flow_run.id)))
                 logger.info(summary.sentence())
                 show_results(context, summary, bars.seconds(), queried=source.fetches)

@@ -63,7 +63,9 @@ def end_task_runs_of(flow_run_id: UUID) -> int:
 
 
 def settle_task_runs(flow_run_id: UUID) -> int:
-    """Complete the task runs of whose end the server does not hear, because it was away; returns how many.
+    """Complete the task runs of whose end the server does not hear; returns how many.
+
+    It was away, or a worker was removed before it had told.
 
     For a flow run that has the results of all its task runs. What the server still learns by itself is waited for.
     """
@@ -72,7 +74,7 @@ def settle_task_runs(flow_run_id: UUID) -> int:
     with get_client(sync_client=True) as client:
         while client.read_task_runs(task_run_filter=unfinished, limit=1) and time.monotonic() < deadline:
             stopping.pause(1.0)
-    return _end(unfinished, Completed(message="the server was away when it ended"))
+    return _end(unfinished, Completed(message="the server did not hear of its end"))
 
 
 def end_flow_run(client: SyncPrefectClient, flow_run_id: UUID) -> None:

@@ -64,7 +64,7 @@ def test_the_defaults_make_a_run_and_its_page_shows_the_result(service: Service,
         "scl", "scl-checks", "downloads", "scenes", "composites",
         "scenes-used", "scenes-left-out", "quicklook", "valid-counts", "report",
     }  # fmt: skip
-    for title, count in (("downloads", 6), ("scenes", 6), ("composites", 4))  # of each place and time, one unit:
+    for title, count in (("downloads", 6), ("scenes", 6), ("composites", 4)):  # one unit of each place and time
         assert artifacts[title]["type"] == "progress"
         assert artifacts[title]["data"] == 100
         assert artifacts[title]["description"] == f"{title}: {count} of {count}"
