@@ -36,7 +36,7 @@ def _take(service: Service, chromium: Browser) -> None:
     service.ended(run)
     chromium.open(f"{service.url}/runs/flow-run/{run}")
     chromium.click("Artifacts")
-    chromium.text("valid-counts")
+    chromium.text("valid-counts-runs-local")
     _keep(chromium, "run")
     counts = service.artifacts(run)["valid-counts"]["id"]
     chromium.open(f"{service.url}/artifacts/artifact/{counts}")
