@@ -19,7 +19,7 @@ class Reason(StrEnum):
 
 
 class StoppedError(KeyboardInterrupt):
-    """The process shall stop. It is no ``Exception``, so that it is not taken for the failure of a product."""
+    """The process shall stop. It is not an ``Exception``, so that it is not taken for the failure of a product."""
 
 
 _requested = threading.Event()

@@ -50,7 +50,7 @@ def _walltime(value: Any) -> Any:
         value = f"{value} min"
     walltime = _duration(value)
     if walltime <= timedelta():
-        raise ValueError("is no time at all; write one like 01:30:00, 90 min or 12 h")
+        raise ValueError("is not a time; write one like 01:30:00, 90 min or 12 h")
     return walltime
 
 

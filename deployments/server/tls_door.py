@@ -26,7 +26,7 @@ _CHUNK = 1 << 16
 def tls_door(host: str, port: int, folder: Path) -> Iterator[tuple[str, Path]]:
     """Pass on what comes to the address ``host`` over TLS to ``port`` of loopback, while the block lasts.
 
-    Gives the URL, and the file in ``folder`` of the certificate that clients are to trust, which is no secret. All
+    Gives the URL, and the file in ``folder`` of the certificate that clients are to trust, which is not secret. All
     machines of the run must see that folder. The key is in this process alone.
     """
     certificate, key = certificate_and_key(host)

@@ -243,7 +243,7 @@ def _polygons_from_geometries(column: pd.Series[str]) -> tuple[list[Polygon | Mu
 
 
 def _from_wkb(hexadecimal: str) -> BaseGeometry | None:
-    """None if it is no geometry of straight lines, or a collection: GEOS would read any depth of them."""
+    """None if it has curves or is a collection: GEOS would read collections nested to any depth."""
     if "0107000000" in hexadecimal.upper() or "0000000007" in hexadecimal:
         return None
     try:

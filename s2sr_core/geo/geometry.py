@@ -34,7 +34,7 @@ _MOST_POINTS_TO_REPAIR = 1_000
 _MOST_CROSSINGS = 200
 #: Points of two outlines that are compared as they are; more are simplified first.
 _MOST_POINTS_TO_COMPARE = 400
-#: Collections that a WKT may name; a cell or a footprint is none.
+#: Collections that a WKT may name; a cell or a footprint is not one.
 _MOST_COLLECTIONS = 100
 #: Segments that are tried for crossings at once.
 _BATCH = 50

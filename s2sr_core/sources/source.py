@@ -114,7 +114,7 @@ class Source[P: ProductDescription](Protocol):
         Raises
         ------
         InputError
-            If ``stage`` cannot work with this source: an account that is missing, an address that is none.
+            If ``stage`` cannot work with this source: an account that is missing, something that is not an address.
         """
         ...
 

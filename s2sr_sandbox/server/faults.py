@@ -258,7 +258,7 @@ def _json_rewrite(rewrite: Callable[[Any], Any]) -> Callable[[bytes], bytes]:
 class _RewrittenSend:
     """A ``send`` that keeps a good answer until it is complete, and sends another body with its own length.
 
-    An answer that is no success, or is the rest of a file (206), is sent as it is.
+    An answer that is not a success, or is the rest of a file (206), is sent as it is.
     """
 
     def __init__(self, rewrite: Callable[[bytes], bytes], headers: Mapping[str, str], send: Send) -> None:

@@ -22,7 +22,7 @@ from prefect import State
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from prefect.concurrency.sync import concurrency
-from support.scenes import pixels, run
+from support.scenes import parameters_for, pixels, run
 from support.waiting import DEADLINE, until
 
 from deployments.server import limits
@@ -64,20 +64,8 @@ def sandbox(archive: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> I
 
 
 def parameters(tmp_path: Path, **changes: Any) -> RunParameters:
-    csv = tmp_path / "cells.csv"
-    write_gridcells(CELLS, csv)
-    fields: dict[str, Any] = {
-        "bbox": (-149.61, 68.626, -149.59, 68.634),
-        "grid_csv": csv,
-        "start": "2019-06-01",
-        "end": "2025-01-01",
-        "bands": ["B04"],
-        "tap": True,
-        "work_dir": tmp_path / "run",
-        "workers": 1,
-        "download_connections": 2,
-    }
-    return RunParameters(**(fields | changes))
+    period = {"start": "2019-06-01", "end": "2025-01-01"}
+    return parameters_for(tmp_path, None, CELLS, **(period | {"workers": 1, "download_connections": 2} | changes))
 
 
 def go(chosen: RunParameters) -> State:

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import shapely
 from prefect import State
+from support.scenes import parameters_for
 from support.waiting import DEADLINE
 
 from flows.pipeline import pipeline
-from s2sr_core.cells.gridcell_csv import write_gridcells
 from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.files import read_record
 from s2sr_core.parameters import RunParameters
@@ -39,21 +39,9 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def parameters(tmp_path: Path, **changes: Any) -> RunParameters:
-    csv = tmp_path / "cells.csv"
-    write_gridcells(CELLS, csv)
-    fields: dict[str, Any] = {
-        "bbox": (-150, 68, -140, 69),
-        "grid_csv": csv,
-        "start": "2019-06-01",
-        "end": "2025-01-01",
-        "bands": ["B04"],
-        "tap": True,
-        "work_dir": tmp_path / "run",
-        "workers": 1,
-        "download_connections": 1,
-        "scl_first": False,
-    }
-    return RunParameters(**(fields | changes))
+    fields = {"bbox": (-150, 68, -140, 69), "start": "2019-06-01", "end": "2025-01-01", "workers": 1}
+    one_by_one = {"download_connections": 1, "scl_first": False}
+    return parameters_for(tmp_path, None, CELLS, **(fields | one_by_one | changes))
 
 
 def go(chosen: RunParameters) -> State:

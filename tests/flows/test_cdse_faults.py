@@ -14,10 +14,9 @@ import pytest
 import shapely
 from prefect import State
 from prefect.client.orchestration import get_client
-from support.scenes import pixels, run
+from support.scenes import parameters_for, pixels, run
 
 from flows.pipeline import pipeline
-from s2sr_core.cells.gridcell_csv import write_gridcells
 from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.parameters import RunParameters
 from s2sr_core.workspace import Workspace
@@ -55,20 +54,8 @@ def serve(archive: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Ite
 
 
 def parameters(tmp_path: Path, **changes: Any) -> RunParameters:
-    csv = tmp_path / "cells.csv"
-    write_gridcells([CELL], csv)
-    fields: dict[str, Any] = {
-        "bbox": CELL.polygon.bounds,
-        "grid_csv": csv,
-        "start": "2019-06-01",
-        "end": "2025-01-01",
-        "bands": ["B04"],
-        "tap": True,
-        "work_dir": tmp_path / "run",
-        "workers": 1,
-        "download_connections": 2,
-    }
-    return RunParameters(**(fields | changes))
+    period = {"start": "2019-06-01", "end": "2025-01-01"}
+    return parameters_for(tmp_path, None, [CELL], **(period | {"workers": 1, "download_connections": 2} | changes))
 
 
 def go(chosen: RunParameters) -> State:

@@ -58,8 +58,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Undisturbe
         patch.setenv("PREFECT_API_URL", str(PREFECT_API_URL.value()))
         for variable, value in sandbox.environment().items():
             patch.setenv(variable, value)
-        parameters = parameters_for(folder, archive, CELLS, bands=["B03", "B04"], workers=2, count=True)
-        parameters = parameters.model_copy(update={"source": None})
+        parameters = parameters_for(folder, None, CELLS, bands=["B03", "B04"], workers=2, count=True)
         seen: set[Path] = set()
         process = started(parameters)
         assert ended(process, parameters, seen, at_most=10**6) == 0

@@ -58,8 +58,7 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killed]:
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         for variable, value in sandbox.environment().items():
             patch.setenv(variable, value)
-        parameters = parameters_for(folder, archive, CELLS, bands=["B03", "B04"], count=True)
-        parameters = parameters.model_copy(update={"source": None})
+        parameters = parameters_for(folder, None, CELLS, bands=["B03", "B04"], count=True)
         code, output = run_in_a_process(parameters)
         assert code == 0, output
         fewer = parameters.model_copy(update={"work_dir": folder / "earlier", "months": [6, 7]})

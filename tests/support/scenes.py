@@ -83,8 +83,8 @@ def break_tiles(image: Path, *tiles: int) -> None:
     image.write_bytes(content)
 
 
-def parameters_for(tmp_path: Path, source: Path, cells: Sequence[Gridcell], **changes: Any) -> RunParameters:
-    """Parameters of a run over all of ``cells`` and 1970 … 2100."""
+def parameters_for(tmp_path: Path, source: Path | None, cells: Sequence[Gridcell], **changes: Any) -> RunParameters:
+    """Parameters of a run over all of ``cells`` and 1970 … 2100; without ``source``, from CDSE."""
     csv = tmp_path / "cells.csv"
     write_gridcells(cells, csv)
     sides = [cell.bounds for cell in cells]

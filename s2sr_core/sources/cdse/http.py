@@ -246,7 +246,7 @@ class Http:
         except requests.RequestException as error:
             failure = _failure(url, error)
         except ValueError as error:  # requests reads the address of a redirect, also if it need not follow it
-            failure = CdseError(f"{_shown(url)}: a redirect to an address that is none ({error})")
+            failure = CdseError(f"{_shown(url)}: a redirect to something that is not an address ({error})")
         except OSError as error:
             if "certificate" not in str(error):
                 raise

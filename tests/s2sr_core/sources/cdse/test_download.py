@@ -235,7 +235,7 @@ def test_what_a_killed_process_received_is_continued(connect, archive: Path) -> 
     assert asked_for(client) == [("bytes=1000-", 206, size - 1000), (None, 200, size)]
     assert image.read_bytes() == whole
 
-    # A file that was whole when its process was killed only gets its name; a longer one is no use.
+    # A file that was whole when its process was killed only gets its name; a longer one is thrown away.
     for content, expected in ((whole, []), (whole + b"x", [(None, 200, size)])):
         image, part = left_behind(client, content, owner)
         client.downloader().download(client.product(), ["B04"])
