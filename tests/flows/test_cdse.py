@@ -63,9 +63,9 @@ def sandbox(archive: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> I
         yield server
 
 
-def parameters(tmp_path: Path, **changes: Any) -> RunParameters:
+def parameters(tmp_path: Path, *, source: Path | None = None, **changes: Any) -> RunParameters:
     period = {"start": "2019-06-01", "end": "2025-01-01"}
-    return parameters_for(tmp_path, None, CELLS, **(period | {"workers": 1, "download_connections": 2} | changes))
+    return parameters_for(tmp_path, source, CELLS, **(period | {"workers": 1, "download_connections": 2} | changes))
 
 
 def go(chosen: RunParameters) -> State:
