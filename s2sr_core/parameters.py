@@ -188,6 +188,14 @@ class RunParameters(BaseModel):
         Shown(Group.OUTPUT),
         Field(description="Also write the number of valid values of each pixel, as a UInt16 GeoTIFF."),
     ] = False
+    gdal_scale: Annotated[
+        bool,
+        Shown(Group.OUTPUT),
+        Field(
+            description="Write the scale 0.0001 into GeoTIFFs as GDAL's, so that programs that apply it show "
+            "reflectance. The pixels stay as they are: reflectance × 10000."
+        ),
+    ] = False
     quicklook: Annotated[bool, Shown(Group.OUTPUT), Field(description="Also write a PNG of each cell.")] = False
     overwrite: Annotated[
         bool, Shown(Group.OUTPUT), Field(description="Compute every composite again, even if it is up to date.")

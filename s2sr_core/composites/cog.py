@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from osgeo import gdal_array
 
+from s2sr_core.composites.tags import Tags
 from s2sr_core.disk_space import is_full
 from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.geo.lattice import Lattice, Window
@@ -67,8 +68,10 @@ class ScratchRaster:
         self._band.WriteArray(pixels, *window.offset_in(self._window))
         self._has_values = self._has_values or bool((pixels != self._statistic.outside).any())
 
-    def finish(self, target: Path) -> str:
+    def finish(self, target: Path, tags: Tags) -> str:
         """Write the COG to ``target`` and remove the scratch file; returns the SHA-256 of what was written.
+
+        ``tags`` are what it says of itself, besides statistics.
 
         Raises
         ------
@@ -76,7 +79,7 @@ class ScratchRaster:
             If what was written does not read back the same, as on a full disk.
         """
         try:
-            return self._finish(target)
+            return self._finish(target, tags)
         except (OSError, RuntimeError) as error:
             self.abandon()
             if any(is_full(folder) for folder in (target.parent, self._scratch.parent)):
@@ -88,7 +91,8 @@ class ScratchRaster:
         with contextlib.suppress(RuntimeError):
             self._dataset.Close()
 
-    def _finish(self, target: Path) -> str:
+    def _finish(self, target: Path, tags: Tags) -> str:
+        self._write_tags(tags)
         self._dataset.FlushCache()
         if self._has_values:  # without a value it would fail
             self._band.ComputeStatistics(approx_ok=False)  # of every pixel, which the COG driver's own would sample
@@ -107,6 +111,16 @@ class ScratchRaster:
         self._dataset.Close()
         self._scratch.unlink()
         return checksum
+
+    def _write_tags(self, tags: Tags) -> None:
+        self._dataset.SetMetadata(dict(tags.raster))
+        for domain, items in (("", tags.band), ("IMAGERY", tags.imagery)):
+            if items:
+                self._band.SetMetadata(dict(items), domain)
+        self._band.SetUnitType(tags.unit)
+        if tags.scale is not None:
+            self._band.SetScale(tags.scale)
+            self._band.SetOffset(0.0)
 
 
 def _crc(pixels: npt.NDArray[Any]) -> int:

@@ -18,6 +18,7 @@ from s2sr_core.composites.decide import Earlier, decide
 from s2sr_core.composites.recorded_files import FileState, RecordedFile, recorded_files
 from s2sr_core.composites.records import inputs_of, key_of, left_out_in, pixels_in
 from s2sr_core.composites.render import Rendering, render
+from s2sr_core.composites.tags import tags_of
 from s2sr_core.disk_space import explained
 from s2sr_core.engines import ENGINES
 from s2sr_core.engines.decoded import decode_all, decoded_band
@@ -255,9 +256,11 @@ class _Composite:
     def _write(self, rendering: Rendering) -> dict[str, RecordedFile]:
         """Replace what is there, once all of it is written; returns the files for the record."""
         checksums: dict[Path, str] = {}
+        sensing_times = [scene.product.name.sensing_time for scene, _ in self._scenes]
         with contextlib.ExitStack() as targets:
-            for raster, path in zip(rendering.rasters, self._paths, strict=True):
-                checksums[path] = raster.finish(targets.enter_context(written_atomically(path)))
+            for raster, statistic, path in zip(rendering.rasters, self._context.statistics, self._paths, strict=True):
+                tags = tags_of(self._context, self._cell.cell_id, self._band, statistic, sensing_times)
+                checksums[path] = raster.finish(targets.enter_context(written_atomically(path)), tags)
             self._remove_earlier()
         return {path.name: RecordedFile.of(path, checksum) for path, checksum in checksums.items()}
 

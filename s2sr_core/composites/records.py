@@ -32,6 +32,7 @@ PIXEL_CODE = (
     "scenes/*.py",
     "composites/render.py",
     "composites/cog.py",
+    "composites/tags.py",
 )
 
 
@@ -53,6 +54,7 @@ def inputs_of(
         "lattice": lattice_record(parameters.lattice_of(cell.bounds), parameters.tap),
         "resampling": parameters.resampling,
         "mask": context.mask.record(),
+        **({"gdal_scale": True} if parameters.gdal_scale else {}),
         "scenes": [
             {
                 "product": str(scene.product.name),

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from s2sr_core.pixels.rules import BoolArray
-from s2sr_core.pixels.scl import SCL_CLASSES
+from s2sr_core.pixels.scl import CLASS_NAMES, SCL_CLASSES
 
 SclArray = npt.NDArray[np.integer[Any]]
 """Classes, rows × columns."""
@@ -60,6 +60,9 @@ class MaskRule(Protocol):
 
     def record(self) -> dict[str, Any]:
         """The rule as plain JSON; other JSON means other pixels."""
+
+    def in_words(self) -> str:
+        """The rule for people, in one line."""
 
 
 _MASKS: dict[str, type[Mask]] = {}
@@ -119,6 +122,11 @@ class SclRule:
     def record(self) -> dict[str, Any]:
         dilation = {str(value): metres for value, metres in sorted(self.dilation.items())}
         return {"rule": SclMask.name, "classes": list(self.classes), "dilation": dilation}
+
+    def in_words(self) -> str:
+        words = f"SCL {', '.join(f'{value} ({CLASS_NAMES[value]})' for value in self.classes)}"
+        widened = (f"{value} by {metres:g} m" for value, metres in sorted(self.dilation.items()))
+        return f"{words}; dilated: {', '.join(widened)}" if self.dilation else words
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,9 @@ import numpy.typing as npt
 
 from s2sr_core.pixels.rules import COMPOSITE_NODATA, UInt16Array, count_of_valid, median_of_valid
 
+#: Unit of harmonised DN, and their factor: values times this are reflectance.
+DN_UNIT, DN_SCALE = "reflectance x 10000", 0.0001
+
 
 @dataclass(frozen=True, slots=True)
 class Statistic:
@@ -30,6 +33,7 @@ class Statistic:
     empty: where the cell has a pixel and no scene has a value.
     description: of the band of its files; ``{band}`` stands for the band, ``{name}`` for the statistic.
     overviews: how GDAL resamples its overviews.
+    unit: of the values, as its files name it; :data:`DN_UNIT` if they are DN.
     """
 
     name: str
@@ -39,6 +43,7 @@ class Statistic:
     empty: float = COMPOSITE_NODATA
     description: str = "{band} {name}"
     overviews: Literal["AVERAGE", "NEAREST"] = "AVERAGE"
+    unit: str = DN_UNIT
 
     @property
     def outside(self) -> np.generic:
@@ -63,6 +68,7 @@ COUNT = Statistic(
     empty=0,
     description="{band} count of values",
     overviews="NEAREST",
+    unit="values",
 )
 
 _STATISTICS: dict[str, Statistic] = {}

@@ -31,6 +31,7 @@ _DECISIVE = frozenset(
         "bands",
         "check_files",
         "count",
+        "gdal_scale",
         "quicklook",
         "resampling",
         "scl_dilation",

@@ -2,7 +2,40 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 #: The reflectance bands that L2A products hold at 20 m in every baseline (PSD, "L2A product: image data").
 BANDS = ("B02", "B03", "B04", "B05", "B06", "B07", "B8A", "B11", "B12")
 #: The scene classification.
 SCL = "SCL"
+
+
+@dataclass(frozen=True, slots=True)
+class Spectrum:
+    """Where a band lies in the spectrum.
+
+    Attributes
+    ----------
+    centre, width: central wavelength and full width at half maximum, micrometres.
+    common_name: as STAC's electro-optical extension calls such bands.
+    """
+
+    centre: float
+    width: float
+    common_name: str
+
+
+#: The nominal values of all satellites (ESA, Sentinel-2 User Handbook, issue 1 revision 2, 2015, section 1.4: spectral
+#: bands). Each satellite's own, in the metadata of its products, differ by some nm; a composite holds several's.
+SPECTRA = {
+    "B02": Spectrum(0.490, 0.065, "blue"),
+    "B03": Spectrum(0.560, 0.035, "green"),
+    "B04": Spectrum(0.665, 0.030, "red"),
+    "B05": Spectrum(0.705, 0.015, "rededge071"),
+    "B06": Spectrum(0.740, 0.015, "rededge075"),
+    "B07": Spectrum(0.783, 0.020, "rededge078"),
+    "B08": Spectrum(0.842, 0.115, "nir"),
+    "B8A": Spectrum(0.865, 0.020, "nir08"),
+    "B11": Spectrum(1.610, 0.090, "swir16"),
+    "B12": Spectrum(2.190, 0.180, "swir22"),
+}

@@ -13,6 +13,7 @@ from support.scenes import parameters_for, pixels, product_name, run, write_scen
 from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.composites.cog import ScratchRaster, remove_raster
 from s2sr_core.composites.mosaic import mosaic_cells, mosaic_path
+from s2sr_core.composites.tags import Tags
 from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.geo.lattice import Lattice, Window
 from s2sr_core.outputs.indices import update_composite_index
@@ -38,7 +39,8 @@ def statistics_in(path: Path) -> dict[str, float]:
     """From the file itself: no other file may help."""
     assert not Path(f"{path}.aux.xml").exists()
     with gdal.Open(str(path)) as raster:
-        return {key: float(value) for key, value in raster.GetRasterBand(1).GetMetadata().items()}
+        found = raster.GetRasterBand(1).GetMetadata().items()
+        return {key: float(value) for key, value in found if key.startswith("STATISTICS_")}
 
 
 def statistics_of(values: np.ndarray, nodata: float) -> dict[str, float]:
@@ -93,7 +95,7 @@ def test_statistics_are_those_of_every_pixel(tmp_path: Path, statistic: Statisti
         part = parts[index]
         x, y = part.offset_in(window)
         raster.write(part, values[y : y + part.height, x : x + part.width])
-    raster.finish(tmp_path / "cog.tif")
+    raster.finish(tmp_path / "cog.tif", Tags())
     assert np.array_equal(pixels(tmp_path / "cog.tif"), values)
     assert_same_statistics(statistics_in(tmp_path / "cog.tif"), statistics_of(values, statistic.nodata))
     assert [path.name for path in tmp_path.iterdir()] == ["cog.tif"]
@@ -106,7 +108,7 @@ def test_statistics_miss_no_single_value(tmp_path: Path, at: tuple[int, int]) ->
     values[at] = 1993.5
     raster = ScratchRaster(tmp_path / "scratch.tif", Lattice(0.001, 0.001), window, MEDIAN, "B04")
     raster.write(window, values)
-    raster.finish(tmp_path / "cog.tif")
+    raster.finish(tmp_path / "cog.tif", Tags())
     found = statistics_in(tmp_path / "cog.tif")
     assert_same_statistics(found, statistics_of(values, -9999))
 
@@ -115,7 +117,7 @@ def test_without_any_value_there_are_no_statistics(tmp_path: Path) -> None:
     window = Window(0, 0, 30, 40)
     raster = ScratchRaster(tmp_path / "scratch.tif", Lattice(0.001, 0.001), window, MEDIAN, "B04")
     raster.write(window, MEDIAN.filled(window.shape))
-    raster.finish(tmp_path / "cog.tif")
+    raster.finish(tmp_path / "cog.tif", Tags())
     assert statistics_in(tmp_path / "cog.tif") == {}
 
 

@@ -130,6 +130,9 @@ class SpecksRule:
     def record(self) -> dict[str, Any]:
         return {"rule": "specks", "metres": self.metres, "fewest": self.fewest}
 
+    def in_words(self) -> str:
+        return "specks"
+
 
 class WithoutSpecks(RunContext):
     """A run that keeps what specks of clouds would mask: 3 × 3 pixels of 20 m, at least 4 of them masked."""
