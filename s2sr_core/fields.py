@@ -22,6 +22,7 @@ from pydantic.fields import FieldInfo
 
 from s2sr_core.files import is_utf8
 from s2sr_core.geo.lattice import Bounds
+from s2sr_core.periods import EVERY
 from s2sr_core.pixels.scl import SCL_CLASSES
 from s2sr_core.products.names import is_tile
 
@@ -160,6 +161,14 @@ def _parse_months(value: Any) -> Any:
     return sorted(months)
 
 
+def _parse_every(value: Any) -> Any:
+    if value is None:
+        return None
+    if not isinstance(value, str) or EVERY.fullmatch(value) is None:
+        raise ValueError("is not year, month, season, or a number of days from 1d to 9999d; write one of these")
+    return value
+
+
 def _parse_words(value: Any) -> Any:
     """``05WPM 33XWJ`` as a list of words."""
     return value.replace(",", " ").split() if isinstance(value, str) else value
@@ -293,6 +302,11 @@ Months = Annotated[
             ]
         }
     ),
+]
+Every = Annotated[
+    str | None,
+    BeforeValidator(_parse_every),
+    WithJsonSchema({"anyOf": [{"type": "string", "pattern": f"^(?:{EVERY.pattern})$"}, {"type": "null"}]}),
 ]
 Tiles = Annotated[
     list[str] | None,

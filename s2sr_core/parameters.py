@@ -22,6 +22,7 @@ from s2sr_core.fields import (
     ClusterName,
     Dilation,
     EngineName,
+    Every,
     ExpandedPath,
     Group,
     Months,
@@ -36,6 +37,7 @@ from s2sr_core.fields import (
 )
 from s2sr_core.files import check_exists, check_readable, check_writable
 from s2sr_core.geo.lattice import Bounds, Lattice
+from s2sr_core.periods import MOST_PERIODS, Period, periods_of
 from s2sr_core.pixels.scl import MASKED_BY_DEFAULT, SCL_CLASSES
 from s2sr_core.workspace import Workspace
 
@@ -100,6 +102,14 @@ class RunParameters(BaseModel):
         Months,
         Shown(Group.PRODUCTS, "MONTH"),
         Field(description="Months to use, in every year of the time window: 6-8, 6 7 8 or 11-2. Default: all."),
+    ] = None
+    every: Annotated[
+        Every,
+        Shown(Group.PRODUCTS, "PERIOD"),
+        Field(
+            description="Cut the time window into periods, each with composites of its own: year, month, season (three "
+            "months, from December on) or a number of days, 10d. Default: one composite of the whole window."
+        ),
     ] = None
     tiles: Annotated[
         Tiles, Shown(Group.PRODUCTS, "TILE"), Field(description="MGRS tiles to use, e.g. 05WPM. Default: all.")
@@ -240,6 +250,12 @@ class RunParameters(BaseModel):
                 f"is not before end ({self.end.isoformat()})",
                 "give an earlier start or a later end",
             )
+        if not self.periods:
+            remedy = "choose other months, or another window"
+            raise InputError("months", self.months, "are not between start and end", remedy)
+        if len(self.periods) > MOST_PERIODS:
+            problem = f"makes more than {MOST_PERIODS} periods from start to end"
+            raise InputError("every", self.every, problem, "choose longer periods, or several runs")
         if self.source is not None and self.stage in ("query", "download"):
             raise InputError("stage", self.stage, "has nothing to do if source is given", "leave one of them out")
         if self.site is not None and self.cluster == "local":
@@ -272,6 +288,11 @@ class RunParameters(BaseModel):
             raise InputError("stage", self.stage, f"finds no product in {downloads}", "download some first")
         if self.imagery is not None and self.source is None and self.stage in ("all", "download"):
             check_writable("imagery", self.imagery)
+
+    @property
+    def periods(self) -> tuple[Period, ...]:
+        """The periods of which composites are made, in order; without ``every``, one that is the whole window."""
+        return periods_of(self.every, self.start, self.end, None if self.months is None else tuple(self.months))
 
     @property
     def imagery_folder(self) -> Path:

@@ -107,22 +107,27 @@ class Workspace:
     def decoded_band(self, product: str, band: str) -> Path:
         return self.decoded / f"{product}_{band}.u16"
 
-    def cell_folder(self, cell_id: str) -> Path:
-        return self.composites / cell_id
+    def cell_folder(self, cell_id: str, period: str = "") -> Path:
+        """What is made of a cell; ``period`` is a label, empty in a run without periods."""
+        return self.composites / cell_id / period
 
-    def composite(self, cell_id: str, band: str, statistic: str = "median") -> Path:
+    def composite(self, cell_id: str, band: str, statistic: str = "median", period: str = "") -> Path:
         """The raster of a statistic."""
-        return self.cell_folder(cell_id) / f"cell_{cell_id}_{band}_{statistic}_clip.tif"
+        return self._of_cell(cell_id, period, f"{band}_{statistic}_clip.tif")
 
-    def count(self, cell_id: str, band: str) -> Path:
-        return self.composite(cell_id, band, "count")
+    def count(self, cell_id: str, band: str, period: str = "") -> Path:
+        return self.composite(cell_id, band, "count", period)
 
-    def record(self, cell_id: str, band: str, statistic: str = "median") -> Path:
+    def record(self, cell_id: str, band: str, statistic: str = "median", period: str = "") -> Path:
         """The record of a composite and of what was computed with it."""
-        return self.composite(cell_id, band, statistic).with_suffix(".json")
+        return self.composite(cell_id, band, statistic, period).with_suffix(".json")
 
-    def quicklook(self, cell_id: str) -> Path:
-        return self.cell_folder(cell_id) / f"cell_{cell_id}_quicklook.png"
+    def quicklook(self, cell_id: str, period: str = "") -> Path:
+        return self._of_cell(cell_id, period, "quicklook.png")
+
+    def _of_cell(self, cell_id: str, period: str, name: str) -> Path:
+        """``cell_<cell_id>_<name>`` in the cell's folder, or ``cell_<cell_id>_<period>_<name>`` in the period's."""
+        return self.cell_folder(cell_id, period) / "_".join(filter(None, ("cell", cell_id, period, name)))
 
     @property
     def keys(self) -> Path:

@@ -37,13 +37,13 @@ ORCHESTRATION = {"prefect", "prefect_dask", "dask", "distributed", "dask_jobqueu
 #: The packages and modules of the core, lowest first. Each may import itself and the lines before its own: what stands
 #: on one line stands side by side, and neither knows of the other.
 #:
-#: A module at the top of the core stands as low as what it needs lets it. Errors, full disks, files, progress and the
-#: folder of a run know nothing of satellites. ``logs`` says what GDAL's environment is. ``fields`` (types of parameters
-#: with their checks) knows SCL classes and tiles; ``parameters`` are those of a grid and of a run, which every stage
-#: from the cells on is given. Doors into the program are on the last line: nothing in the core imports them, and GDAL
-#: alone imports ``pixel_functions``.
+#: A module at the top of the core stands as low as what it needs lets it. Errors, full disks, files, periods, progress
+#: and the folder of a run know nothing of satellites. ``logs`` says what GDAL's environment is. ``fields`` (types of
+#: parameters with their checks) knows SCL classes and tiles; ``parameters`` are those of a grid and of a run, which
+#: every stage from the cells on is given. Doors into the program are on the last line: nothing in the core imports
+#: them, and GDAL alone imports ``pixel_functions``.
 ORDER = (
-    ("account", "disk_space", "errors", "import_path", "installation", "proxies", "stopping"),
+    ("account", "disk_space", "errors", "import_path", "installation", "periods", "proxies", "stopping"),
     ("files", "progress", "signals", "user_folders"),
     ("workspace",),
     ("geo",),

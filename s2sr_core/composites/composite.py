@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -28,7 +29,7 @@ from s2sr_core.errors import ProductError, Step
 from s2sr_core.files import read_record, write_record, written_atomically
 from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.geo.lattice import Lattice, Window
-from s2sr_core.pixels.statistics import COUNT
+from s2sr_core.periods import Period
 from s2sr_core.run_context import RunContext
 from s2sr_core.scenes.scene import Scene, SceneBand
 
@@ -48,6 +49,7 @@ class Outcome:
     owned, valid: pixels of the cell, and those of them with a value.
     step, reason: what failed, and why.
     left_out: errors of products whose image of the band cannot be decoded where the cell needs it.
+    period: the label of its period; empty in a run without periods.
     """
 
     cell_id: str
@@ -60,6 +62,7 @@ class Outcome:
     step: Step | None = None
     reason: str = ""
     left_out: tuple[ProductError, ...] = ()
+    period: str = ""
 
 
 def composite_cell(
@@ -68,44 +71,60 @@ def composite_cell(
     bands: Sequence[str],
     scenes: Sequence[Scene],
     failed_products: Collection[str] = (),
+    periods: Sequence[Period] | None = None,
 ) -> list[Outcome]:
     """Composite ``bands`` of ``cell`` from those of ``scenes`` that meet it; a band that fails leaves the others.
 
-    ``failed_products`` are names of products that could not be used in this run, wholly or in a band.
+    ``failed_products`` are names of products that could not be used in this run, wholly or in a band. Each of
+    ``periods`` (all of the run, if they are not given) has composites of its own.
     """
+    periods = context.parameters.periods if periods is None else periods
     outcomes = []
-    for band in bands:
-        composite = _Composite(context, cell, band, scenes)
+    for period, band in itertools.product(periods, bands):
+        composite = _Composite(context, cell, band, scenes, period)
         try:
             outcome = composite.bring_up_to_date(failed_products)
         except Exception as error:  # recorded with its reason; the next band is another matter
-            logger.exception("cell %s %s failed in step %s", cell.cell_id, band, composite.step)
+            logger.exception("cell %s failed in step %s", composite.title, composite.step)
             folders = context.workspace.tmp, context.workspace.composites
             outcome = composite.failed(explained(error, *folders, needed=composite.bytes_needed()))
             composite.discard()
         if composite.left_out:
             without = f"made without {'; '.join(map(str, composite.left_out))}"
             outcome = replace(outcome, left_out=composite.left_out, reason=outcome.reason or without)
-        logger.info("cell %s %s: %s from %d scenes", cell.cell_id, band, outcome.status, outcome.scenes)
+        logger.info("cell %s: %s from %d scenes", composite.title, outcome.status, outcome.scenes)
         outcomes.append(outcome)
     return outcomes
 
 
 class _Composite:
-    """One composite and its files; ``step`` is the work that was begun last."""
+    """One composite and its files.
 
-    def __init__(self, context: RunContext, cell: Gridcell, band: str, scenes: Sequence[Scene]) -> None:
+    Attributes
+    ----------
+    step: the work that was begun last.
+    title: cell, period and band, for people.
+    """
+
+    def __init__(self, context: RunContext, cell: Gridcell, band: str, scenes: Sequence[Scene], period: Period) -> None:
         self.step = Step.SELECT
+        self.title = " ".join(filter(None, (cell.cell_id, period.label, band)))
         self._context, self._workspace = context, context.workspace
-        self._cell, self._band = cell, band
+        self._cell, self._band, self._period = cell, band, period
         self._lattice: Lattice = context.parameters.lattice_of(cell.bounds)
         self._window: Window = self._lattice.owned(cell.bounds)
         self._scenes = list(self._that_meet_the_cell(scenes))
         self._path, *_ = self._paths = [
-            self._workspace.composite(cell.cell_id, band, statistic.name) for statistic in context.statistics
+            self._workspace.composite(cell.cell_id, band, statistic.name, period.label)
+            for statistic in context.statistics
         ]
-        self._record = self._workspace.record(cell.cell_id, band, context.statistics[0].name)
+        self._record = self._workspace.record(cell.cell_id, band, context.statistics[0].name, period.label)
         self._undecodable: dict[str, str] = {}
+
+    @property
+    def _name(self) -> str:
+        """Cell, period and band, for files."""
+        return self.title.replace(" ", "_")
 
     @property
     def left_out(self) -> tuple[ProductError, ...]:
@@ -128,7 +147,7 @@ class _Composite:
         raise AssertionError("images of scenes that are left out were decoded")
 
     def _brought_up_to_date(self, earlier: Earlier, failed_products: Collection[str]) -> Outcome:
-        inputs = inputs_of(self._context, self._cell, self._band, self._scenes)
+        inputs = inputs_of(self._context, self._cell, self._band, self._scenes, self._period)
         decision = decide(inputs, earlier, failed_products, overwrite=self._context.parameters.overwrite)
         match decision.action:
             case "keep" if (counts := pixels_in(earlier.record or {})) is not None:
@@ -139,13 +158,23 @@ class _Composite:
                 return self.failed(decision.reason, self._path)
             case "no scene":
                 self._remove_earlier()
-                return Outcome(self._cell.cell_id, self._band, "no scene", reason=decision.reason)
+                return Outcome(
+                    self._cell.cell_id, self._band, "no scene", reason=decision.reason, period=self._period.label
+                )
         return self._outcome("written", self._compute(inputs)["pixels"])
 
     def failed(self, reason: str, path: Path | None = None) -> Outcome:
         """The outcome of a composite that failed in :attr:`step`; ``path`` if an earlier one is kept."""
-        count = len(self._scenes)
-        return Outcome(self._cell.cell_id, self._band, "failed", path, count, step=self.step, reason=reason)
+        return Outcome(
+            self._cell.cell_id,
+            self._band,
+            "failed",
+            path,
+            len(self._scenes),
+            step=self.step,
+            reason=reason,
+            period=self._period.label,
+        )
 
     def bytes_needed(self) -> int | None:
         """What this composite takes on disk in all: decoded bands that are missing, rasters on their way, and files.
@@ -162,7 +191,7 @@ class _Composite:
 
     def discard(self) -> None:
         """Remove what a computation that failed left in tmp/: on a full disk it would fail the next one too."""
-        for raster in self._workspace.vrts(self._context.rank).glob(f"{self._cell.cell_id}_{self._band}_*.tif"):
+        for raster in self._workspace.vrts(self._context.rank).glob(f"{self._name}_*.tif"):
             with contextlib.suppress(OSError):
                 raster.unlink()
 
@@ -188,16 +217,26 @@ class _Composite:
         try:
             yield
         except UndecodableError as error:
-            logger.warning("cell %s %s is made without %s", self._cell.cell_id, self._band, error)
+            logger.warning("cell %s is made without %s", self.title, error)
             self._undecodable |= error.reasons
             self._scenes = [pair for pair in self._scenes if str(pair[0].product.name) not in self._undecodable]
 
     def _outcome(self, status: Status, pixels: dict[str, int]) -> Outcome:
-        count, owned, valid = len(self._scenes), pixels["owned"], pixels["valid"]
-        return Outcome(self._cell.cell_id, self._band, status, self._path, count, owned, valid)
+        return Outcome(
+            self._cell.cell_id,
+            self._band,
+            status,
+            self._path,
+            len(self._scenes),
+            pixels["owned"],
+            pixels["valid"],
+            period=self._period.label,
+        )
 
     def _that_meet_the_cell(self, scenes: Sequence[Scene]) -> Iterator[tuple[Scene, SceneBand]]:
-        for scene in sorted(scenes, key=lambda scene: scene.product.name):
+        """The scenes of the period that have pixels of the band in the cell's window, by name."""
+        sensed = [scene for scene in scenes if self._period.contains(scene.product.name.sensing_time)]
+        for scene in sorted(sensed, key=lambda scene: scene.product.name):
             band = scene.band(self._band)
             if self._cell.cell_id in scene.cells and band and band.piece_for(self._lattice, self._window):
                 yield scene, band
@@ -220,7 +259,7 @@ class _Composite:
     def _compute(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """Compute, write and record; returns the record."""
         self.step = Step.STATISTIC
-        for leftover in self._path.parent.glob(f".cell_{self._cell.cell_id}_{self._band}_*.part*"):
+        for leftover in self._path.parent.glob(f".cell_{self._name}_*.part*"):
             leftover.unlink()  # of a process that was killed while writing
         engine = ENGINES[self._context.parameters.engine]
         rendering = render(engine, self._stack(), self._cell, self._band, self._context.statistics)
@@ -243,9 +282,8 @@ class _Composite:
         return record
 
     def _stack(self) -> CellStack:
-        name, folder = f"{self._cell.cell_id}_{self._band}", self._workspace.vrts(self._context.rank)
-        resampling = self._context.parameters.resampling
-        return CellStack(name, self._lattice, self._window, tuple(self._layers()), resampling, folder)
+        folder, resampling = self._workspace.vrts(self._context.rank), self._context.parameters.resampling
+        return CellStack(self._name, self._lattice, self._window, tuple(self._layers()), resampling, folder)
 
     def _layers(self) -> Iterator[Layer]:
         for scene, band in self._scenes:
@@ -267,10 +305,10 @@ class _Composite:
     def _remove_earlier(self) -> None:
         """Remove what is there, its record first: without one it counts as incomplete."""
         self._record.unlink(missing_ok=True)
-        count = self._workspace.composite(self._cell.cell_id, self._band, COUNT.name)
+        count = self._workspace.count(self._cell.cell_id, self._band, self._period.label)
         for path in {*self._paths, count}:
             remove_raster(path)
-        self._workspace.quicklook(self._cell.cell_id).unlink(missing_ok=True)
+        self._workspace.quicklook(self._cell.cell_id, self._period.label).unlink(missing_ok=True)
 
 
 def _state(path: Path, recorded: RecordedFile | None) -> FileState:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -12,21 +13,33 @@ from s2sr_core.cells.gridcell_csv import is_safe_id
 from s2sr_core.composites.composite import Outcome
 from s2sr_core.composites.records import inputs_in, pixels_in, scenes_in
 from s2sr_core.files import read_record, table_in
+from s2sr_core.periods import is_label
 from s2sr_core.products.bands import BANDS
 from s2sr_core.workspace import Workspace
 
 logger = logging.getLogger(__name__)
 
-COLUMNS = ("cell_id", "band", "status", "scenes", "pixels", "valid_pixels", "valid_share", "path", "reason")
+COLUMNS = ("cell_id", "period", "band", "status", "scenes", "pixels", "valid_pixels", "valid_share", "path", "reason")
+#: A column that earlier versions did not write: none of their composites had a period.
+_PERIOD = "period"
 
 Row = dict[str, str]
 """A row of the index, by column."""
+
+Key = tuple[str, str, str]
+"""Cell, period and band: what a row of the index is about."""
+
+
+def key_of_row(row: Row) -> Key:
+    """What a row is about."""
+    return row["cell_id"], row["period"], row["band"]
 
 
 def row_of(workspace: Workspace, outcome: Outcome) -> Row:
     """The row of one composite."""
     row = {
         "cell_id": outcome.cell_id,
+        "period": outcome.period,
         "band": outcome.band,
         "status": outcome.status,
         "scenes": outcome.scenes,
@@ -54,21 +67,27 @@ def listed_rows(workspace: Workspace) -> list[Row] | None:
     except (OSError, ValueError) as error:
         logger.warning("%s cannot be read (%s)", workspace.composite_index, error)
         return None
-    if not set(COLUMNS) <= set(table.columns):
+    if not set(COLUMNS) - {_PERIOD} <= set(table.columns):
         logger.warning("%s is not an index of composites: columns are missing", workspace.composite_index)
         return None
-    return checked_rows(workspace, table[list(COLUMNS)].to_dict("records"))
+    return checked_rows(workspace, table.to_dict("records"))
 
 
 def checked_rows(workspace: Workspace, rows: Sequence[Any]) -> list[Row]:
-    """Those of ``rows`` that have each column as text, and name the composite of their cell and band, or none."""
+    """Those of ``rows`` that have each column as text, and name the composite of their cell, period and band, or none.
+
+    A row without a period, as earlier versions wrote them, has the empty one.
+    """
     checked = []
     for row in rows:
-        if not isinstance(row, dict) or not all(isinstance(row.get(column), str) for column in COLUMNS):
+        if not isinstance(row, dict):
             continue
-        cell_id, band = row["cell_id"], row["band"]
-        if is_safe_id(cell_id) and band in BANDS:
-            path = workspace.composite(cell_id, band).relative_to(workspace.composites)
+        row = {_PERIOD: "", **row}
+        if not all(isinstance(row.get(column), str) for column in COLUMNS):
+            continue
+        cell_id, period, band = key_of_row(row)
+        if is_safe_id(cell_id) and is_label(period) and band in BANDS:
+            path = workspace.composite(cell_id, band, period=period).relative_to(workspace.composites)
             if row["path"] in ("", str(path)):
                 checked.append({column: row[column] for column in COLUMNS})
     return checked
@@ -77,13 +96,16 @@ def checked_rows(workspace: Workspace, rows: Sequence[Any]) -> list[Row]:
 def recorded_rows(workspace: Workspace) -> list[Row]:
     """A row for each composite in the folder that has a record."""
     rows = []
-    for path in sorted(workspace.composites.glob("*/cell_*_median_clip.json")):
+    folders = (workspace.composites.glob(f"{below}/cell_*_median_clip.json") for below in ("*", "*/*"))
+    for path in sorted(itertools.chain(*folders)):
         record = read_record(path) or {}
         inputs, counts = inputs_in(record), pixels_in(record)
         composite = path.with_suffix(".tif")
         if inputs is None or counts is None or not composite.exists():
             continue
         cell_id, band, scenes = str(inputs.get("cell_id")), str(inputs.get("band")), len(scenes_in(inputs))
-        outcome = Outcome(cell_id, band, "kept", composite, scenes, counts["owned"], counts["valid"])
+        period = str(inputs.get("period", ""))
+        owned, valid = counts["owned"], counts["valid"]
+        outcome = Outcome(cell_id, band, "kept", composite, scenes, owned, valid, period=period)
         rows.append(row_of(workspace, outcome))
     return checked_rows(workspace, rows)

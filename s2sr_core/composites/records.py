@@ -17,6 +17,7 @@ import s2sr_core
 from s2sr_core import __version__
 from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.geo.lattice import Lattice
+from s2sr_core.periods import Period
 from s2sr_core.run_context import RunContext
 from s2sr_core.scenes.scene import Scene, SceneBand
 
@@ -37,14 +38,16 @@ PIXEL_CODE = (
 
 
 def inputs_of(
-    context: RunContext, cell: Gridcell, band: str, scenes: Sequence[tuple[Scene, SceneBand]]
+    context: RunContext, cell: Gridcell, band: str, scenes: Sequence[tuple[Scene, SceneBand]], period: Period
 ) -> dict[str, Any]:
     """All that decides the pixels of a composite, as plain JSON: scenes, polygon, parameters, lattice, software.
 
-    The engine is not part of it (all give the same pixels), nor is where files are.
+    The engine is not part of it (all give the same pixels), nor is where files are, nor when ``period`` begins and
+    ends: of it only the label is, so that a longer time window recomputes what has new scenes.
     """
     parameters = context.parameters
     return {
+        **({"period": period.label} if period.label else {}),
         "software": f"s2sr {__version__}",
         "code": code_digest(Path(s2sr_core.__file__).parent),
         "cell_id": cell.cell_id,

@@ -44,7 +44,7 @@ class CellStack:
 
     Attributes
     ----------
-    name: ``<cell_id>_<band>``, for files.
+    name: of cell, period and band, for files.
     lattice, window: the pixels asked for.
     layers: the scenes that meet them, at least one.
     resampling: kernel of the warp.

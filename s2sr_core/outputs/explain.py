@@ -388,7 +388,7 @@ def _differences(
         if history.scene is not None and (scene_band := history.scene.band(band)) is not None
         if row["product"] not in left_out_in(record)
     ]
-    now = inputs_of(context, pixel.cell, band, usable)
+    now = inputs_of(context, pixel.cell, band, usable, context.parameters.periods[0])
     for key in ("lattice", "polygon", "resampling", "mask", "statistic"):
         if before.get(key) != now[key]:
             shown = "" if key == "polygon" else f": it was {_flat(before.get(key))}, and is {_flat(now[key])}"

@@ -12,7 +12,15 @@ import pandas as pd
 
 from s2sr_core import __version__
 from s2sr_core.composites.composite import Outcome
-from s2sr_core.composites.composite_index import COLUMNS, Row, checked_rows, listed_rows, recorded_rows, row_of
+from s2sr_core.composites.composite_index import (
+    COLUMNS,
+    Row,
+    checked_rows,
+    key_of_row,
+    listed_rows,
+    recorded_rows,
+    row_of,
+)
 from s2sr_core.composites.records import inputs_in
 from s2sr_core.files import read_record, shown, write_record, written_atomically
 from s2sr_core.geo import geometry
@@ -127,13 +135,19 @@ def write_phase1_errors(path: Path, results: Sequence[Result]) -> None:
 
 
 def write_phase2_errors(path: Path, outcomes: Sequence[Outcome]) -> None:
-    """Every composite that failed: cell, band, step, reason."""
+    """Every composite that failed: cell, period, band, step, reason."""
     rows = [
-        {"cell_id": outcome.cell_id, "band": outcome.band, "step": outcome.step, "reason": outcome.reason}
+        {
+            "cell_id": outcome.cell_id,
+            "period": outcome.period,
+            "band": outcome.band,
+            "step": outcome.step,
+            "reason": outcome.reason,
+        }
         for outcome in outcomes
         if outcome.status == "failed"
     ]
-    _write_errors(path, rows, ("cell_id", *_ERROR_COLUMNS))
+    _write_errors(path, rows, ("cell_id", "period", *_ERROR_COLUMNS))
 
 
 def _write_errors(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
@@ -150,13 +164,13 @@ def update_composite_index(context: RunContext, outcomes: Sequence[Outcome]) -> 
     Returns the rows of composites that remain of another lattice; the index leaves them out.
     """
     workspace, lattice = context.workspace, run_lattice(context.parameters)
-    rows = {(outcome.cell_id, outcome.band): row_of(workspace, outcome) for outcome in outcomes}
+    rows = {key_of_row(row): row for row in (row_of(workspace, outcome) for outcome in outcomes)}
     last = read_record(workspace.run_record) or {}
     same_lattice = last.get("lattice") == lattice
     listed = listed_rows(workspace)
     remaining = recorded_rows(workspace) if listed is None else []
     for row in listed or []:
-        key = (row["cell_id"], row["band"])
+        key = key_of_row(row)
         if key in rows:
             continue
         if not row["path"] or (same_lattice and (workspace.composites / row["path"]).exists()):
@@ -167,8 +181,8 @@ def update_composite_index(context: RunContext, outcomes: Sequence[Outcome]) -> 
     remaining += checked_rows(workspace, others_before if isinstance(others_before, list) else [])
     others = []
     for row in remaining:
-        key = (row["cell_id"], row["band"])
-        record = read_record(workspace.record(*key))
+        cell_id, period, band = key = key_of_row(row)
+        record = read_record(workspace.record(cell_id, band, period=period))
         if key in rows or record is None:
             continue
         own = (inputs_in(record) or {}).get("lattice")

@@ -207,6 +207,28 @@ def test_the_start_must_be_before_the_end(end: str) -> None:
     assert sentence.endswith("; give an earlier start or a later end.")
 
 
+# ---------------------------------------------------------------------------------------------------------- periods
+
+
+@pytest.mark.parametrize("value", ["0d", "weekly", "", "10000d", "010d", "-1d", "1.5d", "Year", 10, "year\n"])
+def test_every_that_is_not_a_period_is_refused_in_one_sentence(value: object) -> None:
+    problem = "is not year, month, season, or a number of days from 1d to 9999d; write one of these."
+    assert refusal(every=value).endswith(problem)
+
+
+def test_a_run_has_at_most_a_thousand_periods() -> None:
+    last = datetime(2019, 6, 1, tzinfo=UTC) + timedelta(days=1000)
+    assert len(parameters(every="1d", end=last).periods) == 1000
+    sentence = "every = '1d': makes more than 1000 periods from start to end; choose longer periods, or several runs."
+    assert refusal(every="1d", end=last + timedelta(seconds=1)) == sentence
+
+
+def test_months_outside_the_window_leave_no_period() -> None:
+    assert parameters(months=[1]).periods  # without periods it is a run that selects nothing
+    sentence = refusal(every="year", months=[1])
+    assert sentence == "months = '1': are not between start and end; choose other months, or another window."
+
+
 # ----------------------------------------------------------------------------------------------------------- months
 
 month = st.integers(1, 12)

@@ -49,6 +49,8 @@ def test_the_folder_is_laid_out_as_the_specification_says() -> None:
         workspace.scratch(3): "w/tmp/rank_3",
         workspace.composite("c1", "B8A"): "w/composites/c1/cell_c1_B8A_median_clip.tif",
         workspace.count("c1", "B8A"): "w/composites/c1/cell_c1_B8A_count_clip.tif",
+        workspace.composite("c1", "B8A", period="2019"): "w/composites/c1/2019/cell_c1_2019_B8A_median_clip.tif",
+        workspace.quicklook("c1", "2019-06"): "w/composites/c1/2019-06/cell_c1_2019-06_quicklook.png",
     }
     assert {path.as_posix(): text for path, text in paths.items()} == {text: text for text in paths.values()}
 
@@ -56,16 +58,17 @@ def test_the_folder_is_laid_out_as_the_specification_says() -> None:
 @given(
     st.from_regex(r"[A-Za-z0-9._-]{1,128}", fullmatch=True).filter(lambda text: text not in (".", "..")),
     st.sampled_from(["B02", "B8A"]),
+    st.sampled_from(["", "2019", "2019-06-01", "2019-1-DJF"]),
 )
-def test_all_of_a_cell_lies_in_its_folder_and_no_two_files_have_one_name(cell_id: str, band: str) -> None:
+def test_all_of_a_cell_lies_in_its_folder_and_no_two_files_have_one_name(cell_id: str, band: str, period: str) -> None:
     workspace = Workspace(Path("/w"))
     files = [
-        workspace.composite(cell_id, band),
-        workspace.count(cell_id, band),
-        workspace.record(cell_id, band),
-        workspace.quicklook(cell_id),
+        workspace.composite(cell_id, band, period=period),
+        workspace.count(cell_id, band, period),
+        workspace.record(cell_id, band, period=period),
+        workspace.quicklook(cell_id, period),
     ]
-    assert {file.parent for file in files} == {Path(os.path.normpath(f"/w/composites/{cell_id}"))}
+    assert {file.parent for file in files} == {Path(os.path.normpath(f"/w/composites/{cell_id}/{period}"))}
     assert len(set(files)) == 4
     assert all(len(file.name) + len(f"..{socket.gethostname()}.4194304.part") <= 255 for file in files)
 
