@@ -121,8 +121,8 @@ def test_errors_of_an_earlier_run_do_not_stay(tmp_path: Path, archive: Path) -> 
     assert not workspace.phase1_errors.exists()
     outcome = Outcome("a", "B04", "failed", step=Step.STATISTIC, reason="x, y")
     indices.write_phase2_errors(workspace.phase2_errors, [outcome])
-    assert pd.read_csv(workspace.phase2_errors).to_dict("records") == [
-        {"cell_id": "a", "band": "B04", "step": "statistic", "reason": "x, y"}
+    assert pd.read_csv(workspace.phase2_errors, keep_default_na=False).to_dict("records") == [
+        {"cell_id": "a", "period": "", "band": "B04", "step": "statistic", "reason": "x, y"}
     ]
     indices.write_phase2_errors(workspace.phase2_errors, [])
     assert not workspace.phase2_errors.exists()
