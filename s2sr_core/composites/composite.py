@@ -297,7 +297,7 @@ class _Composite:
         sensing_times = [scene.product.name.sensing_time for scene, _ in self._scenes]
         with contextlib.ExitStack() as targets:
             for raster, statistic, path in zip(rendering.rasters, self._context.statistics, self._paths, strict=True):
-                tags = tags_of(self._context, self._cell.cell_id, self._band, statistic, sensing_times)
+                tags = tags_of(self._context, self._cell.cell_id, self._band, statistic, sensing_times, self._period)
                 checksums[path] = raster.finish(targets.enter_context(written_atomically(path)), tags)
             self._remove_earlier()
         return {path.name: RecordedFile.of(path, checksum) for path, checksum in checksums.items()}

@@ -11,6 +11,7 @@ from datetime import datetime
 from types import MappingProxyType
 
 from s2sr_core import __version__
+from s2sr_core.periods import Period
 from s2sr_core.pixels.statistics import DN_SCALE, DN_UNIT, Statistic
 from s2sr_core.products.bands import SPECTRA
 from s2sr_core.run_context import RunContext
@@ -39,9 +40,14 @@ class Tags:
 
 
 def tags_of(
-    context: RunContext, cell_id: str, band: str, statistic: Statistic, sensing_times: Sequence[datetime]
+    context: RunContext,
+    cell_id: str,
+    band: str,
+    statistic: Statistic,
+    sensing_times: Sequence[datetime],
+    period: Period,
 ) -> Tags:
-    """The metadata of a composite of scenes that were sensed at ``sensing_times``."""
+    """The metadata of a composite of scenes that were sensed at ``sensing_times``, in ``period``."""
     is_dn, parameters = statistic.unit == DN_UNIT, context.parameters
     raster = {
         "TIFFTAG_SOFTWARE": f"s2sr {__version__}",
@@ -49,9 +55,11 @@ def tags_of(
         "CELL_ID": cell_id,
         "STATISTIC": statistic.name,
         "SCENES": str(len(sensing_times)),
-        "PERIOD": f"{_shown(parameters.start)}/{_shown(parameters.end)}",
+        "PERIOD": f"{_shown(period.start)}/{_shown(period.end)}",
         "MASK": context.mask.in_words(),
     }
+    if period.label:
+        raster["PERIOD_LABEL"] = period.label
     if parameters.months is not None:
         raster["MONTHS"] = " ".join(map(str, parameters.months))
     if sensing_times:

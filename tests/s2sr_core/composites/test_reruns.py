@@ -193,11 +193,11 @@ def test_a_failure_while_writing_leaves_no_half_written_composite(
     before = workspace.composite("west", "B11").read_bytes()
     original = cog.ScratchRaster.finish
 
-    def full(self: Any, target: Path) -> str:
+    def full(self: Any, target: Path, tags: Any) -> str:
         if "B11" in target.name:
             target.write_bytes(b"half of it")
             raise OSError(28, "No space left on device")
-        return original(self, target)
+        return original(self, target, tags)
 
     monkeypatch.setattr(cog.ScratchRaster, "finish", full)
     parameters = parameters_for(tmp_path, archive, [WEST], bands=["B04", "B11"], resampling="nearest")
