@@ -6,6 +6,9 @@ BIN := .venv/bin
 SITE := site
 # Processes that run tests.
 JOBS := 2
+# Images of containers often set it. Nothing would be compiled once and for all: each of the hundreds of processes that
+# tests start would spend seconds on that.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup lint test test-slow test-all test-long audit docs demo bench bench-full bench-table serve screenshots clean

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,9 @@ settings.load_profile("s2sr")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Run apart from the user's own Prefect, account and settings, and let SIGINT interrupt.
+    """Run apart from the user's own Prefect, account, settings and cache, keep bytecode, and let SIGINT interrupt.
+
+    Without bytecode, each process that a test starts compiles whatever it imports, which takes most of its time.
 
     In the background and under nohup, shells have processes ignore SIGINT, and their children inherit that: a test that
     ends a program by Ctrl-C would wait for the end in vain.
@@ -33,8 +36,12 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in list(os.environ):
         if name.startswith(("PREFECT_", "CDSE_", "S2SR_")) and not name.startswith("S2SR_TEST_"):
             del os.environ[name]
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
     home = os.environ["PREFECT_HOME"] = tempfile.mkdtemp(prefix="s2sr-tests-")
     config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
+    os.environ["XDG_CACHE_HOME"] = str(config.rootpath / ".pytest_cache" / "home")
+    os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

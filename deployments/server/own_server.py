@@ -19,6 +19,7 @@ import threading
 from pathlib import Path
 
 from s2sr_core.files import locked, remove_tree, written_atomically
+from s2sr_core.user_folders import cache_folder
 
 #: What the folder holds: the lock of the server's process, and the database.
 LOCK, DATABASE = "lock", "prefect.db"
@@ -29,7 +30,7 @@ def main() -> None:
     folder = Path(sys.argv[1])
     with locked(folder / LOCK, wait=True):
         threading.Thread(target=_end_with_run, args=(folder,), daemon=True).start()
-        _prepare(folder / DATABASE)
+        prepare(folder / DATABASE)
         sys.argv = ["prefect", "server", "start", *sys.argv[2:]]
         runpy.run_module("prefect", run_name="__main__", alter_sys=True)
 
@@ -41,12 +42,14 @@ def _end_with_run(folder: Path) -> None:
     os._exit(0)
 
 
-def _prepare(database: Path) -> None:
-    """Make the tables. That takes seconds, so a copy is kept for the next runs with the same version of Prefect."""
+def prepare(database: Path) -> None:
+    """Make the tables. That takes many seconds, so a copy is kept for the next runs with the same version of Prefect.
+
+    ``database`` is where Prefect's settings say that it is.
+    """
     from prefect import __version__ as version
 
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    template = cache / "s2sr" / f"prefect-{version}.db"
+    template = cache_folder() / f"prefect-{version}.db"
     with contextlib.suppress(OSError, sqlite3.Error):
         shutil.copyfile(template, database)
         if _has_tables(database):

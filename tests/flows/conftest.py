@@ -8,18 +8,31 @@ from pathlib import Path
 import numpy as np
 import pytest
 import shapely
+from support import prefect_server as server
+from support.pauses import shorten_pauses
 from support.scenes import product_name, write_scene
 
+from deployments.clusters.local import ThisMachine
+from flows.dataflow import Threads
 from s2sr_core.cells.gridcells import Gridcell
 from s2sr_sandbox.grid import Grid
 
 
 @pytest.fixture(scope="session", autouse=True)
 def prefect_server() -> Iterator[None]:
-    from prefect.testing.utilities import prefect_test_harness  # 3 s that the collection of tests need not spend
-
-    with prefect_test_harness(server_startup_timeout=120):
+    with server.prefect_server():
         yield
+
+
+@pytest.fixture
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    shorten_pauses(monkeypatch)
+
+
+@pytest.fixture
+def workers_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What workers compute is computed in threads of this process: to start one costs more than all that it does."""
+    monkeypatch.setattr(ThisMachine, "task_runner", lambda machine: Threads(machine.worker_count()))
 
 
 @pytest.fixture

@@ -56,7 +56,6 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def sandbox(archive: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Sandbox]:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with running(archive, SandboxSettings(connections=2, ranges=True)) as server:
         for variable, value in server.environment().items():
             monkeypatch.setenv(variable, value)

@@ -50,7 +50,6 @@ def go(chosen: RunParameters) -> State:
 
 @pytest.fixture
 def point_at(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
     def point(server: Sandbox, patience: float, **others: str) -> None:
         for variable, value in (server.environment() | others).items():

@@ -40,7 +40,6 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def serve(archive: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
     """Starts a sandbox with fault plans, to which the environment leads."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     with ExitStack() as stack:
 
         def start(*plans: str, **settings: Any) -> Sandbox:

@@ -14,21 +14,20 @@ import pandas as pd
 import pytest
 import shapely
 from prefect import State
+from support.pauses import shorten_pauses
 from support.scenes import parameters_for, pixels, run
 
 from flows.pipeline import pipeline
-from s2sr_core import stopping
 from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.composites.records import scenes_in
 from s2sr_core.files import read_record
 from s2sr_core.parameters import RunParameters
-from s2sr_core.sources.cdse import auth, client
+from s2sr_core.sources.cdse import client
 from s2sr_core.workspace import Workspace
 from s2sr_sandbox.archive import make_archive
 from s2sr_sandbox.grid import Grid
 from s2sr_sandbox.server import Fault, Sandbox, SandboxSettings, running
 from s2sr_sandbox.server.fault_plans import PLANS
-from tasks.products import download_products
 
 CELL = Gridcell("a", shapely.box(-149.61, 68.626, -149.60, 68.634))
 SLOW_SEEDS, LONG_SEEDS = range(10), range(10, 60)
@@ -73,15 +72,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     make_archive(archive, Grid.utm(-149.6, 68.63, 60), seed=3, bands=["B04"])
     settings = SandboxSettings(connections=2, ranges=True)
     with running(archive, settings) as sandbox, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         for variable, value in sandbox.environment().items():
             patch.setenv(variable, value)
-        pause = stopping.pause
-        patch.setattr(stopping, "pause", lambda seconds: pause(min(seconds, 0.02)))
-        patch.setattr(auth, "_FIRST_PAUSE", 0.02)
-        patch.setattr(auth, "_LONGEST_PAUSE", 0.02)
-        patch.setattr(auth, "_BETWEEN_LOGINS", 0.02)
-        patch.setattr(download_products, "retry_delay_seconds", 0)
+        shorten_pauses(patch)
         parameters = parameters_for(folder, archive, [CELL]).model_copy(
             update={"source": None, "workers": 1, "download_connections": 2}
         )

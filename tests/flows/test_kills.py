@@ -54,7 +54,6 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Undisturbe
     with running(archive, SandboxSettings(connections=2)) as sandbox, pytest.MonkeyPatch.context() as patch:
         from prefect.settings import PREFECT_API_URL
 
-        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         patch.setenv("PREFECT_API_URL", str(PREFECT_API_URL.value()))
         for variable, value in sandbox.environment().items():
             patch.setenv(variable, value)

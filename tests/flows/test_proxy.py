@@ -42,7 +42,7 @@ def test_products_come_through_the_proxy_and_nothing_else_goes_there(tmp_path: P
         done = subprocess.run(
             [sys.executable, str(ROOT / "s2sr_pipeline.py"), *words],
             cwd=tmp_path,
-            env=given | account | proxies | sandbox.proxy_environment() | {"XDG_CACHE_HOME": str(tmp_path / "cache")},
+            env=given | account | proxies | sandbox.proxy_environment(),
             capture_output=True,
             text=True,
             check=False,

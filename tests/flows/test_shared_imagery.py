@@ -23,7 +23,6 @@ CELL = Gridcell("a", shapely.box(-149.61, 68.626, -149.59, 68.634))
 def test_work_folders_share_downloads_and_the_folder_is_an_archive(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     make_archive(tmp_path / "cdse", Grid.utm(-149.6, 68.63, 80), seed=3, bands=["B04"])
     write_gridcells([CELL], tmp_path / "cells.csv")
     fields: dict[str, Any] = {

@@ -10,14 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from support import prefect_server as server
 from support import slurm
 
 
 @pytest.fixture(scope="session")
 def prefect_server() -> Iterator[None]:
-    from prefect.testing.utilities import prefect_test_harness  # 3 s that the collection of tests need not spend
-
-    with prefect_test_harness(server_startup_timeout=180):
+    with server.prefect_server():
         yield
 
 

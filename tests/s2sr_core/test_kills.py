@@ -55,7 +55,6 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Killed]:
     archive = folder / "archive"
     make_archive(archive, Grid.utm(-149.6, 68.63, 60), seed=3, bands=["B03", "B04"])
     with running(archive, SandboxSettings(connections=2)) as sandbox, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         for variable, value in sandbox.environment().items():
             patch.setenv(variable, value)
         parameters = parameters_for(folder, None, CELLS, bands=["B03", "B04"], count=True)

@@ -11,7 +11,7 @@ from prefect import flow, task
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Completed, Pending, Running, Scheduled
-from prefect.testing.utilities import prefect_test_harness
+from support import prefect_server as server
 
 from deployments.server.orphans import ORPHANED, end_all_flow_runs, end_flow_run, end_task_runs, end_task_runs_of
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("prefect_server")
 
 @pytest.fixture(scope="module")
 def prefect_server() -> Iterator[None]:
-    with prefect_test_harness(server_startup_timeout=180):
+    with server.prefect_server():
         yield
 
 
