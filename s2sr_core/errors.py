@@ -17,6 +17,7 @@ class Step(StrEnum):
     DOWNLOAD = "download"
     FILES = "files"
     OPEN = "open"
+    MASK = "mask"
     PREPARE = "prepare"
     # Phase 2: of a product's band, then of a composite.
     DECODE = "decode"

@@ -8,9 +8,11 @@ are answered at once.
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import types
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from enum import StrEnum
@@ -23,7 +25,7 @@ from pydantic.fields import FieldInfo
 from s2sr_core.files import is_utf8
 from s2sr_core.geo.lattice import Bounds
 from s2sr_core.periods import EVERY
-from s2sr_core.pixels.scl import SCL_CLASSES
+from s2sr_core.pixels.scl import CLASS_IDENTIFIERS, SCL_CLASSES
 from s2sr_core.products.names import is_tile
 
 _MONTHS = re.compile(r"(0?[1-9]|1[0-2])(?:-(0?[1-9]|1[0-2]))?")
@@ -174,18 +176,47 @@ def _parse_words(value: Any) -> Any:
     return value.replace(",", " ").split() if isinstance(value, str) else value
 
 
-def _parse_dilation(value: Any) -> Any:
-    """``9=100 3=60`` as a dictionary of texts."""
-    if not isinstance(value, str):
+def _class_number(value: Any) -> Any:
+    """The number of an SCL class that is named; anything that is not a name as it is."""
+    if not isinstance(value, str) or not (name := value.strip().lower().replace("-", "_")) or name[0].isdigit():
         return value
-    pairs: dict[str, str] = {}
-    for word in value.replace(",", " ").split():
-        scl_class, equals, metres = word.partition("=")
-        if not equals or scl_class in pairs:
-            problem = "is given twice" if equals else "is not written as CLASS=METRES"
-            raise ValueError(f"{scl_class!r} {problem}; write it like 9=100 3=60")
-        pairs[scl_class] = metres
-    return pairs
+    if name not in CLASS_IDENTIFIERS:
+        if not name.isidentifier():  # -1, say: a number, or nothing
+            return value
+        close = difflib.get_close_matches(name, CLASS_IDENTIFIERS, n=1)
+        remedy = f"did you mean {close[0]}?" if close else f"give 0 to 11, or one of {' '.join(CLASS_IDENTIFIERS)}"
+        raise ValueError(f"is not an SCL class; {remedy}")
+    return CLASS_IDENTIFIERS.index(name)
+
+
+def _parse_classes(value: Any) -> Any:
+    """``9 cloud_shadow`` as a list of words; ``none`` as an empty one."""
+    words = _parse_words(value)
+    return [] if words in (["none"], ("none",)) else words
+
+
+def _parse_metres(value: Any) -> Any:
+    """``9=100 cloud_shadow=60``, or a mapping, as a dictionary by number of the class."""
+    if isinstance(value, str):
+        words = [word.partition("=") for word in value.replace(",", " ").split()]
+        if wrong := next((name for name, equals, _ in words if not equals), None):
+            raise ValueError(f"{wrong!r} is not written as CLASS=METRES; write it like 9=100 3=60")
+        pairs = [(name, metres) for name, _, metres in words]
+    elif isinstance(value, Mapping):
+        pairs = list(value.items())
+    else:
+        return value
+    numbered: dict[Any, Any] = {}
+    for name, metres in pairs:
+        try:
+            number = _class_number(name)
+        except ValueError as error:
+            raise ValueError(f"{name!r} {error}") from error
+        number = int(number) if isinstance(number, str) and number.isdecimal() else number
+        if number in numbered:
+            raise ValueError(f"{name!r} is given twice; write it like 9=100 3=60")
+        numbered[number] = metres
+    return numbered
 
 
 def _check_tiles(tiles: list[str] | None) -> list[str] | None:
@@ -200,13 +231,13 @@ def _check_tiles(tiles: list[str] | None) -> list[str] | None:
     return cleaned
 
 
-def _check_dilation(dilation: dict[int, float]) -> dict[int, float]:
-    for value, metres in dilation.items():
+def _check_metres(of_class: dict[int, float]) -> dict[int, float]:
+    for value, metres in of_class.items():
         if value not in SCL_CLASSES:
             raise ValueError(f"{value} is not an SCL class; give classes from 0 to 11")
         if not 0 < metres <= 5000:
             raise ValueError(f"{metres:g} m for class {value} is not more than 0 and at most 5000; write it like 9=100")
-    return dilation
+    return of_class
 
 
 def _check_pixel_size(degrees: float) -> float:
@@ -318,11 +349,32 @@ Bands = Annotated[list[Band], AfterValidator(_check_bands), Field(min_length=1)]
 Baseline = Annotated[
     str, AfterValidator(_check_baseline), WithJsonSchema({"type": "string", "pattern": r"^[0-9]{2}\.[0-9]{2}$"})
 ]
-SclClasses = Annotated[list[Annotated[int, Field(ge=0, le=11)]], AfterValidator(lambda values: sorted(set(values)))]
-Dilation = Annotated[
+SclClass = Annotated[int, BeforeValidator(_class_number), Field(ge=0, le=11)]
+SclClasses = Annotated[
+    list[SclClass],
+    BeforeValidator(_parse_classes),
+    AfterValidator(lambda values: sorted(set(values))),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {
+                    "type": "array",
+                    "items": {
+                        "anyOf": [
+                            {"type": "integer", "minimum": 0, "maximum": 11},
+                            {"type": "string", "minLength": 1},
+                        ]
+                    },
+                },
+                _TEXT,
+            ]
+        }
+    ),
+]
+MetresByClass = Annotated[
     dict[int, float],
-    BeforeValidator(_parse_dilation),
-    AfterValidator(_check_dilation),
+    BeforeValidator(_parse_metres),
+    AfterValidator(_check_metres),
     WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "object", "additionalProperties": {"type": "number"}}]}),
 ]
 PixelSize = Annotated[
@@ -335,4 +387,5 @@ PixelSizes = Annotated[
     _numbers("LON (width)", "LAT (height)", minimum=SMALLEST_PIXEL, maximum=LARGEST_PIXEL),
 ]
 ExpandedPath = Annotated[Path, BeforeValidator(_not_empty), AfterValidator(_expand)]
+MaskValues = Annotated[list[Annotated[int, Field(ge=-32768, le=65535)]], Field(min_length=1)]
 SourceFolder = Annotated[ExpandedPath, AfterValidator(_check_folder)]

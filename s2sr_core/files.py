@@ -74,6 +74,20 @@ def check_readable(field: str, path: Path, remedy: str) -> None:
         raise InputError(field, path, "cannot be read (Permission denied)", remedy)
 
 
+def check_folder(field: str, path: Path, remedy: str) -> None:
+    """Look for the folder that the parameter ``field`` names, without listing it.
+
+    Raises
+    ------
+    InputError
+        If it does not exist, is not a folder, or cannot be read.
+    """
+    if not stat.S_ISDIR(check_exists(field, path, remedy).st_mode):
+        raise InputError(field, path, "is not a folder", remedy)
+    if not os.access(path, os.R_OK | os.X_OK):
+        raise InputError(field, path, "cannot be read (Permission denied)", remedy)
+
+
 def check_writable(field: str, folder: Path) -> None:
     """Look whether the folder that the parameter ``field`` names can be written, without writing anything.
 

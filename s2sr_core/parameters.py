@@ -20,11 +20,12 @@ from s2sr_core.fields import (
     Bbox,
     Checking,
     ClusterName,
-    Dilation,
     EngineName,
     Every,
     ExpandedPath,
     Group,
+    MaskValues,
+    MetresByClass,
     Months,
     PixelSizes,
     Resampling,
@@ -35,7 +36,7 @@ from s2sr_core.fields import (
     Tiles,
     Time,
 )
-from s2sr_core.files import check_exists, check_readable, check_writable
+from s2sr_core.files import check_exists, check_folder, check_readable, check_writable
 from s2sr_core.geo.lattice import Bounds, Lattice
 from s2sr_core.periods import MOST_PERIODS, Period, periods_of
 from s2sr_core.pixels.scl import MASKED_BY_DEFAULT, SCL_CLASSES
@@ -162,13 +163,37 @@ class RunParameters(BaseModel):
     scl_mask: Annotated[
         SclClasses,
         Shown(Group.METHOD, "CLASS"),
-        Field(description="SCL classes to mask, 0 to 11. A value that is not a class is always masked."),
+        Field(
+            description="SCL classes to mask, by number from 0 to 11 or by name (cloud_shadow), or none. A value that "
+            "is not a class is always masked."
+        ),
     ] = list(MASKED_BY_DEFAULT)
+    scl_opening: Annotated[
+        MetresByClass,
+        Shown(Group.METHOD, "CLASS=METRES"),
+        Field(
+            description="Keep specks of these SCL classes: mask only what a disc of this radius fits into, up to "
+            "5000 m: 8=40 cloud_shadow=40. Comes before the dilation. Default: none."
+        ),
+    ] = {}
     scl_dilation: Annotated[
-        Dilation,
+        MetresByClass,
         Shown(Group.METHOD, "CLASS=METRES"),
         Field(description="Dilate the mask of these SCL classes, up to 5000 m: 9=100 3=60. Default: none."),
     ] = {}
+    mask_dir: Annotated[
+        ExpandedPath | None,
+        Shown(Group.METHOD, "DIR"),
+        Field(
+            description="Folder of masks of your own, one GeoTIFF per product, whose name begins with the product's. "
+            "Pixels that either it or scl_mask rules out are masked. A product without one is not used. Default: none."
+        ),
+    ] = None
+    mask_clear: Annotated[
+        MaskValues,
+        Shown(Group.METHOD, "VALUE"),
+        Field(description="Values of the masks in mask_dir that mean clear; all others, and nodata, are masked."),
+    ] = [0]
     resampling: Annotated[
         Resampling,
         Shown(Group.METHOD, "METHOD"),
@@ -266,9 +291,13 @@ class RunParameters(BaseModel):
             )
         if set(self.scl_mask) >= set(SCL_CLASSES):
             raise InputError("scl_mask", self.scl_mask, "masks every class", "leave out the clear classes, 4 5 6")
-        if clear := sorted(set(self.scl_dilation) - set(self.scl_mask)):
+        for name, of_class in (("opening", self.scl_opening), ("dilation", self.scl_dilation)):
+            if clear := sorted(set(of_class) - set(self.scl_mask)):
+                problem = f"is the {name} of a class that is not masked"
+                raise InputError(f"scl_{name}", clear, problem, "add the class to scl_mask")
+        if self.mask_dir is not None and Workspace(self.work_dir).owns(self.mask_dir):
             raise InputError(
-                "scl_dilation", clear, "is the dilation of a class that is not masked", "add the class to scl_mask"
+                "mask_dir", self.mask_dir, "is or lies in a folder that the run writes itself", "give another folder"
             )
         return self
 
@@ -283,6 +312,8 @@ class RunParameters(BaseModel):
         check_readable("grid_csv", self.grid_csv, "give the path of a CSV of gridcells")
         if self.site is not None:
             check_readable("site", self.site, "give the path of a YAML file")
+        if self.mask_dir is not None and self.stage in ("all", "composite"):
+            check_folder("mask_dir", self.mask_dir, "give a readable folder of GeoTIFFs")
         downloads = self.imagery_folder
         if self.source is None and self.stage == "composite" and not downloads.is_dir():
             raise InputError("stage", self.stage, f"finds no product in {downloads}", "download some first")

@@ -34,16 +34,19 @@ def masked(
     gt: Sequence[float],
     **kwargs: Arguments,
 ) -> None:
-    """Pixel function of the masked VRT: a band and SCL are its sources.
+    """Pixel function of the masked VRT: a band, SCL and perhaps a given mask are its sources.
 
     Its arguments are ``offset`` (DN to add), ``mask`` (the name of a mask) and that mask's own.
     """
-    dn, scl = in_ar
+    dn, scl, *given = in_ar
     top, left = yoff - buf_radius, xoff - buf_radius
     row, column = np.arange(top, top + scl.shape[0]), np.arange(left, left + scl.shape[1])
     inside = ((row >= 0) & (row < raster_ysize))[:, None] & ((column >= 0) & (column < raster_xsize))
     arguments = {key: _text(value) for key, value in kwargs.items()}
-    out_ar[:] = harmonised(dn, masks.from_arguments(arguments).masked(scl, inside), int(arguments["offset"]))
+    masked_out = masks.from_arguments(arguments).masked(scl, inside)
+    for other in given:
+        masked_out |= other != 0
+    out_ar[:] = harmonised(dn, masked_out, int(arguments["offset"]))
 
 
 def statistic(

@@ -31,7 +31,9 @@ class RunContext:
     @property
     def mask(self) -> MaskRule:
         """Which pixels of a scene do not count."""
-        return SclRule(tuple(self.parameters.scl_mask), self.parameters.scl_dilation)
+        parameters = self.parameters
+        given_clear = None if parameters.mask_dir is None else tuple(parameters.mask_clear)
+        return SclRule(tuple(parameters.scl_mask), parameters.scl_dilation, parameters.scl_opening, given_clear)
 
     @property
     def statistics(self) -> tuple[Statistic, ...]:

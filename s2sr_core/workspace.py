@@ -104,6 +104,10 @@ class Workspace:
         """Which pixels of a scene are valid and lie in a selected cell."""
         return self.decoded / f"{product}_occupancy.npz"
 
+    def given_mask(self, product: str) -> Path:
+        """What the user's mask rules out of a scene, on the scene's grid."""
+        return self.decoded / f"{product}_mask.tif"
+
     def decoded_band(self, product: str, band: str) -> Path:
         return self.decoded / f"{product}_{band}.u16"
 

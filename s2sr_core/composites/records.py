@@ -64,6 +64,7 @@ def inputs_of(
                 "offset": scene_band.offset,
                 band: scene_band.file.checksum,
                 "SCL": scene.scl.checksum,
+                **({} if scene.given_mask is None else {"mask": scene.given_mask.checksum}),
             }
             for scene, scene_band in sorted(scenes, key=lambda pair: pair[0].product.name)
         ],

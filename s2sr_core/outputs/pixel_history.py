@@ -24,6 +24,7 @@ from s2sr_core.pixels.rules import SCENE_NODATA, harmonised
 from s2sr_core.pixels.scl import CLASS_NAMES
 from s2sr_core.products.safe import BandFile, Product
 from s2sr_core.run_context import RunContext
+from s2sr_core.scenes import given_masks
 from s2sr_core.scenes.prepare import classify_product, prepare_product
 from s2sr_core.scenes.scene import Scene, SceneBand
 
@@ -187,6 +188,10 @@ def _source_pixel(
     x, y = here.offset_in(around)
     masked, scl = mask.masked(classes), int(classes[y, x])
     reason = _why_masked(mask, classes, (y, x)) if masked[y, x] else ""
+    if scene.given_mask is not None and scene.given_mask.raster is not None:
+        masked[y, x] |= given_masks.read(scene.given_mask.raster, here)[0, 0]
+        if masked[y, x] and not reason:
+            reason = f"by {scene.given_mask.file.name}"
     if band is None:
         return SourcePixel(column, row, None, scl, None, reason)
     dn = _read(band, here)
@@ -206,10 +211,17 @@ def _read(file: BandFile, window: Window) -> np.ndarray[Any, Any]:
 def _why_masked(mask: Mask, classes: np.ndarray[Any, Any], at: tuple[int, int]) -> str:
     """Which class masks the pixel ``at`` (row, column) of ``classes``: its own, or those that are dilated over it."""
     own = int(classes[at])
-    if mask.masked_by_class(classes)[at]:
+    undilated = replace(mask, dilation={}) if isinstance(mask, SclMask) else mask
+    if mask.masked_by_class(classes)[at] and undilated.masked(classes)[at]:
         return f"class {own} ({CLASS_NAMES[own]})" if own < len(CLASS_NAMES) else f"{own} is not a class"
     if isinstance(mask, SclMask):
-        alone = {value: SclMask((value,), {value: axes}) for value, axes in mask.dilation.items()}
+        alone = {value: _of_class(mask, value) for value in mask.dilation}
         values = [value for value, single in sorted(alone.items()) if single.masked(classes)[at]]
         return f"dilation of {' and '.join(f'class {value} ({CLASS_NAMES[value]})' for value in values)}"
     return f"rule {mask.name}"
+
+
+def _of_class(mask: SclMask, value: int) -> SclMask:
+    """What ``mask`` is for one class alone."""
+    opening = {value: mask.opening[value]} if value in mask.opening else {}
+    return SclMask((value,), {value: mask.dilation[value]}, opening)

@@ -98,79 +98,127 @@ def from_arguments(arguments: Mapping[str, str]) -> Mask:
 
 # ------------------------------------------------------------------------------------------------- classes of SCL
 
-Dilation = Mapping[int, tuple[float, float]]
-"""By class, how far its mask is widened: in columns and rows of the scene's grid."""
+Radii = Mapping[int, tuple[float, float]]
+"""By class, half-axes of an ellipse: in columns and rows of the scene's grid."""
 
 
 @dataclass(frozen=True)
 class SclRule:
-    """Mask pixels of some SCL classes, and, for some of these, what lies within a distance of them.
+    """Mask pixels of some SCL classes: without specks of some of these, and with what lies within a distance of some.
 
     Attributes
     ----------
     classes: the masked ones; a value that is not one of :data:`SCL_CLASSES` is always masked.
-    dilation: metres by class.
+    dilation, opening: metres by class.
+    given_clear: values that mean clear in the masks that the run is given in a folder (of which
+        :mod:`s2sr_core.scenes.given_masks` knows more), all others being masked as well; None if it is given none.
     """
 
     classes: tuple[int, ...]
     dilation: Mapping[int, float] = field(default_factory=dict)
+    opening: Mapping[int, float] = field(default_factory=dict)
+    given_clear: tuple[int, ...] | None = None
 
     def on_grid(self, pixel_metres: tuple[float, float]) -> SclMask:
         width, height = pixel_metres
-        return SclMask(self.classes, {value: (r / width, r / height) for value, r in self.dilation.items()})
+        dilation, opening = (
+            {value: (metres / width, metres / height) for value, metres in of_class.items()}
+            for of_class in (self.dilation, self.opening)
+        )
+        return SclMask(self.classes, dilation, opening)
 
     def record(self) -> dict[str, Any]:
-        dilation = {str(value): metres for value, metres in sorted(self.dilation.items())}
-        return {"rule": SclMask.name, "classes": list(self.classes), "dilation": dilation}
+        def as_json(of_class: Mapping[int, float]) -> dict[str, float]:
+            return {str(value): metres for value, metres in sorted(of_class.items())}
+
+        record = {"rule": SclMask.name, "classes": list(self.classes), "dilation": as_json(self.dilation)}
+        if self.opening:
+            record["opening"] = as_json(self.opening)
+        if self.given_clear is not None:
+            record["given_clear"] = list(self.given_clear)
+        return record
 
     def in_words(self) -> str:
-        words = f"SCL {', '.join(f'{value} ({CLASS_NAMES[value]})' for value in self.classes)}"
-        widened = (f"{value} by {metres:g} m" for value, metres in sorted(self.dilation.items()))
-        return f"{words}; dilated: {', '.join(widened)}" if self.dilation else words
+        classes = (f"{value} ({CLASS_NAMES[value]})" for value in self.classes)
+        parts = [f"SCL {', '.join(classes)}" if self.classes else "no class of SCL"]
+        for verb, of_class in (("opened", self.opening), ("dilated", self.dilation)):
+            if of_class:
+                by = (f"{value} by {metres:g} m" for value, metres in sorted(of_class.items()))
+                parts.append(f"{verb}: {', '.join(by)}")
+        if self.given_clear is not None:
+            parts.append(f"masks of the user's: all but {', '.join(map(str, self.given_clear))}")
+        return "; ".join(parts)
 
 
 @dataclass(frozen=True)
 class SclMask:
     """:class:`SclRule` on a grid.
 
-    Every pixel whose centre lies within an ellipse of the half-axes that ``dilation`` names for a class, around the
-    centre of a pixel of that class, is masked as well.
+    First come openings. A pixel of a class that ``opening`` names stays masked if it lies in an ellipse of those
+    half-axes around the centre of some pixel of the scene, in which all pixels of the scene are of the class; otherwise
+    it is a speck, and clear. Then every pixel whose centre lies within an ellipse of the half-axes that ``dilation``
+    names for a class, around the centre of a pixel of that class which is not a speck, is masked as well.
     """
 
     classes: tuple[int, ...]
-    dilation: Dilation = field(default_factory=dict)
+    dilation: Radii = field(default_factory=dict)
+    opening: Radii = field(default_factory=dict)
 
     name = "scl"
 
     @property
     def reach(self) -> int:
-        return math.ceil(max((axis for axes in self.dilation.values() for axis in axes), default=0.0))
+        return max((self._reach_of(value) for value in {*self.dilation, *self.opening}), default=0)
+
+    def _reach_of(self, value: int) -> int:
+        opening, dilation = (math.ceil(max(axes.get(value, (0.0,)))) for axes in (self.opening, self.dilation))
+        return 2 * opening + dilation
 
     def masked(self, scl: SclArray, inside: BoolArray | None = None) -> BoolArray:
         result = self.masked_by_class(scl)
-        for value, (columns, rows) in self.dilation.items():
-            seeds = scl == value
+        seeds: dict[int, BoolArray] = {}
+        for value in {*self.dilation, *self.opening}:
+            of_class = scl == value
             if inside is not None:
-                seeds &= inside
-            if seeds.any():
-                result |= _dilated(seeds, columns, rows)
+                of_class &= inside
+            if of_class.any():
+                seeds[value] = of_class
+        for value, (columns, rows) in self.opening.items():
+            if value in seeds:
+                result &= ~seeds[value]
+                seeds[value] = _opened(seeds[value], inside, columns, rows)
+                result |= seeds[value]
+        for value, (columns, rows) in self.dilation.items():
+            if value in seeds and seeds[value].any():
+                result |= _dilated(seeds[value], columns, rows)
         return result
 
     def masked_by_class(self, scl: SclArray) -> BoolArray:
         return _not_clear(scl, self.classes)
 
     def arguments(self) -> dict[str, str]:
-        dilation = (f"{value}:{columns!r}:{rows!r}" for value, (columns, rows) in sorted(self.dilation.items()))
-        return {"classes": " ".join(map(str, self.classes)), "dilation": " ".join(dilation)}
+        return {
+            "classes": " ".join(map(str, self.classes)),
+            "dilation": _text_of(self.dilation),
+            "opening": _text_of(self.opening),
+        }
 
     @classmethod
     def from_arguments(cls, arguments: Mapping[str, str]) -> Self:
-        entries = (entry.split(":") for entry in arguments["dilation"].split())
-        dilation = {int(value): (float(columns), float(rows)) for value, columns, rows in entries}
-        return cls(tuple(map(int, arguments["classes"].split())), dilation)
+        classes = tuple(map(int, arguments["classes"].split()))
+        return cls(classes, _radii_in(arguments["dilation"]), _radii_in(arguments["opening"]))
 
 
 register(SclMask.name, SclMask)
+
+
+def _text_of(radii: Radii) -> str:
+    return " ".join(f"{value}:{columns!r}:{rows!r}" for value, (columns, rows) in sorted(radii.items()))
+
+
+def _radii_in(text: str) -> Radii:
+    entries = (entry.split(":") for entry in text.split())
+    return {int(value): (float(columns), float(rows)) for value, columns, rows in entries}
 
 
 def _not_clear(scl: SclArray, classes: Collection[int]) -> BoolArray:
@@ -178,6 +226,13 @@ def _not_clear(scl: SclArray, classes: Collection[int]) -> BoolArray:
     clear[[value for value in SCL_CLASSES if value not in classes]] = True
     result: BoolArray = ~clear[np.clip(scl, 0, 255)]
     return result
+
+
+def _opened(of_class: BoolArray, inside: BoolArray | None, columns: float, rows: float) -> BoolArray:
+    """``of_class`` without what is narrower than an ellipse; what is not ``inside`` belongs to neither side."""
+    others = ~of_class if inside is None else ~of_class & inside
+    cores = of_class & ~_dilated(others, columns, rows)
+    return of_class & _dilated(cores, columns, rows)
 
 
 def _dilated(seeds: BoolArray, columns: float, rows: float) -> BoolArray:

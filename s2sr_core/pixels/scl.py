@@ -22,6 +22,21 @@ CLASS_NAMES = (
     "thin cirrus",
     "snow or ice",
 )
+#: What users may write for each class, by its value.
+CLASS_IDENTIFIERS = (
+    "no_data",
+    "saturated_or_defective",
+    "dark_area",
+    "cloud_shadow",
+    "vegetation",
+    "not_vegetated",
+    "water",
+    "unclassified",
+    "cloud_medium_probability",
+    "cloud_high_probability",
+    "thin_cirrus",
+    "snow_or_ice",
+)
 #: The values that SCL defines; any other value is always masked.
 SCL_CLASSES = range(len(CLASS_NAMES))
 #: The classes that are masked by default: everything but vegetation, bare soil and water.

@@ -23,13 +23,16 @@ from s2sr_core.pixels.statistics import Statistic
 _WGS84 = '<SRS dataAxisToSRSAxisMapping="2,1">EPSG:4326</SRS>'
 
 
-def masked(target: Path, *, band: Path, scl: Path, grid: RasterGrid, offset: int, mask: Mask) -> Path:
+def masked(
+    target: Path, *, band: Path, scl: Path, grid: RasterGrid, offset: int, mask: Mask, given: Path | None = None
+) -> Path:
     """A band harmonised by ``offset`` (DN to add), nodata where DN or ``mask`` say so: UInt16, nodata 65535.
 
-    ``grid`` is the scene's own, which the VRT has as well, and which ``mask`` is on.
+    ``grid`` is the scene's own, which the VRT has as well, and which ``mask`` is on. ``given`` is a raster on it as
+    well, nodata where it is not 0.
     """
     arguments = {"offset": offset, **to_arguments(mask)}
-    sources = "".join(_source(path, 1, (0, 0), (0, 0), grid.shape) for path in (band, scl))
+    sources = "".join(_source(path, 1, (0, 0), (0, 0), grid.shape) for path in (band, scl, given) if path)
     derived = _derived_band("masked", "UInt16", "UInt16", SCENE_NODATA, sources, arguments, mask.reach)
     return _write(target, grid.shape, f"<SRS>{escape(grid.crs)}</SRS>", grid.geotransform, derived)
 

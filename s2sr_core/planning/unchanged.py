@@ -32,11 +32,14 @@ _DECISIVE = frozenset(
         "check_files",
         "count",
         "gdal_scale",
+        "mask_clear",
+        "mask_dir",
         "quicklook",
         "resampling",
         "scl_dilation",
         "scl_first",
         "scl_mask",
+        "scl_opening",
         "stage",
         "tap",
         "tr",
@@ -73,6 +76,7 @@ def fingerprint(
             "found": sorted((candidate.title, candidate.status, candidate.reason) for candidate in found),
             "manifest": hashlib.sha256(manifest).hexdigest(),
             "products": {title: list(_files(folder)) for title, folder in sorted(folders.items())},
+            "masks": [] if parameters.mask_dir is None else list(_files(parameters.mask_dir)),
             "composites": {cell.cell_id: list(_files(workspace.cell_folder(cell.cell_id))) for cell in cells},
         }
     except OSError:

@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import shapely
 from shapely.geometry.base import BaseGeometry
 
@@ -31,8 +30,8 @@ from s2sr_core.products.bands import SCL
 from s2sr_core.products.safe import BandFile, Product, band_files
 from s2sr_core.products.tile_metadata import TILE_METADATA, read_tile_grid
 from s2sr_core.run_context import RunContext
-from s2sr_core.scenes import checked_files, plausible
-from s2sr_core.scenes.occupancy import NearbyPixels, Occupancy, kernel_reach, nearby_pixels
+from s2sr_core.scenes import checked_files, given_masks, plausible
+from s2sr_core.scenes.occupancy import BoolArray, NearbyPixels, Occupancy, kernel_reach, nearby_pixels
 from s2sr_core.scenes.scene import NOT_CHECKED, Preparation, Scene, SceneBand, WarpedPiece
 
 #: Pixels added around a scene's outline on the lattice: the outline is drawn with straight lines between points.
@@ -108,6 +107,7 @@ def prepare_product(
                 grid=grid,
                 offset=planned.offset,
                 mask=mask,
+                given=None if scene.given_mask is None else scene.given_mask.raster,
             )
             for piece in planned.pieces:
                 vrt.warped(
@@ -149,7 +149,15 @@ def _classified(
         empty = set(_without_data(name, scl, unsure, outline, grid, reach))
         touched = [cell for cell in touched if cell not in empty]
     nearby = nearby_pixels(tuple(touched), outline, grid, reach)
-    counts, valid_share = _counts(name, scl, nearby, context.mask.on_grid(grid.pixel_metres()))
+    counts, clear = _counts(name, scl, nearby, context.mask.on_grid(grid.pixel_metres()))
+    given = None
+    if parameters.mask_dir is not None and parameters.stage != "download":  # masks may be made of downloads
+        given = given_masks.of_scene(context, name, grid, outline, is_needed=bool(counts.any()))
+        if given is not None and given.raster is not None:
+            free = ~given_masks.read(given.raster, nearby.window)
+            counts, clear = counts & free, clear & free
+    near = np.count_nonzero(nearby.pixels)
+    valid_share = float(np.count_nonzero(clear) / near) if near else 0.0
     occupancy = None
     if parameters.stage != "download":
         occupancy = workspace.occupancy(name)
@@ -169,17 +177,18 @@ def _classified(
         bands=(),
         is_not_needed=parameters.may_lack_bands and valid_share == 0 and not counts.any(),
         notes=tuple(filter(None, (note, *notes))),
+        given_mask=given,
     )
 
 
-def _counts(name: str, scl: BandFile, nearby: NearbyPixels, mask: Mask) -> tuple[npt.NDArray[np.bool_], float]:
-    """Which pixels of ``nearby.window`` are nearby and not masked; and the share of those nearby that are clear.
+def _counts(name: str, scl: BandFile, nearby: NearbyPixels, mask: Mask) -> tuple[BoolArray, BoolArray]:
+    """Which pixels of ``nearby.window`` are nearby and not masked; and which of those nearby are clear.
 
-    The share counts by class alone, so that it says something of the scene.
+    Clear counts by class alone, so that it says something of the scene.
     """
     window, reach = nearby.window, mask.reach
     if not window:
-        return nearby.pixels, 0.0
+        return nearby.pixels, nearby.pixels
     with _open(name, scl) as dataset:
         buffered = Window(0, 0, dataset.RasterXSize, dataset.RasterYSize) & Window(
             window.x0 - reach, window.y0 - reach, window.x1 + reach, window.y1 + reach
@@ -188,8 +197,7 @@ def _counts(name: str, scl: BandFile, nearby: NearbyPixels, mask: Mask) -> tuple
     x, y = window.offset_in(buffered)
     inner = (slice(y, y + window.height), slice(x, x + window.width))
     clear = nearby.pixels & ~mask.masked_by_class(classes[inner])
-    share = float(np.count_nonzero(clear) / np.count_nonzero(nearby.pixels))
-    return (nearby.pixels & ~mask.masked(classes)[inner] if reach else clear), share
+    return (nearby.pixels & ~mask.masked(classes)[inner] if reach else clear), clear
 
 
 def _without_data(

@@ -48,6 +48,21 @@ class SceneBand:
 
 
 @dataclass(frozen=True, slots=True)
+class GivenMask:
+    """The user's own mask of a scene.
+
+    Attributes
+    ----------
+    file, checksum: as it was given; ``sha256:…`` of its bytes.
+    raster: UInt8 on the scene's grid, 0 where it is clear; None if no pixel of the scene counts even without it.
+    """
+
+    file: Path
+    checksum: str
+    raster: Path | None
+
+
+@dataclass(frozen=True, slots=True)
 class Scene:
     """A product that phase 1 prepared.
 
@@ -59,12 +74,14 @@ class Scene:
     scale: lattice pixels per pixel of its images, along x and y.
     occupancy: the file that says which of its pixels count; None if the run only downloads.
     scl: the scene classification's file.
-    valid_share: share of its pixels in and next to the selected cells that SCL leaves unmasked, 0 … 1.
+    valid_share: share of its pixels in and next to the selected cells that SCL, and the user's mask if there is one,
+        leave unmasked, 0 … 1.
     cells: ids of the selected cells that share area with the outline.
     bands: those that can be used.
     is_not_needed: whether its bands may be missing, because SCL masks all that its cells see of it.
         Its ``bands`` are then as the product lists them, and none of their VRTs is written.
     notes: what is odd about its images but not wrong, for the scene index.
+    given_mask: the user's own mask; None if there is none.
     """
 
     product: Product
@@ -78,6 +95,7 @@ class Scene:
     bands: tuple[SceneBand, ...]
     is_not_needed: bool = False
     notes: tuple[str, ...] = ()
+    given_mask: GivenMask | None = None
 
     def band(self, name: str) -> SceneBand | None:
         return next((band for band in self.bands if band.file.band == name), None)

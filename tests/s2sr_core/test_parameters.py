@@ -19,6 +19,7 @@ from s2sr_core.errors import InputError
 from s2sr_core.fields import Group, group_of
 from s2sr_core.geo.lattice import Lattice
 from s2sr_core.parameters import DEFAULT_TR, GridParameters, RunParameters
+from s2sr_core.pixels.scl import CLASS_IDENTIFIERS
 from s2sr_core.products.bands import BANDS
 from s2sr_core.validation import input_error
 
@@ -360,6 +361,39 @@ def test_masked_classes_are_a_sorted_set() -> None:
 @pytest.mark.parametrize("value", [-1, 12, "cloud", 3.5])
 def test_what_is_no_class_is_refused(value: object) -> None:
     assert refusal(scl_mask=[3, value]).startswith(f"scl_mask = '{value}': is ")
+
+
+def test_classes_have_names() -> None:
+    assert parameters(scl_mask=["snow_or_ice", "Cloud-High-Probability", 3]).scl_mask == [3, 9, 11]
+    assert parameters(scl_mask=list(CLASS_IDENTIFIERS[7:])).scl_mask == [7, 8, 9, 10, 11]
+    assert parameters(scl_mask=["none"]).scl_mask == []
+    assert parameters(scl_dilation={"thin_cirrus": 40, "3": 60}).scl_dilation == {10: 40, 3: 60}
+    assert len(CLASS_IDENTIFIERS) == len(set(CLASS_IDENTIFIERS)) == 12
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"scl_mask": ["cloud_shadows"]}, "'cloud_shadows': is not an SCL class; did you mean cloud_shadow?"),
+        ({"scl_mask": [3, "none"]}, "'none': is not an SCL class; give 0 to 11, or one of no_data saturated"),
+        ({"scl_opening": {"9": 50, "cloud_high_probability": 60}}, "'cloud_high_probability' is given twice; write"),
+        ({"scl_opening": {"snow": 60}}, "'snow' is not an SCL class; give 0 to 11"),
+        ({"scl_opening": {4: 60}}, "scl_opening = '4': is the opening of a class that is not masked; add the class"),
+        ({"mask_clear": []}, "mask_clear = "),
+        ({"mask_dir": "run/composites"}, "is or lies in a folder that the run writes itself; give another folder."),
+    ],
+)
+def test_masks_that_mean_nothing_are_refused(changes: dict[str, Any], sentence: str) -> None:
+    given = {"work_dir": "run"} | changes
+    assert sentence in refusal(**given)
+
+
+def test_a_folder_of_masks_must_be_there(tmp_path: Path) -> None:
+    (tmp_path / "cells.csv").write_text("")
+    for place, problem in (("nowhere", "does not exist"), ("cells.csv", "is not a folder")):
+        chosen = parameters(grid_csv=tmp_path / "cells.csv", mask_dir=tmp_path / place)
+        with pytest.raises(InputError, match=problem):
+            chosen.check_inputs()
 
 
 def test_masking_every_class_is_refused() -> None:

@@ -57,12 +57,63 @@ def test_what_lies_beyond_the_granule_is_not_widened_into_it() -> None:
     assert not SclMask(CLASSES, {0: (2.0, 2.0)}).masked(scl, inside)[0, 2:].any()
 
 
-@given(
-    st.lists(st.integers(0, 11), unique=True),
-    st.dictionaries(st.integers(0, 11), st.tuples(st.floats(0.01, 300), st.floats(0.01, 300))),
-)
-def test_a_mask_survives_its_way_through_a_vrt(classes: list[int], dilation: dict[int, tuple[float, float]]) -> None:
-    mask = SclMask(tuple(classes), dilation)
+def opened_by_definition(of_class: np.ndarray, columns: float, rows: float) -> np.ndarray:
+    """The union of all ellipses around pixels of the scene that hold no pixel of another class."""
+    result = np.zeros_like(of_class)
+    row, column = np.mgrid[: of_class.shape[0], : of_class.shape[1]]
+    for centre in np.ndindex(of_class.shape):
+        near = ((column - centre[1]) / columns) ** 2 + ((row - centre[0]) / rows) ** 2 <= 1 + 1e-9
+        if of_class[near].all():
+            result |= near
+    return result
+
+
+@pytest.mark.parametrize(("columns", "rows"), [(1.0, 1.0), (2.5, 2.5), (3.0, 1.5), (0.4, 0.4)])
+def test_opening_keeps_what_the_ellipse_fits_into(columns: float, rows: float) -> None:
+    rng = np.random.default_rng(5)
+    for _ in range(4):
+        coarse = np.kron(np.where(rng.random((4, 6)) < 0.5, 9, 4), np.ones((5, 4), int))
+        scl = np.where(rng.random(coarse.shape) < 0.06, 13 - coarse, coarse).astype(np.uint8)  # specks of both
+        found = SclMask(CLASSES, {}, {9: (columns, rows)}).masked(scl)
+        assert np.array_equal(found, opened_by_definition(scl == 9, columns, rows))
+
+
+def test_specks_are_not_dilated_and_dilation_covers_them_again() -> None:
+    scl = np.full((5, 12), 4, np.uint8)
+    scl[1:4, 1:4] = 9  # a plus fits
+    scl[2, 6] = scl[2, 10] = 9  # specks, the first within 3 columns of what stays
+    mask = SclMask(CLASSES, {9: (3.0, 0.5)}, {9: (1.0, 1.0)})
+    assert mask.masked(scl)[2].tolist() == [1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0]
+    assert mask.masked_by_class(scl)[2].tolist() == [0, 1, 1, 1, 0, 0, 1, 0, 0, 0, 1, 0]
+
+
+def test_a_speck_of_one_class_may_lie_in_the_dilation_of_another() -> None:
+    scl = np.array([[4, 8, 9, 9, 9, 9]] * 5, np.uint8)
+    assert SclMask(CLASSES, {9: (1.0, 1.0)}, {8: (1.0, 1.0)}).masked(scl)[2].tolist() == [0, 1, 1, 1, 1, 1]
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, 20), st.integers(0, 20))
+def test_a_window_with_its_reach_is_masked_as_the_whole_scene_is(seed: int, x: int, y: int) -> None:
+    """As GDAL reads it: beyond the scene the buffer holds 0."""
+    rng = np.random.default_rng(seed)
+    scl = rng.choice([4, 8, 9], (25, 25), p=[0.2, 0.3, 0.5]).astype(np.uint8)
+    mask = SclMask(CLASSES, {9: (1.5, 2.0), 0: (4.0, 4.0)}, {9: (1.0, 1.5), 8: (2.0, 1.0)})
+    whole, reach = mask.masked(scl), mask.reach
+    assert reach == 2 * 2 + 2
+    padded = np.pad(scl, reach)[y : y + 5 + 2 * reach, x : x + 5 + 2 * reach]
+    inside = np.pad(np.ones_like(scl, bool), reach)[y : y + 5 + 2 * reach, x : x + 5 + 2 * reach]
+    found = mask.masked(padded, inside)[reach : reach + 5, reach : reach + 5]
+    assert np.array_equal(found, whole[y : y + 5, x : x + 5])
+
+
+_radii = st.dictionaries(st.integers(0, 11), st.tuples(st.floats(0.01, 300), st.floats(0.01, 300)))
+
+
+@given(st.lists(st.integers(0, 11), unique=True), _radii, _radii)
+def test_a_mask_survives_its_way_through_a_vrt(
+    classes: list[int], dilation: dict[int, tuple[float, float]], opening: dict[int, tuple[float, float]]
+) -> None:
+    mask = SclMask(tuple(classes), dilation, opening)
     assert masks.from_arguments({"offset": "-1000", **masks.to_arguments(mask)}) == mask
 
 
@@ -73,6 +124,24 @@ def test_metres_become_pixels() -> None:
     assert rule.on_grid((20.0, 10.0)) == SclMask(CLASSES, {9: (5.0, 10.0), 3: (1.5, 3.0)})
     assert rule.on_grid((20.0, 10.0)).reach == 10
     assert SclRule(CLASSES).on_grid((20.0, 10.0)).reach == 0
+    assert SclRule(CLASSES, opening={8: 30.0}).on_grid((20.0, 10.0)) == SclMask(CLASSES, {}, {8: (1.5, 3.0)})
+
+
+def test_a_rule_says_itself_in_words_and_in_its_record() -> None:
+    rule = SclRule((3, 9), {9: 100.0}, {3: 40.0}, (0, 2))
+    assert rule.in_words() == (
+        "SCL 3 (cloud shadow), 9 (cloud, high probability); opened: 3 by 40 m; dilated: 9 by 100 m; "
+        "masks of the user's: all but 0, 2"
+    )
+    assert rule.record() == {
+        "rule": "scl",
+        "classes": [3, 9],
+        "dilation": {"9": 100.0},
+        "opening": {"3": 40.0},
+        "given_clear": [0, 2],
+    }
+    assert SclRule((3, 9)).record() == {"rule": "scl", "classes": [3, 9], "dilation": {}}
+    assert SclRule((), {}, {}, (0,)).in_words() == "no class of SCL; masks of the user's: all but 0"
 
 
 def test_degrees_and_feet_become_metres() -> None:
