@@ -93,7 +93,7 @@ def _run(
         cells = [cell for cell in choose_gridcells(parameters) if only is None or cell.cell_id in only]
         found = find_products(source_of(parameters), parameters, cells)
         observations = observations_of(found, keep_duplicates=parameters.keep_duplicates)[:scenes_at_most]
-        schedule = Schedule(cell_groups(cells, parameters.bands, max(workers, 1)), observations)
+        schedule = Schedule(cell_groups(cells, parameters.bands, max(workers, 1), parameters.periods), observations)
         units = [
             scene_unit(
                 [(Line(each, fetches=False).contenders(bands=True), schedule.cells_near(each)) for each in share]
@@ -106,7 +106,7 @@ def _run(
         if errors:
             raise RuntimeError(f"{errors[0]}")
         scenes = [preparation.scene for preparation in preparations if preparation.scene is not None]
-        work = composite_units(cells, scenes, parameters.bands, max(workers, 1))
+        work = composite_units(cells, scenes, parameters.bands, max(workers, 1), parameters.periods)
         outcomes = list(chain(*pool.map(partial(_composite, parameters), work)))
         phase_2 = time.perf_counter() - phase_1
         RunContext(parameters).workspace.clear_tmp()
@@ -182,7 +182,7 @@ def _composite(parameters: RunParameters, unit: CompositeUnit) -> list[Outcome]:
     return [
         outcome
         for cell, scenes in unit.cells
-        for outcome in composite_cell(context, cell, unit.bands, scenes, unit.failed_products)
+        for outcome in composite_cell(context, cell, unit.bands, scenes, unit.failed_products, unit.periods)
     ]
 
 

@@ -163,7 +163,7 @@ def plan(folder: Path, cell_count: int, footprint_count: int) -> dict[str, Any]:
         kept = read_query_manifest(folder / "query_manifest.csv")
     with step("units of phase 1"):
         observations = observations_of(kept)
-        schedule = Schedule(cell_groups(cells, parameters.bands, _WORKERS), observations)
+        schedule = Schedule(cell_groups(cells, parameters.bands, _WORKERS, parameters.periods), observations)
         downloads = shares(schedule.observations, DOWNLOADS)
     # Not metered: the workers do this when they open each scene.
     scenes = {

@@ -67,11 +67,11 @@ class Dataflow:
 
     Each unit of observations (products of one sensing time and tile) is a coroutine, and so is each unit of composites:
     what follows what is read in :meth:`_scl_first`, :meth:`_download`, :meth:`_prepare` and :meth:`_composite`. A group
-    of cells is composited once no observation near it is under way.
+    of cells is composited once no observation near it, in its periods, is under way.
 
     Attributes
     ----------
-    outcomes: of all composites, ordered by cell and band.
+    outcomes: of all composites, ordered by cell, period and band.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Dataflow:
         self._context, self._parameters, self._source = context, context.parameters, source
         self._cells, self._found = cells, found
         self._runner, self._workers = runner, cluster_of(context.parameters).worker_count()
-        groups = cell_groups(cells, context.parameters.bands, self._workers)
+        groups = cell_groups(cells, context.parameters.bands, self._workers, context.parameters.periods)
         observations = observations_of(found, keep_duplicates=context.parameters.keep_duplicates)
         self._schedule = Schedule(groups, observations)
         self._lines = [Line(each, fetches=source.fetches) for each in self._schedule.observations]
@@ -96,7 +96,7 @@ class Dataflow:
         self._replaced: set[str] = set()
         self._downloads: list[Download] = []
         self._preparations: list[Preparation] = []
-        self._copies = DecodedBandsInUse(context.workspace)
+        self._copies = DecodedBandsInUse(context.workspace, context.parameters.periods)
 
     def run(self) -> Summary:
         """Do it all, and write the index of scenes as soon as phase 1 is over.
@@ -128,7 +128,7 @@ class Dataflow:
             groups.wait(self._medians)
         if groups.source_down is not None:
             raise groups.source_down
-        self.outcomes.sort(key=lambda outcome: (outcome.cell_id, outcome.band))
+        self.outcomes.sort(key=lambda outcome: (outcome.cell_id, outcome.period, outcome.band))
         if undecodable := [error for outcome in self.outcomes for error in outcome.left_out]:
             found = self._report_products(undecodable)
         replaced = self._replaced - self._failed
@@ -205,7 +205,7 @@ class Dataflow:
         outcomes = await self._medians.run(unit)
         self.outcomes += outcomes
         for outcome in outcomes:
-            self._copies.finished(outcome.cell_id, outcome.band)
+            self._copies.finished(outcome.cell_id, outcome.band, outcome.period)
 
     def _composite_free_cells(self) -> None:
         units = self._schedule.units_ready(self._failed) if self._computes else []
@@ -294,7 +294,9 @@ def _lost_scenes(unit: SceneUnit, reason: str) -> list[list[Standing]]:
 
 def _lost_composites(unit: CompositeUnit, reason: str) -> list[Outcome]:
     return [
-        Outcome(cell.cell_id, band, "failed", scenes=len(scenes), step=Step.TASK, reason=reason)
+        Outcome(cell.cell_id, band, "failed", scenes=count, step=Step.TASK, reason=reason, period=period.label)
         for cell, scenes in unit.cells
+        for period in unit.periods
+        for count in [sum(period.contains(scene.product.name.sensing_time) for scene in scenes)]
         for band in unit.bands
     ]

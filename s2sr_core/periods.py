@@ -19,8 +19,8 @@ EVERY = re.compile(r"year|month|season|[1-9][0-9]{0,3}d")
 MOST_PERIODS = 1000
 #: Three months each, from December on, which belongs to the season of the next year.
 _SEASONS = ("1-DJF", "2-MAM", "3-JJA", "4-SON")
-#: The last time that can be written, and the shortest.
-_LAST, _MOMENT = datetime.max.replace(tzinfo=UTC), timedelta.resolution
+#: The first and the last time that can be written, and the shortest.
+_FIRST, _LAST, _MOMENT = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC), timedelta.resolution
 _LABEL = re.compile(r"[0-9]{4}(?:-[0-9]{2}(?:-[0-9]{2})?|-(?:1-DJF|2-MAM|3-JJA|4-SON))?")
 
 
@@ -43,6 +43,10 @@ class Period:
         return self.start <= time < self.end
 
 
+#: For what has no window.
+ALWAYS = Period("", _FIRST, _LAST)
+
+
 def is_label(text: str) -> bool:
     """Whether ``text`` is written like the label of a period, or is the empty one."""
     return text == "" or _LABEL.fullmatch(text) is not None
@@ -62,6 +66,12 @@ def periods_of(
         return (Period("", start, end),)
     cut = (_shortened(period, months) for period in _calendar(every, start, end))
     return tuple(itertools.islice((period for period in cut if period is not None), most + 1))
+
+
+def span_of(periods: Sequence[Period]) -> str:
+    """``2019 … 2021``: the labels of the first and the last of at least one period."""
+    first, last = periods[0].label, periods[-1].label
+    return first if first == last else f"{first} … {last}"
 
 
 def period_of(time: datetime, periods: Sequence[Period]) -> Period | None:

@@ -34,12 +34,11 @@ def composite_cells(unit: CompositeUnit, parameters: RunParameters) -> list[Outc
         outcomes = [
             outcome
             for cell, scenes in unit.cells
-            for outcome in composite_cell(context, cell, unit.bands, scenes, unit.failed_products)
+            for outcome in composite_cell(context, cell, unit.bands, scenes, unit.failed_products, unit.periods)
         ]
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
     if failed:
         first = failed[0]
-        raise PartlyFailedError(
-            f"{len(failed)} composites failed, first: {first.cell_id} {first.band}: {first.reason}", outcomes
-        )
+        title = " ".join(filter(None, (first.cell_id, first.period, first.band)))
+        raise PartlyFailedError(f"{len(failed)} composites failed, first: {title}: {first.reason}", outcomes)
     return outcomes

@@ -21,6 +21,7 @@ from s2sr_core.files import locked, read_record, write_record, written_atomicall
 from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.geo.jp2_check import image_drivers
 from s2sr_core.geo.lattice import Window
+from s2sr_core.periods import ALWAYS, Period, period_of
 from s2sr_core.pixels import openjpeg
 from s2sr_core.pixels.rules import SCENE_NODATA, harmonised
 from s2sr_core.scenes.occupancy import Occupancy
@@ -212,24 +213,29 @@ class DecodedReader:
 
 
 class DecodedBandsInUse:
-    """Which cells still need the decoded bands of which scenes; those that none needs are removed."""
+    """Which cells still need the decoded bands of which scenes; those that none needs are removed.
 
-    def __init__(self, workspace: Workspace) -> None:
-        self._workspace = workspace
-        self._scenes_of: dict[tuple[str, str], list[str]] = {}
+    A scene lies in one of ``periods``, which are in order, and the composites of that one alone need it.
+    """
+
+    def __init__(self, workspace: Workspace, periods: Sequence[Period] = (ALWAYS,)) -> None:
+        self._workspace, self._periods = workspace, periods
+        self._scenes_of: dict[tuple[str, str, str], list[str]] = {}
         self._needed: dict[tuple[str, str], set[str]] = {}
 
     def add(self, scene: Scene) -> None:
         """Its cells need its decoded bands; to be called before one of the cells is composited."""
-        product = str(scene.product.name)
+        product, period = str(scene.product.name), period_of(scene.product.name.sensing_time, self._periods)
+        if period is None:
+            return
         for band in scene.bands:
             self._needed[product, band.file.band] = set(scene.cells)
             for cell_id in scene.cells:
-                self._scenes_of.setdefault((cell_id, band.file.band), []).append(product)
+                self._scenes_of.setdefault((cell_id, band.file.band, period.label), []).append(product)
 
-    def finished(self, cell_id: str, band: str) -> None:
-        """A composite is finished or has failed."""
-        for product in self._scenes_of.pop((cell_id, band), ()):
+    def finished(self, cell_id: str, band: str, period: str = "") -> None:
+        """The composite of a period (its label) is finished or has failed."""
+        for product in self._scenes_of.pop((cell_id, band, period), ()):
             cells = self._needed[product, band]
             cells.discard(cell_id)
             if not cells:

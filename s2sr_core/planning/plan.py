@@ -12,7 +12,9 @@ from s2sr_core.cells.gridcell_csv import read_gridcells
 from s2sr_core.cells.gridcells import Gridcell, select_gridcells
 from s2sr_core.errors import InputError
 from s2sr_core.geo import geometry
+from s2sr_core.outputs.summary import counted
 from s2sr_core.parameters import RunParameters
+from s2sr_core.periods import span_of
 from s2sr_core.planning.units import DOWNLOADS, composite_units, most_units, shares
 from s2sr_core.products.bands import SCL
 from s2sr_core.products.safe import Product, band_files
@@ -63,6 +65,8 @@ def describe(parameters: RunParameters, workers: int) -> str:
         there = [source.open(product) for product in products]
         amount = f"to read     {bytes_to_read(there, bands) / 1e6:.1f} MB of {' '.join(bands)} and SCL"
     copies = bytes_of_copies(products, cells, bands)
+    periods = parameters.periods
+    in_periods = f" in {counted(len(periods), 'period')} ({span_of(periods)})" if parameters.every else ""
     left_out = ", ".join(f"{count} {status}" for status, count in sorted(statuses.items()) if status != "selected")
     return "\n".join(
         [
@@ -70,8 +74,8 @@ def describe(parameters: RunParameters, workers: int) -> str:
             f"products    {len(products)} of {len(found)} found" + (f" ({left_out})" if left_out else ""),
             amount,
             f"decoded     at most {copies / 1e9:.2g} GB in tmp/, each copy until its last cell is done",
-            f"composites  {len(cells) * len(bands)}",
-            f"units       {units} of phase 1, {len(composite_units(cells, [], bands, workers))} of phase 2, "
+            f"composites  {len(cells) * len(bands) * len(periods)}" + in_periods,
+            f"units       {units} of phase 1, {len(composite_units(cells, [], bands, workers, periods))} of phase 2, "
             f"on {workers} workers",
         ]
     )

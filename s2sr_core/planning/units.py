@@ -5,11 +5,15 @@ Units are plain classes: Prefect would walk through all that a dataclass, a list
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from itertools import pairwise
+from math import isqrt
 from typing import Any
 
 from s2sr_core.cells.gridcells import Gridcell
+from s2sr_core.periods import ALWAYS, Period, period_of, span_of
 from s2sr_core.scenes.scene import Scene
 from s2sr_core.selection.observations import Contender
 from s2sr_core.sources.source import ProductDescription, Source
@@ -59,42 +63,89 @@ class SceneUnit:
 
 
 class CompositeUnit:
-    """What one task of phase 2 composites: cells, each with its scenes, and bands; ``title`` says which.
+    """What one task of phase 2 composites: cells, each with its scenes, bands and periods; ``title`` says which.
 
     ``failed_products`` are names of products that could not be used.
     """
 
-    __slots__ = ("bands", "cells", "failed_products", "title")
+    __slots__ = ("bands", "cells", "failed_products", "periods", "title")
 
     def __init__(
         self,
         title: str,
         cells: tuple[tuple[Gridcell, tuple[Scene, ...]], ...],
         bands: tuple[str, ...],
+        periods: tuple[Period, ...],
         failed_products: frozenset[str] = frozenset(),
     ) -> None:
         self.title = title
         self.cells = cells
         self.bands = bands
+        self.periods = periods
         self.failed_products = failed_products
 
 
 class CellGroup:
-    """Neighbouring cells that are composited together, in one unit or, by groups of ``bands``, in a few."""
+    """Neighbouring cells that are composited together, in one unit or, by groups of ``bands``, in a few.
 
-    __slots__ = ("bands", "cells", "title")
+    ``periods`` are some that follow one another.
+    """
 
-    def __init__(self, title: str, cells: tuple[Gridcell, ...], bands: tuple[tuple[str, ...], ...]) -> None:
+    __slots__ = ("bands", "cells", "periods", "title")
+
+    def __init__(
+        self,
+        title: str,
+        cells: tuple[Gridcell, ...],
+        bands: tuple[tuple[str, ...], ...],
+        periods: tuple[Period, ...],
+    ) -> None:
         self.title = title
         self.cells = cells
         self.bands = bands
+        self.periods = periods
 
     def units(
         self, scenes: Mapping[str, Sequence[Scene]], failed_products: frozenset[str] = frozenset()
     ) -> list[CompositeUnit]:
-        """Its units; ``scenes`` by the ids of the cells they touch."""
+        """Its units; ``scenes`` of its periods, by the ids of the cells they touch."""
         work = tuple((cell, tuple(scenes.get(cell.cell_id, ()))) for cell in self.cells)
-        return [CompositeUnit(f"{self.title} {' '.join(bands)}", work, bands, failed_products) for bands in self.bands]
+        return [
+            CompositeUnit(f"{self.title} {' '.join(bands)}", work, bands, self.periods, failed_products)
+            for bands in self.bands
+        ]
+
+
+class PeriodShares:
+    """The shares into which groups divide the periods of a run, and the scenes of each, by the cells they touch."""
+
+    def __init__(self, groups: Sequence[CellGroup]) -> None:
+        shares = list(dict.fromkeys(group.periods for group in groups))
+        self._periods = [period for share in shares for period in share]
+        self._numbers = {period.label: number for number, share in enumerate(shares) for period in share}
+        self._scenes: list[defaultdict[str, list[Scene]]] = [defaultdict(list) for _ in shares]
+
+    def __len__(self) -> int:
+        return len(self._scenes)
+
+    def of_group(self, group: CellGroup) -> int:
+        """The number of a group's share, from 0."""
+        return self._numbers[group.periods[0].label]
+
+    def of_time(self, sensing_time: datetime) -> int | None:
+        """The number of the share in which a sensing time lies; None if it is outside all periods."""
+        period = period_of(sensing_time, self._periods)
+        return None if period is None else self._numbers[period.label]
+
+    def add(self, scene: Scene) -> None:
+        """Take note of a scene that is used."""
+        if (number := self.of_time(scene.product.name.sensing_time)) is not None:
+            for cell_id in scene.cells:
+                self._scenes[number][cell_id].append(scene)
+
+    def units(self, group: CellGroup, failed_products: frozenset[str] = frozenset()) -> list[CompositeUnit]:
+        """The units of a group, with the scenes that are known by now."""
+        return group.units(self._scenes[self.of_group(group)], failed_products)
 
 
 def download_unit(source: Source[Any], products: Sequence[ProductDescription], bands: Sequence[str]) -> DownloadUnit:
@@ -112,19 +163,37 @@ def scene_unit(
     return SceneUnit(_title("scene", there), work, decodes)
 
 
-def cell_groups(cells: Sequence[Gridcell], bands: Sequence[str], workers: int) -> list[CellGroup]:
-    """Phase 2: neighbouring cells with all bands or, if cells alone would leave workers idle, groups of bands."""
-    groups = min(len(bands), -(-2 * workers // len(cells)))
-    bands_of = tuple(map(tuple, shares(bands, groups)))
-    made: list[CellGroup] = []
-    first = 1
-    for share in shares(cells, max(most_units(workers) // groups, 1)):
+def cell_groups(
+    cells: Sequence[Gridcell], bands: Sequence[str], workers: int, periods: Sequence[Period] = (ALWAYS,)
+) -> list[CellGroup]:
+    """Phase 2: neighbouring cells with all bands or, if these alone would leave workers idle, groups of bands.
+
+    One period comes after the other, each with all cells, so that the scenes of one can be forgotten before those of
+    the next are needed. Of many periods, some in a row are taken together: so many that cells are not left in a few
+    large groups, because what a process knows of a cell serves all dates.
+    """
+    groups = min(len(bands), -(-2 * workers // (len(cells) * len(periods))))
+    bands_of, most = tuple(map(tuple, shares(bands, groups))), max(most_units(workers) // groups, 1)
+    in_time = shares(periods, max(most // len(cells), isqrt(most)))
+    in_space = shares(cells, max(most // len(in_time), 1))
+    titles = _cell_titles(in_space)
+    return [
+        CellGroup(f"{title} {span_of(some)}".rstrip(), tuple(share), bands_of, tuple(some))
+        for some in in_time
+        for title, share in zip(titles, in_space, strict=True)
+    ]
+
+
+def _cell_titles(in_space: Sequence[Sequence[Gridcell]]) -> list[str]:
+    """``cell a`` or ``cells 1-3 of 750 (a … c)`` for each share of the cells."""
+    titles, first, count = [], 1, sum(map(len, in_space))
+    for share in in_space:
         title, last = f"cell {share[0].cell_id}", first + len(share) - 1
         if len(share) > 1:
-            title = f"cells {first}-{last} of {len(cells)} ({share[0].cell_id} … {share[-1].cell_id})"
-        made.append(CellGroup(title, tuple(share), bands_of))
+            title = f"cells {first}-{last} of {count} ({share[0].cell_id} … {share[-1].cell_id})"
+        titles.append(title)
         first = last + 1
-    return made
+    return titles
 
 
 def composite_units(
@@ -132,14 +201,14 @@ def composite_units(
     scenes: Sequence[Scene],
     bands: Sequence[str],
     workers: int,
-    failed_products: frozenset[str] = frozenset(),
+    periods: Sequence[Period] = (ALWAYS,),
 ) -> list[CompositeUnit]:
     """Phase 2 of all cells, once all scenes are prepared."""
-    scenes_of: dict[str, list[Scene]] = {cell.cell_id: [] for cell in cells}
+    groups = cell_groups(cells, bands, workers, periods)
+    in_time = PeriodShares(groups)
     for scene in scenes:
-        for cell_id in scene.cells:
-            scenes_of[cell_id].append(scene)
-    return [unit for group in cell_groups(cells, bands, workers) for unit in group.units(scenes_of, failed_products)]
+        in_time.add(scene)
+    return [unit for group in groups for unit in in_time.units(group)]
 
 
 def most_units(workers: int) -> int:

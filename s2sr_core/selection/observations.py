@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, Literal
 
 from shapely import MultiPolygon, Polygon
@@ -51,6 +52,11 @@ class Observation:
     def tile(self) -> str:
         """The tile in which its images lie."""
         return next(candidate.name.tile for candidate in self.candidates if candidate.name is not None)
+
+    @property
+    def sensing_time(self) -> datetime:
+        """When it was made, UTC."""
+        return next(candidate.name.sensing_time for candidate in self.candidates if candidate.name is not None)
 
     @property
     def footprints(self) -> list[Outline | None]:

@@ -4,13 +4,14 @@ import os
 import re
 from collections import Counter
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import shapely
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from support.scenes import parameters_for, prepare, product_name, write_scene
 from support.trees import OLD, content_of, image_path, write_tree
@@ -19,6 +20,7 @@ from s2sr_core.cells.gridcell_csv import write_gridcells
 from s2sr_core.cells.gridcells import Gridcell, make_gridcells
 from s2sr_core.errors import InputError
 from s2sr_core.parameters import RunParameters
+from s2sr_core.periods import Period, periods_of
 from s2sr_core.planning.plan import bytes_of_copies, bytes_to_read, choose_gridcells, describe
 from s2sr_core.planning.units import (
     DOWNLOADS,
@@ -65,15 +67,30 @@ def cells_named(count: int) -> list[Gridcell]:
 # ---------------------------------------------------------------------------------------------------------- phase 2
 
 
-@given(st.integers(1, 1200), st.integers(1, 9), st.integers(1, 340))
-def test_each_composite_is_in_one_unit_and_there_is_work_for_all_workers(cells: int, bands: int, workers: int) -> None:
-    named, asked = cells_named(cells), BANDS[:bands]
-    units = composite_units(named, [], asked, workers)
-    made = Counter((cell.cell_id, band) for unit in units for cell, _ in unit.cells for band in unit.bands)
-    assert made == {(cell.cell_id, band): 1 for cell in named for band in asked}
-    assert min(cells * bands, workers) <= len(units) <= 350
-    sizes = [len(unit.cells) for unit in units]
-    assert max(sizes) - min(sizes) <= 1
+def months(count: int) -> tuple[Period, ...]:
+    """So many periods, from June 2019 on."""
+    return periods_of("month", datetime(2019, 6, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))[:count]
+
+
+@given(st.integers(1, 1200), st.integers(1, 9), st.integers(1, 340), st.just(1) | st.integers(1, 300))
+def test_each_composite_is_in_one_unit_and_there_is_work_for_all_workers(
+    cells: int, bands: int, workers: int, periods: int
+) -> None:
+    assume(cells * periods <= 2000)
+    named, asked, cut = cells_named(cells), BANDS[:bands], months(periods)
+    units = composite_units(named, [], asked, workers, cut)
+    made = Counter(
+        (cell.cell_id, period, band)
+        for unit in units
+        for cell, _ in unit.cells
+        for period in unit.periods
+        for band in unit.bands
+    )
+    assert made == {(cell.cell_id, period, band): 1 for cell in named for period in cut for band in asked}
+    assert min(cells * bands * periods, workers) <= len(units) <= 350
+    for sizes in ([len(unit.cells) for unit in units], [len(unit.periods) for unit in units]):
+        assert max(sizes) - min(sizes) <= 1
+    assert len({unit.title for unit in units}) == len(units)
 
 
 def test_one_cell_and_ten_ranks_keep_nine_busy() -> None:
@@ -113,6 +130,39 @@ def test_titles_say_what_a_unit_covers() -> None:
     units = composite_units(cells_named(750), [], ["B02", "B8A"], 1)
     assert units[1].title == "cells 4-6 of 750 (c00003 … c00005) B02 B8A"
     assert len({unit.title for unit in units}) == len(units)
+    units = composite_units(cells_named(2), [], ["B02"], 1, months(200))
+    assert units[-1].title == "cell c00001 2035-12 … 2036-01 B02"
+
+
+@pytest.mark.parametrize(
+    ("cells", "periods", "units", "size"),
+    [
+        (1, 8, 8, (1, 1)),
+        (1, 300, 250, (1, 2)),
+        (20, 8, 160, (1, 1)),
+        (1000, 8, 248, (33, 1)),
+        (1000, 300, 240, (63, 20)),
+    ],
+)
+def test_many_periods_are_as_few_task_runs_as_one(cells: int, periods: int, units: int, size: tuple[int, int]) -> None:
+    made = composite_units(cells_named(cells), [], BANDS, 4, months(periods))
+    assert (len(made), max((len(unit.cells), len(unit.periods)) for unit in made)) == (units, size)
+
+
+def test_one_period_comes_after_the_other_and_each_travels_with_its_scenes(scene: Scene) -> None:
+    """The scene is of 1 July 2019; it is told of another time by ``replace``."""
+    name = replace(scene.product.name, sensing_time=datetime(2019, 8, 31, 23, 59, 59, tzinfo=UTC))
+    july = replace(scene, cells=("c00001",))
+    august = replace(july, product=replace(scene.product, name=name))
+    units = composite_units(cells_named(2), [august, july], ["B04"], 1, months(3))
+    assert [(unit.periods[0].label, cell.cell_id, scenes) for unit in units for cell, scenes in unit.cells] == [
+        ("2019-06", "c00000", ()),
+        ("2019-06", "c00001", ()),
+        ("2019-07", "c00000", ()),
+        ("2019-07", "c00001", (july,)),
+        ("2019-08", "c00000", ()),
+        ("2019-08", "c00001", (august,)),
+    ]
 
 
 # ---------------------------------------------------------------------------------------------------------- phase 1
@@ -204,6 +254,8 @@ def test_a_plan_counts_cells_products_bytes_and_units_and_writes_nothing(tmp_pat
     assert lines["composites"] == "4"
     assert lines["units"] == "1 of phase 1, 4 of phase 2, on 4 workers"
     assert sorted(tmp_path.rglob("*")) == before
+    yearly = describe(run_parameters(tmp_path, every="year"), 4)
+    assert "composites  60 in 15 periods (2015 … 2029)" in yearly
     products = [read_product(tmp_path / "archive" / f"{OLD}.SAFE")]
     assert bytes_to_read(products, parameters.bands) == sum(len(content_of(band)) for band in ("B02", "B8A", "SCL"))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from shapely import Polygon
 from support.scenes import parameters_for, prepare, product_name, write_scene
 
 from s2sr_core.cells.gridcells import Gridcell
+from s2sr_core.periods import periods_of
 from s2sr_core.planning.schedule import Schedule
 from s2sr_core.planning.units import CompositeUnit, cell_groups
 from s2sr_core.products.names import ProductName
@@ -88,6 +90,28 @@ def test_on_both_sides_of_the_antimeridian() -> None:
     assert schedule.units_ready([]) == []
     schedule.settle(across)
     assert ids(schedule.units_ready([])) == ["east", "west"]
+
+
+def test_a_period_goes_while_products_of_another_are_awaited(scene: Scene) -> None:
+    """Products of 1 and 31 July near one cell, one of 10 August near both, and one of September, which is not asked."""
+    july, late, august, september = over(0, 0.5, 1.5), over(6, 0.5, 1.5), over(8, 0.5, 3.5), over(14, 0.5, 1.5)
+    periods = periods_of("month", datetime(2019, 6, 1, tzinfo=UTC), datetime(2019, 9, 1, tzinfo=UTC))
+    groups = cell_groups(cells_in_a_row(2), ["B04"], 1, periods)
+    schedule = Schedule(groups, [september, august, late, july])
+    assert schedule.observations[:3] == [july, late, august]
+
+    def gone() -> list[tuple[str, str, int]]:
+        units = schedule.units_ready([])
+        return [(unit.periods[0].label, cell.cell_id, len(scenes)) for unit in units for cell, scenes in unit.cells]
+
+    assert gone() == [("2019-06", "c0", 0), ("2019-06", "c1", 0), ("2019-07", "c1", 0)]
+    schedule.settle(july, [replace(scene, cells=("c0",))])
+    schedule.settle(september, [])
+    assert gone() == []
+    schedule.settle(late)
+    assert gone() == [("2019-07", "c0", 1)]
+    schedule.settle(august, [replace(scene, cells=("c0",))])  # the scene itself is of July
+    assert gone() == [("2019-08", "c0", 0), ("2019-08", "c1", 0)]
 
 
 @given(st.lists(st.tuples(st.floats(0, 18), st.floats(0.1, 6)), max_size=12), st.integers(1, 12), st.integers())
