@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -216,9 +217,8 @@ class _Blocks:
         folders = [Workspace(b.work_dir(self._work.workspace)) for b in self._work.blocks if b.name in done]
         parameters, workspace = self._work.parameters, self._work.workspace
         mosaic_folders(workspace, [folder for folder in folders if folder.composite_index.exists()], parameters)
-        medians: dict[str, list[Path]] = {band: _mosaics(folders, band, "median") for band in parameters.bands}
         what = f"{workspace.work_dir.name}: {counted(len(done), 'block')}"
-        show_pictures(medians, _mosaics(folders, parameters.bands[0], "count"), what)
+        show_pictures(parameters, partial(_mosaics, folders), what)
         if failed := self._in_state("failed"):
             rows = [{"block": e.block, "reason": e.message, "flow_run_id": e.flow_run_id} for e in failed]
             publish_table("failures", rows, f"{counted(len(failed), 'block')} failed.")
@@ -229,5 +229,5 @@ def _was_cut_short(run: FlowRun) -> bool:
     return run.state is not None and run.state.is_final() and not run.state.is_completed()
 
 
-def _mosaics(folders: Sequence[Workspace], band: str, kind: str) -> list[Path]:
-    return [path for folder in folders if (path := mosaic_path(folder, band, kind)).exists()]
+def _mosaics(folders: Sequence[Workspace], period: str, band: str, kind: str) -> list[Path]:
+    return [path for folder in folders if (path := mosaic_path(folder, band, kind, period)).exists()]

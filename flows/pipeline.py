@@ -157,7 +157,11 @@ def _task_runner(context: RunContext) -> AbstractContextManager[TaskRunner[Any]]
 
 def _draw(context: RunContext, outcomes: list[Outcome]) -> None:
     if context.parameters.quicklook:
-        answered(draw_quicklooks, context, sorted({outcome.cell_id for outcome in outcomes if outcome.path}))
+        answered(
+            draw_quicklooks,
+            context,
+            sorted({(outcome.cell_id, outcome.period) for outcome in outcomes if outcome.path}),
+        )
 
 
 def _final_state(summary: Summary) -> State:

@@ -13,6 +13,7 @@ from s2sr_core.outputs import indices, maps
 from s2sr_core.outputs.quicklook import draw_cell
 from s2sr_core.outputs.report import report
 from s2sr_core.outputs.summary import Summary, counted
+from s2sr_core.parameters import RunParameters
 from s2sr_core.progress import progress
 from s2sr_core.run_context import RunContext
 from s2sr_core.selection.line import Result
@@ -35,12 +36,12 @@ def begin_composites(context: RunContext) -> None:
 
 
 @task(name="draw-quicklooks", tags={"s2sr", "publish"}, **COMMON, **INDEX_TIMEOUT)
-def draw_quicklooks(context: RunContext, cell_ids: Sequence[str]) -> list[Path]:
-    """A PNG of each cell that has a composite."""
-    with progress("quicklooks", len(cell_ids)) as advance:
+def draw_quicklooks(context: RunContext, cells: Sequence[tuple[str, str]]) -> list[Path]:
+    """A PNG of each cell and period (id and label) that has a composite."""
+    with progress("quicklooks", len(cells)) as advance:
         drawn = []
-        for cell_id in cell_ids:
-            drawn.append(draw_cell(context.workspace, cell_id, context.parameters.bands))
+        for cell_id, period in cells:
+            drawn.append(draw_cell(context.workspace, cell_id, context.parameters.bands, period))
             advance()
     return [path for path in drawn if path is not None]
 
@@ -64,7 +65,9 @@ def write_manifests(
 #: Columns of the tables of products, what matters first; those without a value are left out.
 _USED = ("sensing_time", "valid_share", "cloud_cover", "reason", "product")
 _LEFT_OUT = ("status", "reason", "product", "sensing_time", "cloud_cover")
-_FAILURES = ("reason", "step", "cell_id", "band", "product")
+_FAILURES = ("reason", "step", "cell_id", "period", "band", "product")
+#: The most periods of a run whose pictures are shown, the last ones; the pictures of all cells are files.
+_MOST_PERIODS = 12
 
 
 def show_results(context: RunContext, summary: Summary, seconds: Mapping[str, float], *, queried: bool) -> None:
@@ -93,25 +96,38 @@ def show_results(context: RunContext, summary: Summary, seconds: Mapping[str, fl
         return
     with never_failing("the pictures"):
         cells = pd.read_csv(workspace.selected_gridcells, dtype=str)["cell_id"].tolist()
-        medians: dict[str, list[Path]] = {
-            band: _existing(workspace.composite, cells, band) for band in parameters.bands
-        }
-        counts = _existing(workspace.count, cells, parameters.bands[0])
-        show_pictures(medians, counts, f"{workspace.work_dir.name}: {counted(len(cells), 'cell')}")
+
+        def rasters(period: str, band: str, statistic: str) -> list[Path]:
+            paths = (workspace.composite(cell_id, band, statistic, period) for cell_id in cells)
+            return [path for path in paths if path.exists()]
+
+        show_pictures(parameters, rasters, f"{workspace.work_dir.name}: {counted(len(cells), 'cell')}")
 
 
-def show_pictures(medians: Mapping[str, Sequence[Path]], counts: Sequence[Path], what: str) -> None:
-    """Maps of composites, by band, and of the counts of the first band on the page of the flow run."""
+def show_pictures(parameters: RunParameters, rasters: Callable[[str, str, str], list[Path]], what: str) -> None:
+    """Maps of composites, and of the counts of the first band, on the page of the flow run.
+
+    ``rasters`` gives the files of a period (its label), band and statistic. Of a run with periods, the last ones that
+    have composites are shown.
+    """
+    shown = 0
+    for label in reversed([period.label for period in parameters.periods]):
+        medians: dict[str, list[Path]] = {band: rasters(label, band, "median") for band in parameters.bands}
+        if any(medians.values()):
+            _show_period(label, medians, rasters(label, parameters.bands[0], "count"), what)
+            shown += 1
+        if shown == _MOST_PERIODS:
+            return
+
+
+def _show_period(label: str, medians: Mapping[str, Sequence[Path]], counts: Sequence[Path], what: str) -> None:
+    title, suffix = (f"{what}, {label}", f"-{label.lower()}") if label else (what, "")
+    band = next(iter(medians))
     with never_failing("the pictures"):
-        if (picture := maps.true_colour(medians, what)) is not None:
-            publish_picture("quicklook", picture, f"{what}; white if there is no value.")
-        band = next(iter(medians))
-        if (picture := maps.valid_counts(counts, f"{what}, {band}")) is not None:
-            publish_picture("valid-counts", picture, f"{what}: values behind each pixel of {band}.")
-
-
-def _existing(path: Callable[[str, str], Path], cell_ids: Sequence[str], band: str) -> list[Path]:
-    return [raster for cell_id in cell_ids if (raster := path(cell_id, band)).exists()]
+        if (picture := maps.true_colour(medians, title)) is not None:
+            publish_picture(f"quicklook{suffix}", picture, f"{title}; white if there is no value.")
+        if (picture := maps.valid_counts(counts, f"{title}, {band}")) is not None:
+            publish_picture(f"valid-counts{suffix}", picture, f"{title}: values behind each pixel of {band}.")
 
 
 def _scenes(context: RunContext, queried: bool) -> pd.DataFrame:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from s2sr_core.composites.cog import remove_raster
@@ -21,21 +23,27 @@ from s2sr_core.workspace import Workspace
 _TOLERANCE = 1e-4
 
 
-def mosaic_path(workspace: Workspace, band: str, kind: str = "median") -> Path:
-    """``composites/mosaic_<band>_<kind>.vrt``."""
-    return workspace.composites / f"mosaic_{band}_{kind}.vrt"
+def mosaic_path(workspace: Workspace, band: str, kind: str = "median", period: str = "") -> Path:
+    """``composites/mosaic_<band>_<kind>.vrt`` or, with the label of a period, ``mosaic_<period>_<band>_<kind>.vrt``."""
+    return workspace.composites / f"{'_'.join(filter(None, ('mosaic', period, band, kind)))}.vrt"
 
 
 def mosaic_cells(workspace: Workspace, parameters: RunParameters) -> list[Path]:
-    """Mosaic the composites that the folder's index names, one VRT for each band; returns those written."""
-    there = [row for row in rows_in(workspace) if row["path"]]
+    """Mosaic the composites of the run's periods that the folder's index names, one VRT for each period and band.
+
+    Returns those written.
+    """
+    cells: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+    for row in rows_in(workspace):
+        if row["path"]:
+            cells[row["period"], row["band"]].append(row["cell_id"])
     made = []
-    for band in parameters.bands:
-        cells = [row["cell_id"] for row in there if row["band"] == band]
-        medians = [workspace.composite(cell_id, band) for cell_id in cells]
-        counts = [path for cell_id in cells if (path := workspace.count(cell_id, band)).exists()]
+    for label, band in _labels_and_bands(parameters):
+        here = cells[label, band]
+        medians = [workspace.composite(cell_id, band, period=label) for cell_id in here]
+        counts = [path for cell_id in here if (path := workspace.count(cell_id, band, label)).exists()]
         for kind, rasters in (("median", medians), ("count", counts)):
-            target = mosaic_path(workspace, band, kind)
+            target = mosaic_path(workspace, band, kind, label)
             remove_raster(target)
             if rasters:
                 made.append(mosaic(target, rasters, parameters.lattice))
@@ -47,13 +55,18 @@ def mosaic_folders(target: Workspace, folders: Sequence[Workspace], parameters: 
     made = []
     for folder in folders:
         mosaic_cells(folder, parameters)
-    for band in parameters.bands:
+    for label, band in _labels_and_bands(parameters):
         for kind in ("median", "count"):
-            rasters = [path for folder in folders if (path := mosaic_path(folder, band, kind)).exists()]
-            remove_raster(mosaic_path(target, band, kind))
+            rasters = [path for folder in folders if (path := mosaic_path(folder, band, kind, label)).exists()]
+            whole = mosaic_path(target, band, kind, label)
+            remove_raster(whole)
             if rasters:
-                made.append(mosaic(mosaic_path(target, band, kind), rasters, parameters.lattice))
+                made.append(mosaic(whole, rasters, parameters.lattice))
     return made
+
+
+def _labels_and_bands(parameters: RunParameters) -> Iterator[tuple[str, str]]:
+    return itertools.product([period.label for period in parameters.periods], parameters.bands)
 
 
 def mosaic(target: Path, rasters: Sequence[Path], lattice: Lattice) -> Path:

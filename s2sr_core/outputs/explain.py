@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -28,8 +29,10 @@ from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.geo.lattice import Lattice, Window
 from s2sr_core.outputs.pixel_history import History, Pixel, SceneValue, Verdict, history_of
 from s2sr_core.parameters import RunParameters
+from s2sr_core.periods import Period
 from s2sr_core.pixels.rules import SCENE_NODATA
 from s2sr_core.pixels.statistics import Statistic
+from s2sr_core.products.bands import BANDS
 from s2sr_core.products.safe import read_product
 from s2sr_core.progress import progress
 from s2sr_core.run_context import RunContext
@@ -77,8 +80,12 @@ class StatisticValue:
 
 @dataclass(frozen=True, slots=True)
 class BandExplanation:
-    """A band at a pixel: all products, the values in order, and each statistic of them."""
+    """A band at a pixel in a period: all products, the values in order, and each statistic of them.
 
+    ``period`` is a label, empty in a run without periods.
+    """
+
+    period: str
     band: str
     scenes: tuple[SceneValue, ...]
     values: tuple[int, ...]
@@ -128,6 +135,8 @@ class Explanation:
 def explain(parameters: RunParameters, longitude: float, latitude: float) -> Explanation:
     """Explain the pixel at a point in the bands of ``parameters``, which are otherwise those of the folder's run.
 
+    Of a run with periods, each that has a composite is explained.
+
     Raises
     ------
     InputError
@@ -161,7 +170,12 @@ def explain(parameters: RunParameters, longitude: float, latitude: float) -> Exp
         file_row,
         parameters.resampling,
         context.mask.record(),
-        tuple(_explained(context, pixel, band, histories) for band in parameters.bands),
+        tuple(
+            _explained(context, pixel, period, band, [(row, each) for row, each in histories if _is_in(period, row)])
+            for period in parameters.periods
+            for band in parameters.bands
+            if _has_composite(context, pixel.cell.cell_id, period, band)
+        ),
     )
 
 
@@ -202,13 +216,16 @@ def _holds(cell: Gridcell, x: float, y: float) -> bool:
 
 
 def _check_composite(context: RunContext, cell_id: str, band: str) -> None:
-    workspace, name = context.workspace, context.statistics[0].name
-    if workspace.composite(cell_id, band, name).is_file():
+    periods = context.parameters.periods
+    others = [each for each in BANDS if any(_has_composite(context, cell_id, period, each) for period in periods)]
+    if band in others:
         return
-    paths = workspace.cell_folder(cell_id).glob(f"cell_{cell_id}_*_{name}_clip.tif")
-    others = sorted(path.name.removeprefix(f"cell_{cell_id}_").split("_")[0] for path in paths)
     remedy = f"choose from {' '.join(others)}" if others else "choose a cell that has one"
     raise InputError("bands", band, f"has no composite in gridcell {cell_id}", remedy)
+
+
+def _has_composite(context: RunContext, cell_id: str, period: Period, band: str) -> bool:
+    return context.workspace.composite(cell_id, band, context.statistics[0].name, period.label).is_file()
 
 
 # --------------------------------------------------------------------------------------------------------- which scenes
@@ -248,6 +265,11 @@ def _rows_at(context: RunContext, pixel: Pixel, centre: tuple[float, float]) -> 
         if row["tile"] and here.get(row["tile"], row["status"] == "failed"):
             near.append(row)
     yield from sorted(near, key=lambda row: (row["sensing_time"], row["product"], row.get("path", "")))
+
+
+def _is_in(period: Period, row: Row) -> bool:
+    """Whether a product belongs to a period; all do if there is but one."""
+    return not period.label or period.contains(datetime.fromisoformat(row["sensing_time"]))
 
 
 def _read(path: Path) -> list[Row]:
@@ -302,25 +324,29 @@ def _told(context: RunContext, row: Row, verdict: Verdict, reason: str) -> Histo
 
 
 def _explained(
-    context: RunContext, pixel: Pixel, band: str, histories: Sequence[tuple[Row, History]]
+    context: RunContext, pixel: Pixel, period: Period, band: str, histories: Sequence[tuple[Row, History]]
 ) -> BandExplanation:
-    record = read_record(context.workspace.record(pixel.cell.cell_id, band, context.statistics[0].name)) or {}
+    record = read_record(_record_of(context, pixel, period, band)) or {}
     left_out = left_out_in(record)
     scenes = tuple(_unless_left_out(history.values[band], left_out) for _, history in histories)
     values = tuple(sorted(scene.warped for scene in scenes if scene.warped is not None))
     stack = np.array(values or [SCENE_NODATA], np.uint16).reshape(-1, 1, 1)
     compared = []
     for statistic in context.statistics:
-        path = context.workspace.composite(pixel.cell.cell_id, band, statistic.name)
+        path = context.workspace.composite(pixel.cell.cell_id, band, statistic.name, period.label)
         if not path.is_file():
             continue
         computed = _value(statistic, statistic.of_stack(stack)[0, 0])
         lattice = context.parameters.lattice_of(pixel.cell.bounds)
         is_there, composite = _value_in(path, statistic, lattice, pixel.window)
         equal = is_there and composite == computed
-        reasons = () if equal else tuple(_reasons(context, pixel, band, histories, path, is_there))
+        reasons = () if equal else tuple(_reasons(context, pixel, period, band, histories, path, is_there))
         compared.append(StatisticValue(statistic.name, path, computed, composite, equal, reasons))
-    return BandExplanation(band, scenes, values, tuple(compared))
+    return BandExplanation(period.label, band, scenes, values, tuple(compared))
+
+
+def _record_of(context: RunContext, pixel: Pixel, period: Period, band: str) -> Path:
+    return context.workspace.record(pixel.cell.cell_id, band, context.statistics[0].name, period.label)
 
 
 def _unless_left_out(value: SceneValue, left_out: Mapping[str, str]) -> SceneValue:
@@ -354,6 +380,7 @@ def _value_in(path: Path, statistic: Statistic, lattice: Lattice, pixel: Window)
 def _reasons(
     context: RunContext,
     pixel: Pixel,
+    period: Period,
     band: str,
     histories: Sequence[tuple[Row, History]],
     path: Path,
@@ -361,7 +388,7 @@ def _reasons(
 ) -> Iterator[str]:
     """What may be why a composite's pixel is not what is computed now."""
     found = False
-    for reason in _differences(context, pixel, band, histories, path):
+    for reason in _differences(context, pixel, period, band, histories, path):
         found = True
         yield reason
     if not found and not is_there:
@@ -371,9 +398,14 @@ def _reasons(
 
 
 def _differences(
-    context: RunContext, pixel: Pixel, band: str, histories: Sequence[tuple[Row, History]], path: Path
+    context: RunContext,
+    pixel: Pixel,
+    period: Period,
+    band: str,
+    histories: Sequence[tuple[Row, History]],
+    path: Path,
 ) -> Iterator[str]:
-    record = read_record(context.workspace.record(pixel.cell.cell_id, band, context.statistics[0].name))
+    record = read_record(_record_of(context, pixel, period, band))
     before = None if record is None else inputs_in(record)
     if record is None or before is None:
         yield "the composite has no record that can be read"
@@ -388,7 +420,7 @@ def _differences(
         if history.scene is not None and (scene_band := history.scene.band(band)) is not None
         if row["product"] not in left_out_in(record)
     ]
-    now = inputs_of(context, pixel.cell, band, usable, context.parameters.periods[0])
+    now = inputs_of(context, pixel.cell, band, usable, period)
     for key in ("lattice", "polygon", "resampling", "mask", "statistic"):
         if before.get(key) != now[key]:
             shown = "" if key == "polygon" else f": it was {_flat(before.get(key))}, and is {_flat(now[key])}"

@@ -29,7 +29,7 @@ def _band(band: BandExplanation) -> list[str]:
     values = " ".join(map(str, band.values[:_LISTED])) + (" …" if len(band.values) > _LISTED else "")
     return [
         "",
-        f"{band.band}",
+        f"{band.period} {band.band}".lstrip(),
         *table,
         f"values      {values or 'none'}",
         *(line for statistic in band.statistics for line in _statistic(statistic)),

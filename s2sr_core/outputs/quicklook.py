@@ -26,17 +26,18 @@ _GAMMA = 0.8
 _GAP = 8
 
 
-def draw_cell(workspace: Workspace, cell_id: str, bands: Sequence[str]) -> Path | None:
-    """Draw the composites of a cell as ``cell_<id>_quicklook.png``; None if there is nothing to draw.
+def draw_cell(workspace: Workspace, cell_id: str, bands: Sequence[str], period: str = "") -> Path | None:
+    """Draw the composites of a cell in a period (its label) as :meth:`Workspace.quicklook`; None if there are none.
 
     True colour if B04, B03 and B02 are there, else the first band in grey; transparent where there is no value.
     """
-    available = [band for band in bands if workspace.composite(cell_id, band).exists()]
+    rasters = {band: workspace.composite(cell_id, band, period=period) for band in bands}
+    available = [band for band, path in rasters.items() if path.exists()]
     if not available:
         return None
     shown = TRUE_COLOUR if set(TRUE_COLOUR) <= set(available) else (available[0],)
-    pixels = np.stack([read_thinned(open_raster(workspace.composite(cell_id, band))) for band in shown])
-    target = workspace.quicklook(cell_id)
+    pixels = np.stack([read_thinned(open_raster(rasters[band])) for band in shown])
+    target = workspace.quicklook(cell_id, period)
     with written_atomically(target) as temporary:
         write_png(stretched(pixels, (pixels != COMPOSITE_NODATA).all(axis=0)), temporary)
     return target

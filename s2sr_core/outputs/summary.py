@@ -25,6 +25,7 @@ class Summary:
     not_needed, bytes_not_needed: scenes whose bands SCL masks completely, and the bytes not downloaded for them.
     failed_products: products that could not be used, wholly or in a band, and are not replaced.
     replaced_products: products that could not be used, and are replaced by others that show the same.
+    periods: into which the time window is cut; 0 if it is not.
     written, kept, no_scene, failed: composites by their status.
     owned, valid: pixels of the cells, over all composites that exist, and those with a value.
     other_lattice: composites in the folder that remain of another lattice.
@@ -46,6 +47,7 @@ class Summary:
     valid: int = 0
     other_lattice: int = 0
     replaced_products: int = 0
+    periods: int = 0
 
     @classmethod
     def of(
@@ -78,6 +80,7 @@ class Summary:
             failed=by_status["failed"],
             owned=sum(outcome.owned for outcome in outcomes),
             valid=sum(outcome.valid for outcome in outcomes),
+            periods=len({outcome.period for outcome in outcomes if outcome.period}),
         )
 
     @property
@@ -118,7 +121,8 @@ class Summary:
                 parts.append(f"{self.no_scene} without a scene")
             if self.failed:
                 parts.append(f"{self.failed} failed")
-            of = f"{counted(self.cells, 'cell')} from {counted(self.scenes, 'scene')}"
+            periods = f" in {counted(self.periods, 'period')}" if self.periods else ""
+            of = f"{counted(self.cells, 'cell')}{periods} from {counted(self.scenes, 'scene')}"
             text = f"{counted(self.composites, 'composite')} of {of}: {', '.join(parts)}"
             if self.nothing_to_do:
                 text = f"nothing to do: {text}"

@@ -27,7 +27,7 @@ from s2sr_core.workspace import Workspace
 
 BlockState = Literal["waiting", "running", "done", "failed"]
 #: Parameters that each block's run is given whatever the defaults of its deployment are: the mosaic depends on them.
-_ALWAYS = frozenset({"bbox", "start", "end", "bands", "tr", "tap"})
+_ALWAYS = frozenset({"bbox", "start", "end", "every", "bands", "tr", "tap"})
 
 
 class CampaignParameters(BaseModel):
@@ -199,6 +199,8 @@ class Campaign:
         cells = [(cell.cell_id, cell.wkt) for cell in block.cells]
         parameters = self.block_parameters(block)
         told = {name: value for name, value in parameters.items() if name not in ("grid_csv", "work_dir")}
+        if told["every"] is None:  # as before there were periods
+            del told["every"]
         # "told" stays as earlier versions wrote it: blocks that are done keep their keys.
         text = json.dumps({"software": __version__, "cells": cells, "told": told}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()

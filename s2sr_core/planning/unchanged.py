@@ -31,6 +31,7 @@ _DECISIVE = frozenset(
         "bands",
         "check_files",
         "count",
+        "every",
         "gdal_scale",
         "mask_clear",
         "mask_dir",
@@ -73,6 +74,8 @@ def fingerprint(
             "software": [__version__, code_digest(Path(s2sr_core.__file__).parent), gdal.__version__],
             "parameters": json.loads(parameters.model_dump_json(include=set(_DECISIVE))),
             "cells": [(cell.cell_id, cell.wkt) for cell in cells],
+            # With ``every``, labels say to which period a sensing time belongs, and not how far the window cuts it.
+            "periods": [period.label for period in parameters.periods],
             "found": sorted((candidate.title, candidate.status, candidate.reason) for candidate in found),
             "manifest": hashlib.sha256(manifest).hexdigest(),
             "products": {title: list(_files(folder)) for title, folder in sorted(folders.items())},

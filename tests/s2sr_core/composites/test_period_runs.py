@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,9 +19,12 @@ from support.scenes import parameters_for, pixels, prepare, product_name, run, w
 from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.composites.composite import Outcome, composite_cell
 from s2sr_core.composites.composite_index import rows_in
+from s2sr_core.composites.mosaic import mosaic_cells, mosaic_path
+from s2sr_core.composites.verify import Condition, Verification, verify
 from s2sr_core.engines import decoded
 from s2sr_core.engines.decoded import DecodedBandsInUse
 from s2sr_core.outputs import indices
+from s2sr_core.outputs.quicklook import draw_cell
 from s2sr_core.parameters import RunParameters
 from s2sr_core.planning.plan import choose_gridcells
 from s2sr_core.run_context import RunContext
@@ -121,6 +125,40 @@ def test_an_empty_period_is_a_row_and_not_a_file(tmp_path: Path, archive: Path) 
     workspace.composite_index.unlink()  # as the records give them
     assert {(row["cell_id"], row["period"]) for row in rows_in(workspace)} == {
         (cell, f"2019-0{month}") for cell in ("east", "west") for month in (7, 8, 9)
+    }
+
+
+def test_each_period_has_mosaics_and_quicklooks_of_its_own(tmp_path: Path, archive: Path) -> None:
+    chosen = parameters(tmp_path, archive, bands=["B04"])
+    context, workspace = RunContext(chosen, 1), Workspace(chosen.work_dir)
+    workspace.indices.mkdir(parents=True)
+    indices.update_composite_index(context, composited(chosen, scenes_of(chosen)))
+    assert sorted(path.name for path in mosaic_cells(workspace, chosen)) == [
+        f"mosaic_2019-0{month}_B04_{kind}.vrt" for month in (7, 8, 9) for kind in ("count", "median")
+    ]
+    halves = [pixels(workspace.composite(cell.cell_id, "B04", period="2019-08")) for cell in CELLS]
+    assert np.array_equal(pixels(mosaic_path(workspace, "B04", "median", "2019-08")), np.hstack(halves))
+
+    assert draw_cell(workspace, "west", ["B04"], "2019-06") is None
+    picture = draw_cell(workspace, "west", ["B04"], "2019-08")
+    assert picture == workspace.quicklook("west", "2019-08")
+    composited(chosen.model_copy(update={"overwrite": True}), [])
+    assert not list(workspace.cell_folder("west", "2019-08").iterdir())
+
+
+def test_a_folder_with_periods_is_verified(tmp_path: Path, archive: Path) -> None:
+    chosen = parameters(tmp_path, archive, bands=["B04"], count=False)
+    workspace = Workspace(chosen.work_dir)
+    composited(chosen, scenes_of(chosen))
+    assert verify(workspace) == Verification((), composites=6, files=6, intact=6, by_size=0)
+    july, august = (workspace.cell_folder("west", period) for period in ("2019-07", "2019-08"))
+    for path in july.iterdir():  # the composite of July in the place of August's
+        shutil.copy(path, august / path.name.replace("2019-07", "2019-08"))
+    workspace.record("east", "B04", period="2019-09").unlink()
+    assert {finding.path: finding.condition for finding in verify(workspace).findings} == {
+        "west/2019-08/cell_west_2019-08_B04_median_clip.json": Condition.FOREIGN,
+        "west/2019-08/cell_west_2019-08_B04_median_clip.tif": Condition.FOREIGN,
+        "east/2019-09/cell_east_2019-09_B04_median_clip.tif": Condition.INCOMPLETE,
     }
 
 

@@ -482,6 +482,28 @@ def test_it_is_plain_json(tmp_path: Path, flat: Callable[..., str]) -> None:
     ]
 
 
+def test_each_period_with_a_composite_is_explained_by_its_own_products(
+    tmp_path: Path, flat: Callable[..., str]
+) -> None:
+    """Of 1 and 26 July and of 5 August; June has none."""
+    names = [flat(number, dn=dn) for number, dn in ((0, 600), (5, 700), (7, 900))]
+    window = {"start": "2019-06-01", "end": "2019-09-01", "every": "month"}
+    parameters = publish(parameters_for(tmp_path, tmp_path / "archive", [CELL], **window))
+    explanation, _ = at_centre(parameters)
+    july, august = explanation.bands
+    assert [(band.period, band.band, band.values) for band in (july, august)] == [
+        ("2019-07", "B04", (600, 700)),
+        ("2019-08", "B04", (900,)),
+    ]
+    assert [scene.product for scene in july.scenes] == names[:2]
+    assert explanation.is_equal
+    assert july.statistics[0].path == Workspace(parameters.work_dir).composite("c", "B04", period="2019-07")
+    headings = [line for line in as_text(explanation).splitlines() if line.endswith(" B04")]
+    assert headings == ["2019-07 B04", "2019-08 B04"]
+    with pytest.raises(InputError, match="has no composite in gridcell c; choose from B04"):
+        explain(parameters.model_copy(update={"bands": ["B11"]}), -149.6, 68.63)
+
+
 def test_the_command_ends_in_0_if_all_is_equal_and_in_1_if_not(
     tmp_path: Path, flat: Callable[..., str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -84,6 +84,7 @@ def test_parameters_that_only_select_products_or_say_how_do_not_matter(
         *({"bands": ["B02"]}, {"tr": (0.1, 0.1)}, {"tap": True}, {"count": True}, {"quicklook": True}),
         *({"gdal_scale": True}, {"scl_opening": {9: 40}}, {"mask_clear": [0, 1]}),
         *({"scl_mask": [3]}, {"scl_dilation": {9: 100}}, {"resampling": "cubic"}, {"scl_first": False}),
+        {"every": "month"},
         *({"overwrite": True}, {"keep_tmp": True}, {"check_files": "always"}, {"check_files": "never"}),
         *({"stage": "composite"},),
     ],
@@ -92,6 +93,24 @@ def test_parameters_that_only_select_products_or_say_how_do_not_matter(
 def test_parameters_that_decide_what_is_made_do(done: RunContext, changes: dict[str, Any]) -> None:
     other = RunContext(RunParameters(**(dict(done.parameters) | changes)))
     assert unchanged(other, state_of(other)) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "is_same"),
+    [
+        ({"start": "2019-06-15", "end": "2019-08-02"}, True),
+        ({"end": "2019-09-02"}, False),  # another period, which gets a row
+        ({"every": "10d"}, False),
+        ({"every": "92d"}, False),
+    ],
+)
+def test_a_window_that_makes_the_same_periods_does_not_matter(
+    done: RunContext, changes: dict[str, Any], is_same: bool
+) -> None:
+    monthly = RunContext(RunParameters(**(dict(done.parameters) | {"every": "month"})))
+    indices.write_run_record(monthly, SUMMARY.as_record(), [], state_of(monthly))
+    other = RunContext(RunParameters(**(dict(monthly.parameters) | changes)))
+    assert (unchanged(other, state_of(other)) is not None) == is_same
 
 
 @pytest.mark.parametrize(
