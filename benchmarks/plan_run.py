@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import batched
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
@@ -38,7 +39,7 @@ from s2sr_core.selection.candidates import selected_products
 from s2sr_core.selection.judge import find_products
 from s2sr_core.selection.observations import Observation, observations_of
 from s2sr_core.selection.query_manifest import read_query_manifest, write_query_manifest
-from s2sr_core.sources.cdse.catalogue import Catalogue, parse_entry
+from s2sr_core.sources.cdse.catalogue import Catalogue, parse_entries
 from s2sr_core.sources.cdse.http import Http
 from s2sr_core.sources.cdse.source import Cdse, found_in
 from s2sr_core.sources.source import FoundProduct, RemoteProduct, UnusableEntry
@@ -62,7 +63,8 @@ class RecordedCatalogue(Catalogue):
 
     def search(self, area: Polygon, start: datetime, end: datetime) -> Iterator[RemoteProduct | UnusableEntry]:
         """All entries, as a catalogue returns them."""
-        yield from map(parse_entry, self.entries)
+        for entries_of_page in batched(self.entries, self.page):
+            yield from parse_entries(entries_of_page)
 
 
 @dataclass(frozen=True)

@@ -98,6 +98,31 @@ def cut_at_antimeridian(ring: Sequence[Sequence[float]] | np.ndarray) -> Polygon
     return on_the_globe(shapely.make_valid(Polygon(points)))
 
 
+def of_outlines(shapes: Sequence[BaseGeometry | None]) -> list[Polygon | MultiPolygon | None]:
+    """The area inside the outer rings of each of ``shapes``, whoever wrote them; None if :func:`of_rings` gives none.
+
+    Most are valid polygons on one side of ±180, which are found together and are taken as they are.
+    """
+    array = np.array(shapes, object)
+    counts = shapely.get_num_coordinates(array)
+    plain = (shapely.get_type_id(array) == shapely.GeometryType.POLYGON) & (counts > 0) & (counts <= _MOST_POINTS)
+    plain &= (shapely.get_num_interior_rings(array) == 0) & ~shapely.has_z(array)
+    west, south, east, north = shapely.bounds(array).T
+    plain &= (west >= -180) & (south >= -90) & (east <= 180) & (north <= 90) & (east - west < 180)
+    plain[plain] = shapely.is_valid(array[plain])
+    outlines: list[Polygon | MultiPolygon | None] = array.tolist()
+    for number in np.flatnonzero(~plain).tolist():
+        outlines[number] = _of_outline(shapes[number])
+    return outlines
+
+
+def _of_outline(shape: BaseGeometry | None) -> Polygon | MultiPolygon | None:
+    if not isinstance(shape, Polygon | MultiPolygon) or shape.is_empty:
+        return None
+    rings = [shapely.get_coordinates(part.exterior) for part in shapely.get_parts(shape)]
+    return of_rings(rings) if all(np.isfinite(ring).all() for ring in rings) else None
+
+
 def of_rings(rings: Sequence[npt.NDArray[np.float64]]) -> Polygon | MultiPolygon | None:
     """The area inside any of ``rings`` (n × 2: longitude, latitude), whoever wrote them.
 

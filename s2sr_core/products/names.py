@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Self
 
 from s2sr_core.errors import OtherKindError, ProductError, Step
@@ -26,7 +26,6 @@ _OTHER_FORMAT = re.compile(rf"{_PATTERN.pattern}(?:\.SAFE)?(?P<format>\.(?!(?i:s
 _OTHER_SENTINEL = re.compile(
     r"S2[A-Z]_(?:MSIL(?!2A)\d[A-Z]_|(?:OPER|USER)_(?!.*L2A)).+|S[13-6][A-Z_]_[A-Z0-9]{2,4}_.+", re.ASCII
 )
-_FIELDS = ((0, 4), (4, 6), (6, 8), (9, 11), (11, 13), (13, 15))
 _TILE = re.compile(r"(0[1-9]|[1-5]\d|60)[C-HJ-NP-X][A-HJ-NP-Z][A-HJ-NP-V]", re.ASCII)
 
 
@@ -123,18 +122,23 @@ class ProductName:
         return self._text
 
     @property
+    def observation(self) -> str:
+        """Sensing time and tile, ``20190701T214529_T05WPS``: products that share them show one observation."""
+        return f"{self._text[11:26]}_T{self.tile}"
+
+    @property
     def folder(self) -> str:
         """The name of the product's folder, ``….SAFE``."""
         return f"{self}.SAFE"
 
 
-# Without strptime, which would take most of the time of a plan that parses and writes a hundred thousand names.
+# Without strptime and strftime, which would take most of the time of a plan that parses and writes a hundred thousand
+# names.
 
 
 def _time(text: str) -> datetime:
     """``20190701T214529`` as UTC."""
-    year, month, day, hour, minute, second = (text[start:stop] for start, stop in _FIELDS)
-    return datetime(int(year), int(month), int(day), int(hour), int(minute), int(second), tzinfo=UTC)
+    return datetime.fromisoformat(f"{text}+00:00")
 
 
 def _digits(time: datetime) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import batched
 from typing import Any
 
 from s2sr_core.cells.gridcells import Gridcell
@@ -14,10 +15,13 @@ from s2sr_core.products.bands import SCL
 from s2sr_core.products.baselines import is_operational
 from s2sr_core.products.names import ProductName
 from s2sr_core.products.tiles import outline_of
-from s2sr_core.selection.candidates import Candidate, Status
+from s2sr_core.selection.candidates import Candidate
 from s2sr_core.selection.near_cells import CellsNear
 from s2sr_core.selection.repetitions import without_repetitions
 from s2sr_core.sources.source import FoundProduct, ProductDescription, Source, UnusableEntry
+
+#: Products that are judged together.
+_BATCH = 1000
 
 
 def find_products[P: ProductDescription](
@@ -40,15 +44,18 @@ def find_products[P: ProductDescription](
     near = _Near(cells)
     candidates: list[Candidate[P]] = []
     on_disk: dict[str, list[FoundProduct[P]]] = {}
-    for found in source.find(cells, parameters.start, parameters.end):
-        if isinstance(found, UnusableEntry):
-            candidates.append(_unusable(found))
-        elif found.path is None:
-            candidates.append(_judged(found, parameters, near))
-        else:
-            on_disk.setdefault(found.title, []).append(found)
-            continue
-        progress()
+    for batch in batched(source.find(cells, parameters.start, parameters.end), _BATCH):
+        remote = []
+        for found in batch:
+            if isinstance(found, UnusableEntry):
+                candidates.append(_unusable(found))
+            elif found.path is None:
+                remote.append(found)
+            else:
+                on_disk.setdefault(found.title, []).append(found)
+                continue
+            progress()
+        candidates += _judged(remote, parameters, near)
     for copies in on_disk.values():
         candidates += _judged_copies(copies, parameters, near)
         for _ in copies:
@@ -59,12 +66,12 @@ def find_products[P: ProductDescription](
 
 
 class _Near:
-    """Whether any selected cell is near a footprint, or near the granules of a tile."""
+    """Whether any selected cell is near footprints, or near the granules of a tile."""
 
     def __init__(self, cells: Sequence[Gridcell]) -> None:
         near = CellsNear(cells)
-        self.footprint = near.any
-        self.tile = functools.cache(lambda tile: near.any(outline_of(tile)))
+        self.footprints = near.any
+        self.tile = functools.cache(lambda tile: near.any([outline_of(tile)])[0])
 
 
 def _unusable(entry: UnusableEntry) -> Candidate[Any]:
@@ -82,7 +89,7 @@ def _judged_copies[P: ProductDescription](
     The others keep their description if they can take its place. If none can be used, each has failed for its own
     reason.
     """
-    judged = [_judged(copy, parameters, near) for copy in copies]
+    judged = _judged(copies, parameters, near)
     if len(copies) == 1:
         return judged
     lacks = [_lacking(copy, candidate, parameters.bands) for copy, candidate in zip(copies, judged, strict=True)]
@@ -112,11 +119,38 @@ def _shortfall(candidate: Candidate[Any], lacks: Sequence[str]) -> tuple[bool, b
     return candidate.status == "failed", SCL in lacks, len(lacks), product is None or product.cloud_cover is None
 
 
-def _judged[P: ProductDescription](found: FoundProduct[P], parameters: RunParameters, near: _Near) -> Candidate[P]:
-    """One product by itself: by its name first, so that no file is read of what the name rules out."""
-    title, path, name = found.title, found.path, None
+def _judged[P: ProductDescription](
+    some: Sequence[FoundProduct[P]], parameters: RunParameters, near: _Near
+) -> list[Candidate[P]]:
+    """Each product by itself.
+
+    A footprint can be wrong. It decides about what would have to be downloaded; of what is on disk, all that a granule
+    of the tile may show is looked at in phase 1.
+    """
+    described = [_described(found, parameters) for found in some]
+    asked = [
+        (number, candidate.product.footprint)
+        for number, (found, candidate) in enumerate(zip(some, described, strict=True))
+        if candidate.status == "selected"
+        and candidate.product is not None
+        and not (found.path is not None and near.tile(candidate.product.name.tile))
+    ]
+    are_near = near.footprints([footprint for _, footprint in asked])
+    far = {number for (number, _), is_near in zip(asked, are_near, strict=True) if not is_near}
+    return [
+        _placed(found, candidate, is_near=number not in far)
+        for number, (found, candidate) in enumerate(zip(some, described, strict=True))
+    ]
+
+
+def _described[P: ProductDescription](found: FoundProduct[P], parameters: RunParameters) -> Candidate[P]:
+    """A product judged by its name first, so that no file is read of what the name rules out, then by its clouds.
+
+    It is described if its name does not rule it out.
+    """
+    title, path, name = found.title, found.path, found.name
     try:
-        name = ProductName.parse(title)
+        name = name or ProductName.parse(title)
         if reason := ruled_out_by_name(name, parameters):
             return Candidate(title, None, "filtered", reason, name=name, path=path)
         product = found.describe()
@@ -126,12 +160,26 @@ def _judged[P: ProductDescription](found: FoundProduct[P], parameters: RunParame
         return Candidate(title, None, "failed", error.reason, error.step, name, path)
     except OSError as error:
         return Candidate(title, None, "failed", f"cannot be read: {error}", Step.READ, name, path)
-    status, reason = _judged_by_description(product, parameters, near, is_on_disk=path is not None)
-    if status == "selected" and found.unavailable:
-        status, reason = "offline", found.unavailable
-    if status == "selected" and found.without_bands(product):
-        status, reason = "no bands", "SCL alone is there: the run that downloaded it did not need its bands"
-    return Candidate(title, product, status, reason, name=name, path=path)
+    limit = parameters.max_cloud_cover
+    if limit is not None and product.cloud_cover is not None and product.cloud_cover > limit:
+        reason = f"cloud cover {product.cloud_cover:.1f} % > {limit:g} %"
+        return Candidate(title, product, "filtered", reason, name=name, path=path)
+    return Candidate(title, product, "selected", name=name, path=path)
+
+
+def _placed[P: ProductDescription](found: FoundProduct[P], candidate: Candidate[P], *, is_near: bool) -> Candidate[P]:
+    """A product that counts so far, judged by where it is, and by whether its bands can be had."""
+    if candidate.status != "selected" or candidate.product is None:
+        return candidate
+    if not is_near:
+        which = "its footprint touches no" if found.path is None else "neither its tile nor its footprint touches a"
+        return replace(candidate, status="no cell", reason=f"{which} selected gridcell")
+    if found.unavailable:
+        return replace(candidate, status="offline", reason=found.unavailable)
+    if found.without_bands(candidate.product):
+        reason = "SCL alone is there: the run that downloaded it did not need its bands"
+        return replace(candidate, status="no bands", reason=reason)
+    return candidate
 
 
 def ruled_out_by_name(name: ProductName, parameters: RunParameters) -> str:
@@ -148,22 +196,3 @@ def ruled_out_by_name(name: ProductName, parameters: RunParameters) -> str:
     if least is not None and name.baseline < least:
         return f"baseline {name.baseline} < {least}"
     return ""
-
-
-def _judged_by_description(
-    product: ProductDescription, parameters: RunParameters, near: _Near, *, is_on_disk: bool
-) -> tuple[Status, str]:
-    """Whether a product counts by what is said of it beyond its name, and why not.
-
-    A footprint can be wrong. It decides about what would have to be downloaded; of what is on disk, all that a granule
-    of the tile may show is looked at in phase 1.
-    """
-    limit = parameters.max_cloud_cover
-    if limit is not None and product.cloud_cover is not None and product.cloud_cover > limit:
-        return "filtered", f"cloud cover {product.cloud_cover:.1f} % > {limit:g} %"
-    if is_on_disk and near.tile(product.name.tile):
-        return "selected", ""
-    if not near.footprint(product.footprint):
-        which = "neither its tile nor its footprint touches a" if is_on_disk else "its footprint touches no"
-        return "no cell", f"{which} selected gridcell"
-    return "selected", ""

@@ -80,10 +80,16 @@ class CellsNear:
         close = far <= distances[outline]
         return np.concatenate([meeting, rest[close]])
 
-    def any(self, outline: Polygon | MultiPolygon | None) -> bool:
-        """Whether any cell is near: one that contains the outline's first point is found faster than all of them."""
-        if outline is not None:
-            first = shapely.points(shapely.get_coordinates(outline)[0])
-            if len(self._tree.query(first, "intersects")):
-                return True
-        return bool(self.footprint(outline))
+    def any(self, outlines: Sequence[Polygon | MultiPolygon | None]) -> list[bool]:
+        """Whether any cell is near, for each outline: a cell that contains its first point is found fastest."""
+        array = np.array(outlines, object)
+        coordinates, owners = shapely.get_coordinates(array, return_index=True)
+        first = np.searchsorted(owners, np.arange(len(outlines)))
+        known = np.flatnonzero(shapely.get_num_coordinates(array) > 0)
+        found, _ = self._tree.query(shapely.points(coordinates[first[known]]), "intersects")
+        near = np.zeros(len(outlines), bool)
+        near[known[found]] = True
+        rest = np.flatnonzero(~near)
+        stops, _ = self.indices(array[rest].tolist())
+        near[rest] = np.diff(stops) > 0
+        return near.tolist()

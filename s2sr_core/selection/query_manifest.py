@@ -1,6 +1,6 @@
 """The query manifest: every product that a source listed, whether it counts, and why not; read again to download.
 
-It may have hundreds of thousands of rows, so rows are read and written one by one.
+It may have hundreds of thousands of rows, so rows are read and written some at a time.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import batched, chain
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,8 @@ _COLUMNS = (
     "bytes_saved",
     "footprint",
 )
+#: Rows that are read or written together.
+_BATCH = 1000
 #: Statuses of products that count; each run decides from SCL which of the two it is.
 _WANTED = ("selected", *NOT_NEEDED)
 #: Statuses of products that can take the place of others, or show more than footprints say.
@@ -47,7 +50,7 @@ _IN_RESERVE: tuple[Status, ...] = ("duplicate", "twin")
 
 def write_query_manifest(path: Path, candidates: Sequence[Candidate[RemoteProduct]]) -> None:
     """Write one row for each candidate, in their order; its columns are in docs/cdse.md."""
-    _write(path, map(_row, candidates))
+    _write(path, chain.from_iterable(map(_table_rows, batched(candidates, _BATCH))))
 
 
 def _write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
@@ -78,7 +81,13 @@ def _rows(path: Path) -> Iterator[dict[str, str]]:
         raise ValueError(str(error)) from error
 
 
-def _row(candidate: Candidate[RemoteProduct]) -> dict[str, Any]:
+def _table_rows(candidates: Sequence[Candidate[RemoteProduct]]) -> Iterator[dict[str, Any]]:
+    footprints = np.array([each.product and each.product.footprint for each in candidates], object)
+    texts = shapely.to_wkt(footprints, rounding_precision=-1)
+    return map(_row, candidates, texts)
+
+
+def _row(candidate: Candidate[RemoteProduct], footprint: str | None) -> dict[str, Any]:
     row: dict[str, Any] = {"product": candidate.title, "status": candidate.status, "reason": candidate.reason}
     product = candidate.product
     if product is None:
@@ -93,7 +102,7 @@ def _row(candidate: Candidate[RemoteProduct]) -> dict[str, Any]:
         "cloud_cover": product.cloud_cover,
         "size": product.size,
         "online": product.online,
-        "footprint": "" if product.footprint is None else shapely.to_wkt(product.footprint, rounding_precision=-1),
+        "footprint": footprint or "",
     }
 
 
@@ -108,7 +117,8 @@ def read_query_manifest(path: Path) -> list[Candidate[RemoteProduct]]:
         If there is no manifest, or it is not one.
     """
     try:
-        candidates = [_candidate(row) for row in _rows(path) if row["status"].strip() in (*_WANTED, *_IN_RESERVE)]
+        rows = (row for row in _rows(path) if row["status"].strip() in (*_WANTED, *_IN_RESERVE))
+        candidates = list(chain.from_iterable(map(_candidates, batched(rows, _BATCH))))
         selected = [candidate.title for candidate in candidates if candidate.status == "selected"]
         if len(set(selected)) < len(selected):
             raise ValueError("it lists a product twice")
@@ -130,7 +140,11 @@ def statuses_in(path: Path) -> Iterator[tuple[str, str]]:
     return ((row["product"], row["status"].strip()) for row in _rows(path))
 
 
-def _candidate(row: dict[str, str]) -> Candidate[RemoteProduct]:
+def _candidates(rows: Sequence[dict[str, str]]) -> Iterator[Candidate[RemoteProduct]]:
+    return map(_candidate, rows, _footprints([row["footprint"] for row in rows]))
+
+
+def _candidate(row: dict[str, str], footprint: Polygon | MultiPolygon | None) -> Candidate[RemoteProduct]:
     name = ProductName.parse(row["product"])
     product = RemoteProduct(
         id=row["id"],
@@ -138,20 +152,19 @@ def _candidate(row: dict[str, str]) -> Candidate[RemoteProduct]:
         size=int(row["size"]),
         cloud_cover=float(row["cloud_cover"]) if row["cloud_cover"] else None,
         online=row["online"] == "True",
-        footprint=_footprint(row["footprint"]),
+        footprint=footprint,
     )
     status = next((status for status in _IN_RESERVE if status == row["status"].strip()), None)
     return Candidate(str(name), product, status or "selected", row["reason"] if status else "", name=name)
 
 
-def _footprint(text: str) -> Polygon | MultiPolygon | None:
-    """The outline that a row gives, None if it gives none."""
-    if not text:
-        return None
-    [outline] = from_wkt([text])
-    if outline is None or not np.isfinite(shapely.get_coordinates(outline)).all() or not outline.is_valid:
-        raise ValueError(f"{text[:40]!r} is not an outline")
-    return polygonal(outline)
+def _footprints(texts: Sequence[str]) -> list[Polygon | MultiPolygon | None]:
+    """The outlines that rows give, None where one gives none."""
+    outlines = from_wkt(texts)
+    for text, outline, is_valid in zip(texts, outlines, shapely.is_valid(outlines), strict=True):
+        if text and (not is_valid or not np.isfinite(shapely.get_coordinates(outline)).all()):
+            raise ValueError(f"{text[:40]!r} is not an outline")
+    return [None if outline is None else polygonal(outline) for outline in outlines]
 
 
 def mark_not_needed(path: Path, scenes: Sequence[Scene]) -> None:

@@ -29,8 +29,7 @@ def preference(name: ProductName) -> tuple[str, float, str]:
 
 def observation_key(candidate: Candidate[Any]) -> str:
     """Sensing time and tile: products that share them show the same observation, or parts of it."""
-    name = candidate.name
-    return "" if name is None else f"{name.sensing_time:%Y%m%dT%H%M%S}_T{name.tile}"
+    return "" if candidate.name is None else candidate.name.observation
 
 
 def without_repetitions[P: ProductDescription](candidates: Iterable[Candidate[P]]) -> list[Candidate[P]]:

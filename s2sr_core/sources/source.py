@@ -76,6 +76,7 @@ class FoundProduct[P: ProductDescription]:
     title: its name without ``.SAFE``, or what stands in its place.
     describe: gives its description, or raises ProductError or OSError. It is called only if the name does not rule the
         product out, so it may read files.
+    name: its name taken apart, if the source has done it.
     path: its folder, or the archive file that holds it; None if it is not on disk.
     unavailable: why its bytes cannot be had; empty if they can.
     without_bands: whether this copy has SCL and no band at all. It is called only if the product counts otherwise.
@@ -86,6 +87,7 @@ class FoundProduct[P: ProductDescription]:
     title: str
     describe: Callable[[], P]
     path: Path | None = None
+    name: ProductName | None = None
     unavailable: str = ""
     without_bands: Callable[[P], bool] = lambda _product: False
     lacking: Callable[[P, Sequence[str]], Sequence[str]] = lambda _product, _bands: ()

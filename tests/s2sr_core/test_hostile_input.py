@@ -45,7 +45,7 @@ from s2sr_core.selection.judge import find_products
 from s2sr_core.selection.line import Result
 from s2sr_core.selection.query_manifest import mark_not_needed, read_query_manifest, write_query_manifest
 from s2sr_core.sources.cdse.auth import TokenSource
-from s2sr_core.sources.cdse.catalogue import Catalogue, parse_entry
+from s2sr_core.sources.cdse.catalogue import Catalogue, parse_entries
 from s2sr_core.sources.cdse.http import Http, RetryPolicy
 from s2sr_core.sources.cdse.settings import Credentials
 from s2sr_core.sources.source import FoundProduct, RemoteProduct, UnusableEntry
@@ -151,7 +151,7 @@ class Listing:
 
 
 def list_entry(folder: Folder, entry: Any) -> None:
-    parsed = parse_entry(json.loads(json.dumps(entry)))
+    [parsed] = parse_entries([json.loads(json.dumps(entry))])
     found = find_products(Listing(parsed), folder.parameters, [CELL])  # type: ignore[arg-type]
     path = folder.new() / "query_manifest.csv"
     write_query_manifest(path, found)
@@ -446,7 +446,7 @@ def table(folder: Folder, name: str) -> str:
 
 
 def manifest_of_query(folder: Folder) -> str:
-    found = find_products(Listing(parse_entry(ENTRY)), folder.parameters, [CELL])  # type: ignore[arg-type]
+    found = find_products(Listing(parse_entries([ENTRY])[0]), folder.parameters, [CELL])  # type: ignore[arg-type]
     path = folder.new() / "query_manifest.csv"
     write_query_manifest(path, found)
     return path.read_text(encoding="utf-8")

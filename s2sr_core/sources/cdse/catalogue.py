@@ -11,14 +11,16 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import compress
 from typing import Any
 
 import numpy as np
 import shapely
 from shapely import MultiPolygon, Polygon
+from shapely.geometry.base import BaseGeometry
 
 from s2sr_core.errors import OtherKindError, ProductError
 from s2sr_core.geo import geometry
@@ -76,8 +78,7 @@ class Catalogue:
             entries = page.get("value")
             if not isinstance(entries, list):
                 raise CdseError(f"{self.url}: the answer contains no products")
-            for entry in entries:
-                found = parse_entry(entry)
+            for entry, found in zip(entries, parse_entries(entries), strict=True):
                 time = _sensing_time(entry)
                 if time is not None and time < end:
                     reached.note(found.id, time)
@@ -169,8 +170,19 @@ def is_uuid(text: str) -> bool:
     return _UUID.fullmatch(text) is not None
 
 
-def parse_entry(entry: Any) -> RemoteProduct | UnusableEntry:
-    """One entry of ``value``, which is foreign input: nothing in it raises an exception."""
+def parse_entries(entries: Sequence[Any]) -> list[RemoteProduct | UnusableEntry]:
+    """The entries of ``value``, which is foreign input: nothing in it raises an exception."""
+    identities = [_identity(entry) for entry in entries]
+    usable = [not isinstance(identity, UnusableEntry) for identity in identities]
+    footprints = iter(_footprints(list(compress(entries, usable))))
+    return [
+        identity if isinstance(identity, UnusableEntry) else _product(*identity, entry, next(footprints))
+        for identity, entry in zip(identities, entries, strict=True)
+    ]
+
+
+def _identity(entry: Any) -> tuple[str, ProductName] | UnusableEntry:
+    """Id and name, or why there is none."""
     if not isinstance(entry, Mapping):
         return UnusableEntry("", "", "is not an object")
     product_id, title = (_text(entry.get(key)) for key in ("Id", "Name"))
@@ -180,6 +192,12 @@ def parse_entry(entry: Any) -> RemoteProduct | UnusableEntry:
         name = ProductName.parse(title)
     except ProductError as error:
         return UnusableEntry(product_id, title, error.reason, is_other_kind=isinstance(error, OtherKindError))
+    return product_id, name
+
+
+def _product(
+    product_id: str, name: ProductName, entry: Mapping[str, Any], footprint: Polygon | MultiPolygon | None
+) -> RemoteProduct:
     size = entry.get("ContentLength")
     return RemoteProduct(
         id=product_id,
@@ -187,14 +205,16 @@ def parse_entry(entry: Any) -> RemoteProduct | UnusableEntry:
         size=size if type(size) is int and 0 <= size <= _LARGEST_SIZE else 0,
         cloud_cover=_attribute(entry, "cloudCover"),
         online=entry.get("Online") is not False,
-        footprint=_footprint(entry),
+        footprint=footprint,
     )
 
 
 def _text(value: object) -> str:
     """``value`` for a table and a screen: no longer than a name can be, without control characters."""
-    text = value if isinstance(value, str) else ""
-    return "".join(character if character.isprintable() else "?" for character in text[:_LONGEST_NAME])
+    text = value[:_LONGEST_NAME] if isinstance(value, str) else ""
+    if text.isprintable():
+        return text
+    return "".join(character if character.isprintable() else "?" for character in text)
 
 
 def _attribute(entry: Mapping[str, Any], name: str) -> float | None:
@@ -206,24 +226,30 @@ def _attribute(entry: Mapping[str, Any], name: str) -> float | None:
     return None
 
 
-def _footprint(entry: Mapping[str, Any]) -> Polygon | MultiPolygon | None:
-    """From ``Footprint`` (EWKT in OData's quotes) or ``GeoFootprint`` (GeoJSON), cut at ±180."""
-    text = entry.get("Footprint")
-    shape = None
-    if isinstance(text, str):
-        [shape] = geometry.from_wkt([text.rpartition(";")[2].rstrip("'")])
-    if shape is None and isinstance(entry.get("GeoFootprint"), Mapping):
-        try:
-            with np.errstate(all="ignore"):  # numbers of any size
-                shape = shapely.from_geojson(json.dumps(entry["GeoFootprint"]), on_invalid="ignore")
-        except (shapely.errors.ShapelyError, ValueError, RecursionError):  # ValueError: of half a character
-            return None
-    if not isinstance(shape, Polygon | MultiPolygon) or shape.is_empty:
+def _footprints(entries: Sequence[Mapping[str, Any]]) -> list[Polygon | MultiPolygon | None]:
+    """From ``Footprint`` (EWKT in OData's quotes) or ``GeoFootprint`` (GeoJSON) of each, cut at ±180."""
+    texts = [entry.get("Footprint") for entry in entries]
+    shapes = geometry.from_wkt([_wkt(text) if isinstance(text, str) else "" for text in texts])
+    shapes = [
+        _from_geojson(entry.get("GeoFootprint")) if shape is None else shape
+        for shape, entry in zip(shapes, entries, strict=True)
+    ]
+    return geometry.of_outlines(shapes)
+
+
+def _wkt(text: str) -> str:
+    return text.rpartition(";")[2].rstrip("'")
+
+
+def _from_geojson(value: Any) -> BaseGeometry | None:
+    if not isinstance(value, Mapping):
         return None
-    rings = [shapely.get_coordinates(part.exterior) for part in shapely.get_parts(shape)]
-    if not all(np.isfinite(ring).all() for ring in rings):
+    try:
+        with np.errstate(all="ignore"):  # numbers of any size
+            shape: BaseGeometry | None = shapely.from_geojson(json.dumps(value), on_invalid="ignore")
+    except (shapely.errors.ShapelyError, ValueError, RecursionError):  # ValueError: of half a character
         return None
-    return geometry.of_rings(rings)
+    return shape
 
 
 def _odata_time(time: datetime) -> str:

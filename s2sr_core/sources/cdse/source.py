@@ -98,7 +98,7 @@ def found_in(
 
 def _found(product: RemoteProduct) -> FoundProduct[RemoteProduct]:
     unavailable = "" if product.online else "its bytes are not online at CDSE"
-    return FoundProduct(str(product.name), lambda: product, unavailable=unavailable)
+    return FoundProduct(str(product.name), lambda: product, name=product.name, unavailable=unavailable)
 
 
 def envelopes(cells: Sequence[Gridcell]) -> list[Polygon]:

@@ -49,10 +49,10 @@ class Client:
 
     def product(self, number: int = 0) -> RemoteProduct:
         """The ``number``-th product of the sandbox by name, as its catalogue describes it."""
-        from s2sr_core.sources.cdse.catalogue import parse_entry
+        from s2sr_core.sources.cdse.catalogue import parse_entries
 
         entries = sorted(self.sandbox.catalogue, key=lambda entry: entry.name)
-        product = parse_entry(entries[number].document(attributes=True, assets=False))
+        [product] = parse_entries([entries[number].document(attributes=True, assets=False)])
         assert isinstance(product, RemoteProduct)
         return product
 

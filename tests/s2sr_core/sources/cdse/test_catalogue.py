@@ -15,7 +15,7 @@ import pytest
 import shapely
 
 from s2sr_core.products.names import ProductName
-from s2sr_core.sources.cdse.catalogue import Catalogue, parse_entry, query_filter
+from s2sr_core.sources.cdse.catalogue import Catalogue, parse_entries, query_filter
 from s2sr_core.sources.cdse.http import CdseError, Http
 from s2sr_core.sources.source import RemoteProduct, UnusableEntry
 from s2sr_sandbox.server import Catalogue as Entries
@@ -59,10 +59,10 @@ def test_recorded_sentinel_2_entries_are_read(shared_data: Path) -> None:
     page = json.loads((shared_data / "cdse" / "odata_sentinel2_l1c_page.json").read_text())
     assert page["value"]
     for entry in page["value"]:
-        refused = parse_entry(entry)
+        [refused] = parse_entries([entry])
         assert isinstance(refused, UnusableEntry)
         renamed = dict(entry, Name=entry["Name"].replace("MSIL1C", "MSIL2A"))
-        found = parse_entry(renamed)
+        [found] = parse_entries([renamed])
         if isinstance(found, UnusableEntry):
             assert "named" in found.reason  # old entries have other names
             continue
@@ -95,7 +95,7 @@ def test_recorded_sentinel_2_entries_are_read(shared_data: Path) -> None:
 )
 def test_odd_footprints(change: dict[str, Any], expected: float | None) -> None:
     entry = {"Id": "a" * 8 + "-0000-0000-0000-" + "b" * 12, "Name": NAMES[0] + ".SAFE", "ContentLength": 0} | change
-    found = parse_entry(entry)
+    [found] = parse_entries([entry])
     assert isinstance(found, RemoteProduct)
     assert (None if found.footprint is None else found.footprint.area) == expected
 
@@ -112,7 +112,7 @@ def test_odd_footprints(change: dict[str, Any], expected: float | None) -> None:
     ],
 )
 def test_entries_that_cannot_be_used_are_no_exception(entry: Any) -> None:
-    assert isinstance(parse_entry(entry), UnusableEntry)
+    assert isinstance(parse_entries([entry])[0], UnusableEntry)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +131,7 @@ def test_entries_that_cannot_be_used_are_no_exception(entry: Any) -> None:
     ],
 )
 def test_products_of_another_kind_are_told_from_broken_entries(name: str, is_other_kind: bool) -> None:
-    found = parse_entry({"Id": "00000000-0000-0000-0000-000000000000", "Name": name})
+    [found] = parse_entries([{"Id": "00000000-0000-0000-0000-000000000000", "Name": name}])
     assert isinstance(found, UnusableEntry)
     assert found.is_other_kind is is_other_kind
     assert found.reason
