@@ -155,6 +155,10 @@ PLANS: dict[str, FaultPlan] = {
             Fault.html(_BYTES, 503, host="download", times=12),
         ),
     ),
+    "broken-bodies": FaultPlan(
+        "whatever is downloaded breaks off after 100 bytes",
+        (Fault(path=_BYTES, host="download", close_after=100),),
+    ),
     # ---------------------------------------------------------------------------------------------------- redirects
     "redirect": FaultPlan(
         "downloads are redirected to another host of the service",

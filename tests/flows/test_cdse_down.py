@@ -18,11 +18,13 @@ from flows.pipeline import pipeline
 from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.files import read_record
 from s2sr_core.parameters import RunParameters
+from s2sr_core.sources.cdse import breaker
 from s2sr_core.workspace import Workspace
 from s2sr_sandbox.archive import make_archive
 from s2sr_sandbox.grid import Grid
 from s2sr_sandbox.server import Fault, Sandbox, SandboxSettings, running
 
+pytestmark = pytest.mark.usefixtures("short_pauses", "workers_here")
 ROOT = Path(__file__).resolve().parents[2]
 PLACES = {"w": -149.6, "e": -140.6}
 CELLS = [Gridcell(name, shapely.box(x, 68.628, x + 0.01, 68.632)) for name, x in PLACES.items()]
@@ -49,7 +51,9 @@ def go(chosen: RunParameters) -> State:
 
 
 @pytest.fixture
-def point_at(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+def point_at(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Leads runs to a sandbox. With pauses this short, an answer of five seconds ago says nothing."""
+    monkeypatch.setattr(breaker, "_RECENT", 0.0)
 
     def point(server: Sandbox, patience: float, **others: str) -> None:
         for variable, value in (server.environment() | others).items():
@@ -99,7 +103,7 @@ def test_a_download_host_that_goes_down_ends_the_run_and_the_next_one_continues(
     assert not [path for path in asked if zone["w"] in path]
 
 
-def test_a_catalogue_and_an_identity_host_that_are_down(
+def test_a_catalogue_and_an_identity_host_that_are_down_and_downloads_that_all_break_off(
     tmp_path: Path, archive: Path, point_at: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody listens at the discard port; the command line says so in one sentence and ends with code 1."""
@@ -114,6 +118,14 @@ def test_a_catalogue_and_an_identity_host_that_are_down(
         assert state.is_failed()
         assert str(state.message).startswith(f"{host} is down (HTTP 503: ")
         assert not server.byte_requests()
+
+        with running(archive, plans=["broken-bodies"]) as breaking:
+            point_at(breaking, 1.0)
+            state = go(chosen.model_copy(update={"stage": "download"}))
+        host = breaking.download_url.removeprefix("http://")
+        assert state.is_failed()
+        assert str(state.message).startswith(f"{host} is down (the connection broke after 100 bytes) and")
+        assert str(state.message).endswith(KEPT)
 
         point_at(server, 1.0, S2SR_CATALOGUE_URL="http://127.0.0.1:9")
         monkeypatch.setenv("PREFECT_API_URL", str(PREFECT_API_URL.value()))

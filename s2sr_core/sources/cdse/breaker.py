@@ -1,8 +1,9 @@
 """Hosts that are down: the run waits for one, as a whole, and ends with one sentence if that takes too long.
 
 What is wrong with a host is kept apart from what is wrong with one product. A host that cannot be reached at all
-(refused, no such name, no connection in time) is down. One that fails (5xx, no answer) is asked for something else: if
-it fails there too, it is down; if it answers, the failure is the product's own, and only that product is given up.
+(refused, no such name, no connection in time) is down. One that fails (5xx, no answer, an answer that breaks off) is
+asked for something else: if it fails there too, it is down; if it answers, the failure is the product's own, and only
+that product is given up. Bytes that came and need not come again are an answer.
 
 While a host is down, one thread at a time tries what it wanted, with growing pauses; all others wait. Nothing of this
 counts as a try of a product.
@@ -41,10 +42,10 @@ class Breakers:
         """As :meth:`Breaker.reset` for the host of ``url``."""
         self._breakers[_host(url)].reset(others)
 
-    def run[R](self, url: str, request: Callable[[], R]) -> R:
+    def run[R](self, url: str, exchange: Callable[[], R]) -> R:
         """As :meth:`Breaker.run` for the host of ``url``."""
         breaker = self._breakers.get(_host(url))
-        return request() if breaker is None else breaker.run(url, request)
+        return exchange() if breaker is None else breaker.run(url, exchange)
 
 
 class Breaker:
@@ -74,8 +75,8 @@ class Breaker:
             self._trying: int | None = None
             self._given_up: str = ""
 
-    def run[R](self, url: str, request: Callable[[], R]) -> R:
-        """What ``request`` for ``url`` gives; it is called again as long as the host is down.
+    def run[R](self, url: str, exchange: Callable[[], R]) -> R:
+        """What ``exchange`` about ``url`` gives; it is called again as long as the host is down.
 
         Raises
         ------
@@ -90,7 +91,7 @@ class Breaker:
             self._await_turn()
             try:
                 try:
-                    result = request()
+                    result = exchange()
                 except TransientError as error:
                     if not self._is_failing(url, error):
                         raise
@@ -142,7 +143,7 @@ class Breaker:
         if error.is_unreachable:
             self._failed(error)
             return True
-        if error.status and error.status < 500:
+        if error.went_on or (error.status and error.status < 500):
             self._answered()
             return False
         while not self._comparing.acquire(timeout=_LOOK):

@@ -6,9 +6,12 @@ import random
 import time
 from collections.abc import Sequence
 
+import requests
+
+from s2sr_core import stopping
 from s2sr_core.products.manifest import MANIFEST
 from s2sr_core.sources.cdse.catalogue import is_uuid
-from s2sr_core.sources.cdse.download import Downloader
+from s2sr_core.sources.cdse.download import LARGEST_MANIFEST, Downloader
 from s2sr_core.sources.cdse.http import CdseError, Http, TransientError
 from s2sr_core.sources.source import RemoteProduct
 
@@ -16,6 +19,7 @@ from s2sr_core.sources.source import RemoteProduct
 _ASKED = 5
 #: Seconds after which no more is asked for: a host that is down may keep its clients waiting.
 _LONGEST = 60.0
+_CHUNK = 1 << 16
 
 
 class OtherProducts:
@@ -40,11 +44,22 @@ class OtherProducts:
 
 
 def answers(http: Http, url: str, token: str = "") -> bool:
-    """Whether a host says something about ``url``, if only that it refuses: one request, whatever is known of it."""
+    """Whether a host says something about ``url``, if only that it refuses: one request, whatever is known of it.
+
+    An answer that breaks off says nothing; no more of it is read than a manifest has.
+    """
+    size = 0
     try:
-        http.ask("GET", url, token=token, stream=True).close()
+        with http.ask("GET", url, token=token, stream=True) as response:
+            for chunk in response.iter_content(_CHUNK):
+                stopping.check()
+                size += len(chunk)
+                if size > LARGEST_MANIFEST:
+                    break
     except TransientError as error:
         return 0 < error.status < 500
+    except requests.RequestException:
+        return False
     except CdseError:
         return True
     return True

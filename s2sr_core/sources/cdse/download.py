@@ -36,7 +36,7 @@ from s2sr_core.sources.source import RemoteProduct
 _PATH = "/odata/v1/Products({id})"
 _CHUNK = 1 << 18
 #: A manifest has about 70 kB; what is much larger is not one.
-_LARGEST_MANIFEST = 8 * 1024**2
+LARGEST_MANIFEST = 8 * 1024**2
 _WRONG_AUDIENCE = "DAT-ZIP-609"
 _PARTIAL = 206
 _CONTENT_RANGE = re.compile(r"bytes (?P<first>\d{1,18})-\d{1,18}/(?P<size>\d{1,18}|\*)")
@@ -173,29 +173,32 @@ class _Reception:
         CdseError
             If the server refuses.
         """
-        self.is_accepted = False
         with open_partial(self._part) as file:
-            there = self._there(file)
-            if self._expected is not None and there == self._expected.size:
-                self._check(file)  # it was whole when its process was killed
-                return
-            headers = {"Range": f"bytes={there}-"} | ({"If-Range": self._etag} if self._etag else {}) if there else {}
-            try:
-                response = self._http.request("GET", self._url, token=token, headers=headers, stream=True)
-            except CdseError as error:
-                passes = isinstance(error, TransientError) and not error.is_refusal
-                if not there or passes or error.status in (401, 408):
-                    raise
-                self._takes_ranges = False
-                response = self._http.request("GET", self._url, token=token, stream=True)
-            with response:
-                self.is_accepted = True
-                start = _start(response, self._expected)
-                if start not in (0, there):
-                    self._takes_ranges = False
-                    raise TransientError(f"{self._url}: other bytes came than were asked for")
-                self._take(response, file, start)
+            self._http.guard(self._url, lambda: self._complete(file, token))
             self._check(file)
+
+    def _complete(self, file: BinaryIO, token: str) -> None:
+        """Ask for what is missing, and write it. If the connection breaks in the middle, the host may be down."""
+        self.is_accepted = False
+        there = self._there(file)
+        if self._expected is not None and there == self._expected.size:
+            return  # it was whole when its process was killed
+        headers = {"Range": f"bytes={there}-"} | ({"If-Range": self._etag} if self._etag else {}) if there else {}
+        try:
+            response = self._http.ask("GET", self._url, token=token, headers=headers, stream=True)
+        except CdseError as error:
+            passes = isinstance(error, TransientError) and not error.is_refusal
+            if not there or passes or error.status in (401, 408):
+                raise
+            self._takes_ranges = False
+            response = self._http.ask("GET", self._url, token=token, stream=True)
+        with response:
+            self.is_accepted = True
+            start = _start(response, self._expected)
+            if start not in (0, there):
+                self._takes_ranges = False
+                raise TransientError(f"{self._url}: other bytes came than were asked for", response.status_code)
+            self._take(response, file, start)
 
     def _there(self, file: BinaryIO) -> int:
         """Bytes of the file that need not come again."""
@@ -206,7 +209,7 @@ class _Reception:
     def _take(self, response: requests.Response, file: BinaryIO, start: int) -> None:
         """Write what comes at ``start``, and nothing beyond the size of the file."""
         expected = self._expected
-        limit = _LARGEST_MANIFEST if expected is None or expected.size is None else expected.size
+        limit = LARGEST_MANIFEST if expected is None or expected.size is None else expected.size
         file.seek(start)
         file.truncate()
         self._etag, size = _etag(response), 0
@@ -217,7 +220,9 @@ class _Reception:
                 size += len(chunk)
                 if start + size > limit:
                     file.truncate(0)
-                    raise TransientError(f"{self._url}: more bytes were received than the manifest says ({limit})")
+                    raise TransientError(
+                        f"{self._url}: more bytes were received than the manifest says ({limit})", response.status_code
+                    )
                 file.write(chunk)
                 file.flush()
         except urllib3.exceptions.HTTPError as error:

@@ -154,13 +154,16 @@ def _transient(state: RetryCallState) -> TransientError:
 
 
 class Guard(Protocol):
-    """Calls a request for a URL; what it does if the host is down is its own affair."""
+    """Calls an exchange with the host of a URL: a request, and whatever is read of its answer.
 
-    def __call__(self, url: str, request: Callable[[], requests.Response]) -> requests.Response: ...
+    What it does if the host is down is its own affair.
+    """
+
+    def __call__[R](self, url: str, exchange: Callable[[], R]) -> R: ...
 
 
-def _unguarded(url: str, request: Callable[[], requests.Response]) -> requests.Response:
-    return request()
+def _unguarded[R](url: str, exchange: Callable[[], R]) -> R:
+    return exchange()
 
 
 @dataclass
@@ -173,7 +176,7 @@ class Http:
     retries: what happens after transient failures.
     redirect_hosts: further hosts to which these may redirect, separated by commas: ``name``, ``name:port``, or
         ``.domain`` for a domain with all its hosts. They are asked by https alone, unless they are this machine.
-    guard: makes each request, and knows what to do if the host is down.
+    guard: makes each exchange, and knows what to do if the host is down.
     """
 
     hosts: Iterable[str]
@@ -195,15 +198,14 @@ class Http:
         InputError
             If the connection cannot be trusted.
         """
-        return self.retries.run(lambda: self._json(self.request("GET", url, params=params, stream=True)))
+        return self.retries.run(lambda: self._guarded_json("GET", url, params=params))
 
     def post_form(self, url: str, form: Mapping[str, str]) -> dict[str, Any]:
         """POST a form and read a JSON object; transient failures are tried again."""
-        return self.retries.run(lambda: self._json(self.request("POST", url, data=form, stream=True)))
+        return self.retries.run(lambda: self._guarded_json("POST", url, data=form))
 
-    def request(self, method: str, url: str, **options: Any) -> requests.Response:
-        """As :meth:`ask`, through :attr:`guard`."""
-        return self.guard(url, lambda: self.ask(method, url, **options))
+    def _guarded_json(self, method: str, url: str, **options: Any) -> dict[str, Any]:
+        return self.guard(url, lambda: self._json(self.ask(method, url, stream=True, **options)))
 
     def ask(
         self, method: str, url: str, *, token: str = "", headers: Mapping[str, str] | None = None, **options: Any

@@ -107,6 +107,29 @@ def test_a_host_that_fails_for_all_ends_the_run_in_all_threads(
     assert len(client.sandbox.byte_requests()) <= 4 + 6 * 12
 
 
+def test_connections_that_break_for_all_are_the_hosts_failure_and_for_some_products_theirs(guarded: Any) -> None:
+    client, downloader, products = guarded(patience=0.0)
+    for product in products[:4]:
+        client.sandbox.faults.add(Fault.close(str(product.name), 100, host="download"))
+    results = download_all(downloader, products)
+    assert [type(each) for each in results] == [ProductError] * 4 + [int] * 5
+    assert all(error.reason.endswith("the connection broke after 100 bytes") for error in results[:4])
+    client.sandbox.faults.clear()
+    client.sandbox.faults.add(Fault.close("", 100, host="download"))
+    results = download_all(downloader, products)
+    assert [type(each) for each in results] == [SourceDownError] * 4 + [int] * 5
+    [sentence] = {str(each) for each in results[:4]}
+    assert " is down (the connection broke after 100 bytes) and the run does not wait" in sentence
+
+
+def test_an_outage_of_broken_connections_is_waited_through(guarded: Any) -> None:
+    """Each product gets two tries, and forty answers break off."""
+    client, downloader, products = guarded(patience=60.0, retries=FEW_TRIES)
+    client.sandbox.faults.add(Fault.close("", 100, host="download", times=40))
+    results = download_all(downloader, products)
+    assert [type(each) for each in results] == [int] * 9, results
+
+
 def test_an_outage_is_waited_through_and_no_product_loses_a_try(
     guarded: Any, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:

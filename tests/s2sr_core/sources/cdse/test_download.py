@@ -475,5 +475,5 @@ def test_slots_hold_over_processes_and_come_free_when_one_is_killed(
 def test_an_unknown_address_is_refused_before_anything_is_sent(connect) -> None:
     client = connect()
     with pytest.raises(CdseError, match="not one of its known hosts"):
-        Http((client.sandbox.catalogue_url,)).request("GET", client.sandbox.download_url, token="t")
+        Http((client.sandbox.catalogue_url,)).ask("GET", client.sandbox.download_url, token="t")
     assert client.sandbox.requests == []
