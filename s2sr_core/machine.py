@@ -18,6 +18,8 @@ from s2sr_core.geo import geometry
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 #: Schemes of proxies that both requests (CDSE) and httpx (Prefect) speak to.
 _SCHEMES = ("http", "https", "socks5", "socks5h")
+#: One of GDAL's data files: all versions have it.
+_GDAL_FILE = "gdalvrt.xsd"
 
 
 def check_machine() -> None:
@@ -120,6 +122,25 @@ def check_proj() -> str:
     raise InstallationError(f"PROJ has no database that it can use ({problem}); {remedy}.")
 
 
+def check_gdal_data() -> str:
+    """GDAL's folder of data files, if the environment names one.
+
+    Raises
+    ------
+    InputError
+        If the environment names a folder without them.
+    """
+    folder = os.environ.get("GDAL_DATA", "")
+    if folder and not (Path(folder) / _GDAL_FILE).is_file():
+        raise InputError(
+            "GDAL_DATA",
+            folder,
+            f"is not the folder of GDAL's data files ({_GDAL_FILE} is not in it)",
+            "unset it: a GDAL that is installed as a whole finds its own",
+        )
+    return folder or "found by GDAL"
+
+
 def check_locks(folder: Path) -> str:
     """Whether the filesystem of ``folder`` has locks, by which two runs are kept from one work folder.
 
@@ -138,4 +159,5 @@ CHECKS: tuple[tuple[str, Callable[[], str]], ...] = (
     ("temporary files", check_temporary_folder),
     ("proxies", check_proxies),
     ("PROJ data", check_proj),
+    ("GDAL data", check_gdal_data),
 )

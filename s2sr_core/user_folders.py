@@ -17,7 +17,7 @@ def check_prefect_home() -> str:
     """The folder of Prefect, created if it does not exist.
 
     If nobody has chosen it, and none can be had in the home folder, this process and its children get one in the folder
-    for temporary files.
+    for temporary files. So do those of a user without any home folder, for all that programs keep there.
 
     Raises
     ------
@@ -25,6 +25,12 @@ def check_prefect_home() -> str:
         If one is chosen that cannot be written.
     """
     chosen = os.environ.get(_PREFECT_HOME, "")
+    try:
+        Path.home()
+    except RuntimeError:  # neither HOME is set, nor has the user an entry in the table of users
+        os.environ["HOME"] = str(own := _temporary())
+        if not chosen:
+            return f"{own}/.prefect, because this user has no home folder"
     if problem := _problem(Path(chosen or "~/.prefect")):
         if chosen:
             raise InputError(_PREFECT_HOME, chosen, problem, "give a folder that you can write to, or unset it")

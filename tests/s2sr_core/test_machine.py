@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from osgeo import osr
+from osgeo import gdal, osr
 
 from s2sr_core import machine, user_folders
 from s2sr_core.doctor import examine
@@ -62,6 +62,7 @@ def test_the_doctor_finds_what_the_environment_breaks(tmp_path: Path, old_proj: 
     code, output = doctor(
         GDAL_DRIVER_PATH=str(tmp_path / "plugins"),
         PROJ_LIB=str(old_proj),
+        GDAL_DATA=str(tmp_path),
         ALL_PROXY="gopher://me:secret@proxy.example.org:70",
         HOME=str(CLOSED),
         PREFECT_HOME=str(CLOSED / "prefect"),
@@ -80,6 +81,10 @@ def test_the_doctor_finds_what_the_environment_breaks(tmp_path: Path, old_proj: 
     assert found["GDAL's plugins"][1].startswith("-> unset GDAL_DRIVER_PATH")
     assert found["PROJ data"][0].startswith(f"PROJ_LIB={old_proj}: has no proj.db for this PROJ (")
     assert found["PROJ data"][1].startswith("-> unset it")
+    assert found["GDAL data"] == (
+        f"GDAL_DATA={tmp_path}: is not the folder of GDAL's data files (gdalvrt.xsd is not in it)",
+        "-> unset it: a GDAL that is installed as a whole finds its own",
+    )
     assert found["proxies"] == (
         "ALL_PROXY=proxy.example.org:70: is not the address of a proxy",
         "-> write http://host:port, or unset it",
@@ -152,6 +157,37 @@ def test_without_a_home_prefect_and_the_cache_get_folders_of_their_own(
     assert own.stat().st_mode & 0o077 == 0
     own.chmod(0o755)  # as if somebody else had made it
     assert user_folders.cache_folder() not in (own, CLOSED)
+
+
+def test_gdals_own_data_are_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GDAL_DATA", raising=False)
+    assert machine.check_gdal_data() == "found by GDAL"
+    if (file := gdal.FindFile("gdal", "gdalvrt.xsd")) is not None:  # else they are in the library
+        monkeypatch.setenv("GDAL_DATA", str(Path(file).parent))
+        assert machine.check_gdal_data() == str(Path(file).parent)
+
+
+#: Makes its process that of a user whom no table knows and who has no HOME, with the same rights to files.
+_NOBODY = """import os
+uid = os.geteuid()
+os.unshare(os.CLONE_NEWUSER)
+with open("/proc/self/uid_map", "w") as file:
+    file.write(f"54321 {uid} 1")
+for name in ("HOME", "USER", "LOGNAME", "XDG_CACHE_HOME", "PREFECT_HOME"):
+    os.environ.pop(name, None)
+"""
+
+
+def test_a_user_without_home_and_name_gets_a_folder_among_the_temporary_files(tmp_path: Path) -> None:
+    """Also Prefect, which asks for the home folder when it is imported."""
+    status, _, errors = answer(_NOBODY)
+    if status:
+        pytest.skip(f"no namespace of users can be made here: {errors.splitlines()[-1]}")
+    code = f"{_NOBODY}import sys, s2sr_pipeline; sys.argv[1:] = ['--doctor']; sys.exit(s2sr_pipeline.main())"
+    status, output, errors = answer(code, TMPDIR=str(tmp_path))
+    assert (status, errors) == (0, ""), output
+    home = tmp_path / "s2sr-54321"
+    assert f" {home}/.prefect, because this user has no home folder\n" in output
 
 
 def test_a_home_that_can_be_written_is_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
