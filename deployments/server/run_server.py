@@ -28,16 +28,16 @@ from deployments.server.server_folder import record_server, server_folder
 from deployments.server.tls_door import tls_door
 from s2sr_core import stopping
 from s2sr_core.account import account_hidden
-from s2sr_core.errors import S2SRError
+from s2sr_core.errors import InstallationError
 from s2sr_core.import_path import environment_of_child
 from s2sr_core.proxies import exempt_from_proxies
 
-#: Seconds within which the server must answer, and between attempts.
-_START, _PAUSE = 180.0, 0.2
+#: Seconds within which the server must answer, also on a machine that is busy, and between attempts.
+_START, _PAUSE = 600.0, 0.2
 #: What the user says of the folder and the log is meant for every server.
 _KEPT = ("PREFECT_HOME", "PREFECT_LOGGING_", "PREFECT_SERVER_ANALYTICS_ENABLED")
 #: The server of one run needs no user interface and no services for deployments.
-_SETTINGS = {
+SETTINGS = {
     "PREFECT_UI_ENABLED": "false",
     "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false",
     "PREFECT_SERVER_SERVICES_LATE_RUNS_ENABLED": "false",
@@ -47,7 +47,7 @@ _SETTINGS = {
 }
 
 
-class ServerError(S2SRError):
+class ServerError(InstallationError):
     """The run's own Prefect server did not start."""
 
 
@@ -121,7 +121,7 @@ def _started(host: str) -> Iterator[tuple[str, str]]:
         with account_hidden():
             environment = {
                 **_without_users_settings(environment_of_child()),
-                **_SETTINGS,
+                **SETTINGS,
                 "PREFECT_HOME": str(folder),  # the database is there
                 "PREFECT_SERVER_API_AUTH_STRING": secret,
             }
