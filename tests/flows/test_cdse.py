@@ -39,6 +39,8 @@ from s2sr_sandbox.archive import make_archive
 from s2sr_sandbox.grid import Grid
 from s2sr_sandbox.server import Fault, Sandbox, SandboxSettings, running
 
+workers_here = pytest.mark.usefixtures("workers_here")
+quick = pytest.mark.usefixtures("workers_here", "short_pauses")
 ROOT = Path(__file__).resolve().parents[2]
 CELLS = [
     Gridcell("a", shapely.box(-149.61, 68.626, -149.60, 68.634)),
@@ -124,6 +126,7 @@ def test_from_the_catalogue_to_composites_and_again_without_a_byte(
         assert not [text for text in (*known, *written, printed) if secret in text]
 
 
+@quick
 def test_each_stage_runs_alone_and_composite_needs_no_network(tmp_path: Path, sandbox: Sandbox) -> None:
     chosen = parameters(tmp_path)
     workspace = Workspace(chosen.work_dir)
@@ -154,6 +157,7 @@ def test_each_stage_runs_alone_and_composite_needs_no_network(tmp_path: Path, sa
     assert index.loc["not needed", "band_files"].count("=") == 1
 
 
+@quick
 def test_bands_come_when_a_later_run_needs_them_and_what_is_there_is_not_asked_for_again(
     tmp_path: Path, sandbox: Sandbox
 ) -> None:
@@ -181,6 +185,7 @@ def test_bands_come_when_a_later_run_needs_them_and_what_is_there_is_not_asked_f
         assert (statuses.count("not needed"), statuses.count("selected")) == (not_needed, 7 - not_needed)
 
 
+@workers_here
 def test_a_cell_is_composited_while_products_of_another_are_under_way(
     tmp_path: Path, sandbox: Sandbox, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -217,6 +222,7 @@ def test_a_cell_is_composited_while_products_of_another_are_under_way(
     assert workspace.record("e", "B04").exists()
 
 
+@quick
 def test_a_product_that_cannot_be_had_is_recorded_and_the_rest_goes_on(
     tmp_path: Path, archive: Path, sandbox: Sandbox
 ) -> None:
@@ -257,6 +263,7 @@ def assert_like(chosen: RunParameters, archive: Path, work_dir: Path) -> None:
         assert record["key"] == plain["key"]
 
 
+@quick
 def test_products_that_cannot_be_had_are_replaced_by_those_that_repeat_them(
     tmp_path: Path, archive: Path, sandbox: Sandbox
 ) -> None:
@@ -300,6 +307,7 @@ def test_products_that_cannot_be_had_are_replaced_by_those_that_repeat_them(
     assert_like(chosen, archive, tmp_path / "whole")
 
 
+@quick
 def test_the_download_stage_replaces_what_cannot_be_had_and_the_next_stage_uses_it(
     tmp_path: Path, archive: Path, sandbox: Sandbox
 ) -> None:
@@ -338,6 +346,7 @@ def spoil(product: Path, band: str) -> None:
     manifest.write_text(text.replace(f'size="{len(old)}"', f'size="{len(new)}"'))
 
 
+@quick
 def test_a_product_that_phase_1_refuses_is_replaced_after_its_download(
     tmp_path: Path, archive: Path, monkeypatch: pytest.MonkeyPatch, sandbox: Sandbox
 ) -> None:
@@ -371,6 +380,7 @@ def test_a_product_that_phase_1_refuses_is_replaced_after_its_download(
             assert np.array_equal(pixels(workspace.composite(cell_id, band)), pixels(outcome.path))
 
 
+@quick
 def test_the_download_stage_says_why_a_product_failed(tmp_path: Path, sandbox: Sandbox) -> None:
     chosen = parameters(tmp_path)
     go(chosen.model_copy(update={"stage": "query"}))
@@ -384,6 +394,7 @@ def test_the_download_stage_says_why_a_product_failed(tmp_path: Path, sandbox: S
     assert len(values(sandbox)) == 9  # a final answer is not asked for again
 
 
+@quick
 def test_a_refused_password_fails_with_one_sentence_after_one_try(
     tmp_path: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -397,6 +408,7 @@ def test_a_refused_password_fails_with_one_sentence_after_one_try(
     assert sandbox.refusals == 1
 
 
+@quick
 def test_a_count_above_what_is_listed_is_noted_and_not_asked_for(
     tmp_path: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -414,11 +426,10 @@ def test_a_count_above_what_is_listed_is_noted_and_not_asked_for(
     assert "lists 0, which are used" in log
 
 
+@quick
 def test_a_catalogue_that_refuses_fails_with_what_it_said(tmp_path: Path, sandbox: Sandbox) -> None:
     sandbox.faults.add(Fault.error("/Products", 400, "", "no such attribute", host="catalogue"))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tasks.products.query_products.retries", 0, raising=False)
-        state = go(parameters(tmp_path, stage="query"))
+    state = go(parameters(tmp_path, stage="query"))
     assert state.is_failed()
     assert "no such attribute" in str(state.message)
 
@@ -504,6 +515,7 @@ def test_sigterm_ends_a_run_that_waits_for_the_download_host(
     assert "Traceback" not in output
 
 
+@quick
 def test_a_run_downloads_only_while_it_holds_the_servers_slot(
     tmp_path: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:

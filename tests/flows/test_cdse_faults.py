@@ -24,6 +24,7 @@ from s2sr_sandbox.archive import make_archive
 from s2sr_sandbox.grid import Grid
 from s2sr_sandbox.server import Sandbox, SandboxSettings, running
 
+pytestmark = pytest.mark.usefixtures("short_pauses", "workers_here")
 CELL = Gridcell("a", shapely.box(-149.61, 68.626, -149.60, 68.634))
 #: Header and claims of a JSON Web Token.
 TOKEN = re.compile(r"eyJ[\w-]+\.eyJ[\w-]+")

@@ -29,6 +29,7 @@ from s2sr_sandbox.grid import Grid
 from s2sr_sandbox.server import Fault, Sandbox, SandboxSettings, running
 from s2sr_sandbox.server.fault_plans import PLANS
 
+pytestmark = pytest.mark.usefixtures("workers_here")
 CELL = Gridcell("a", shapely.box(-149.61, 68.626, -149.60, 68.634))
 SLOW_SEEDS, LONG_SEEDS = range(10), range(10, 60)
 #: These need a sandbox of their own, or minutes.

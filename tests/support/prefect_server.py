@@ -12,6 +12,7 @@ from pathlib import Path
 from unittest import mock
 
 from deployments.server.own_server import DATABASE
+from deployments.server.run_server import SETTINGS
 from s2sr_core.files import locked
 from s2sr_core.user_folders import cache_folder
 
@@ -20,7 +21,7 @@ _PREPARE = "import sys, pathlib; from deployments.server.own_server import prepa
 
 @contextlib.contextmanager
 def prefect_server() -> Iterator[None]:
-    """Flows of the block run against a server of their own, in a process."""
+    """Flows of the block run against a server of their own, with the services that the server of a run has."""
     from prefect.testing import utilities  # 3 s that the collection of tests need not spend
 
     folder = Path(tempfile.mkdtemp(prefix="s2sr-tests-"))  # the harness removes it
@@ -30,6 +31,7 @@ def prefect_server() -> Iterator[None]:
     (folder / DATABASE).rename(folder / "prefect-test.db")
     with (
         mock.patch.object(utilities, "mkdtemp", return_value=str(folder)),
+        mock.patch.dict(os.environ, SETTINGS),
         utilities.prefect_test_harness(server_startup_timeout=180),
     ):
         yield

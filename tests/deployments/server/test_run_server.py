@@ -124,7 +124,7 @@ def test_the_next_run_ends_a_server_whose_run_is_dead_and_no_other(tmp_path: Pat
 
 
 def test_one_that_does_not_start_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(run_server._SETTINGS, "PREFECT_SERVER_DATABASE_TIMEOUT", "soon")
+    monkeypatch.setitem(run_server.SETTINGS, "PREFECT_SERVER_DATABASE_TIMEOUT", "soon")
     with (
         pytest.raises(
             ServerError, match=r"^the run's own Prefect server did not start; start one with: prefect server"
