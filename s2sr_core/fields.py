@@ -35,8 +35,9 @@ _BBOX_REMEDY = "write xmin ymin xmax ymax in degrees, longitude before latitude"
 #: Degrees of longitude that a box with xmin > xmax may have: in a wider one, xmin and xmax are likely swapped.
 _WIDEST_ACROSS = 180.0
 
-#: Bounds of the pixel size, degrees.
-SMALLEST_PIXEL, LARGEST_PIXEL = 1e-6, 10.0
+#: Bounds of the pixel size: degrees in EPSG:4326, units of the CRS in others.
+PIXELS_IN_DEGREES, PIXELS_IN_UNITS = (1e-6, 10.0), (0.1, 100_000.0)
+_CRS = re.compile(r"EPSG:[1-9][0-9]{3,5}", re.ASCII)
 
 Band = Literal["B02", "B03", "B04", "B05", "B06", "B07", "B8A", "B11", "B12"]
 Resampling = Literal["bilinear", "nearest", "cubic"]
@@ -240,10 +241,19 @@ def _check_metres(of_class: dict[int, float]) -> dict[int, float]:
     return of_class
 
 
-def _check_pixel_size(degrees: float) -> float:
-    if not SMALLEST_PIXEL <= degrees <= LARGEST_PIXEL:
-        raise ValueError("is not between 1e-6 and 10 degrees; 20 m of latitude are 0.00018 degrees")
-    return degrees
+def _check_pixel_size(size: float) -> float:
+    if not PIXELS_IN_DEGREES[0] <= size <= PIXELS_IN_UNITS[1]:
+        raise ValueError(
+            "is not between 1e-6 and 10 degrees, nor between 0.1 and 100000 units of a projected crs; 20 m of latitude "
+            "are 0.00018 degrees"
+        )
+    return size
+
+
+def _check_crs(crs: str) -> str:
+    if not _CRS.fullmatch(crs.strip().upper()):
+        raise ValueError("is not the EPSG code of a coordinate system; write one like EPSG:3413")
+    return crs.strip().upper()
 
 
 def _check_baseline(baseline: str) -> str:
@@ -380,11 +390,16 @@ MetresByClass = Annotated[
 PixelSize = Annotated[
     float,
     AfterValidator(_check_pixel_size),
-    WithJsonSchema({"type": "number", "minimum": SMALLEST_PIXEL, "maximum": LARGEST_PIXEL}),
+    WithJsonSchema({"type": "number", "minimum": PIXELS_IN_DEGREES[0], "maximum": PIXELS_IN_UNITS[1]}),
 ]
 PixelSizes = Annotated[
     tuple[PixelSize, PixelSize],
-    _numbers("LON (width)", "LAT (height)", minimum=SMALLEST_PIXEL, maximum=LARGEST_PIXEL),
+    _numbers("WIDTH", "HEIGHT", minimum=PIXELS_IN_DEGREES[0], maximum=PIXELS_IN_UNITS[1]),
+]
+Crs = Annotated[
+    str,
+    AfterValidator(_check_crs),
+    WithJsonSchema({"type": "string", "pattern": r"^\s*[Ee][Pp][Ss][Gg]:[1-9][0-9]{3,5}\s*$"}),
 ]
 ExpandedPath = Annotated[Path, BeforeValidator(_not_empty), AfterValidator(_expand)]
 MaskValues = Annotated[list[Annotated[int, Field(ge=-32768, le=65535)]], Field(min_length=1)]

@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from s2sr_core.errors import InputError
 from s2sr_core.fields import (
+    PIXELS_IN_DEGREES,
+    PIXELS_IN_UNITS,
     Bands,
     Baseline,
     Bbox,
     Checking,
     ClusterName,
+    Crs,
     EngineName,
     Every,
     ExpandedPath,
@@ -37,13 +40,26 @@ from s2sr_core.fields import (
     Time,
 )
 from s2sr_core.files import check_exists, check_folder, check_readable, check_writable
-from s2sr_core.geo.lattice import Bounds, Lattice
+from s2sr_core.geo.lattice import WGS84, Bounds, Lattice
 from s2sr_core.periods import MOST_PERIODS, Period, periods_of
 from s2sr_core.pixels.scl import MASKED_BY_DEFAULT, SCL_CLASSES
 from s2sr_core.workspace import Workspace
 
 #: 20 m of latitude at 69° N in degrees, the pixel size of pan-Arctic mapping.
 DEFAULT_TR = 0.000179663056824
+
+
+def default_pixel_size(crs: str, resolution: int = 20) -> tuple[float, float]:
+    """The pixel size of composites unless another is asked for: of the images of ``resolution`` metres, in ``crs``."""
+    size = DEFAULT_TR if crs == WGS84 else 20.0
+    return (size * resolution / 20, size * resolution / 20)
+
+
+class Outlined(Protocol):
+    """A place with an outline, such as a gridcell."""
+
+    def bounds_in(self, crs: str) -> Bounds:
+        """Its bounds in units of ``crs``."""
 
 
 class RunParameters(BaseModel):
@@ -197,7 +213,7 @@ class RunParameters(BaseModel):
     resampling: Annotated[
         Resampling,
         Shown(Group.METHOD, "METHOD"),
-        Field(description="Resampling of the warp to WGS84: bilinear, nearest or cubic."),
+        Field(description="Resampling of the warp to the crs: bilinear, nearest or cubic."),
     ] = "bilinear"
     engine: Annotated[
         EngineName,
@@ -205,11 +221,22 @@ class RunParameters(BaseModel):
         Field(description="How pixels are computed: fast, or reference, which is slow and gives the same pixels."),
     ] = "fast"
 
+    crs: Annotated[
+        Crs,
+        Shown(Group.OUTPUT, "EPSG:CODE"),
+        Field(
+            description="Coordinate system of the composites: EPSG:4326 (longitude and latitude) or any projected one, "
+            "e.g. EPSG:3413 (polar) or EPSG:32606 (UTM). Gridcells stay polygons in longitude and latitude."
+        ),
+    ] = WGS84
     tr: Annotated[
-        PixelSizes,
-        Shown(Group.OUTPUT, "LON LAT"),
-        Field(description="Pixel size of the composites: width and height, degrees, 1e-6 to 10."),
-    ] = (DEFAULT_TR, DEFAULT_TR)
+        PixelSizes | None,
+        Shown(Group.OUTPUT, "WIDTH HEIGHT"),
+        Field(
+            description="Pixel size of the composites: width and height, in degrees (1e-6 to 10) or in units of the "
+            f"projected crs (0.1 to 100000). Default: {DEFAULT_TR} degrees, or 20."
+        ),
+    ] = None
     tap: Annotated[
         bool,
         Shown(Group.OUTPUT),
@@ -289,6 +316,7 @@ class RunParameters(BaseModel):
             raise InputError(
                 "imagery", self.imagery, "is or lies in a folder that the run writes itself", "give a folder of its own"
             )
+        self._check_pixel_size()
         if set(self.scl_mask) >= set(SCL_CLASSES):
             raise InputError("scl_mask", self.scl_mask, "masks every class", "leave out the clear classes, 4 5 6")
         for name, of_class in (("opening", self.scl_opening), ("dilation", self.scl_dilation)):
@@ -300,6 +328,19 @@ class RunParameters(BaseModel):
                 "mask_dir", self.mask_dir, "is or lies in a folder that the run writes itself", "give another folder"
             )
         return self
+
+    def _check_pixel_size(self) -> None:
+        if self.tr is None:
+            return
+        least, most = PIXELS_IN_DEGREES if self.crs == WGS84 else PIXELS_IN_UNITS
+        for size in self.tr:
+            if least <= size <= most:
+                continue
+            if self.crs == WGS84:
+                remedy = "write degrees (20 m of latitude are 0.00018), or name a crs in metres"
+                raise InputError("tr", size, "is not between 1e-6 and 10 degrees", remedy)
+            problem = f"is not between {least:g} and {most:g}, in units of {self.crs}"
+            raise InputError("tr", size, problem, "write units of that CRS, nearly always metres: 20 20")
 
     def check_inputs(self) -> None:
         """Look for the files and folders that the run reads, without reading them.
@@ -336,16 +377,21 @@ class RunParameters(BaseModel):
         return self.scl_first and self.source is None
 
     @property
+    def pixel_size(self) -> tuple[float, float]:
+        """Width and height of a pixel in units of the CRS: those asked for, or the default."""
+        return self.tr or default_pixel_size(self.crs)
+
+    @property
     def lattice(self) -> Lattice:
         """The lattice that all cells share with ``tap``; without it, only its pixel size means something."""
-        return Lattice(*self.tr)
+        return Lattice(*self.pixel_size, crs=self.crs)
 
-    def lattice_of(self, bounds: Bounds) -> Lattice:
-        """The lattice of a cell with these bounds: the shared one, or one anchored at its xmin and ymax."""
+    def lattice_of(self, cell: Outlined) -> Lattice:
+        """The lattice of a cell: the shared one, or one anchored at its xmin and ymax in the CRS."""
         if self.tap:
             return self.lattice
-        xmin, _, _, ymax = bounds
-        return Lattice(*self.tr, x_anchor=xmin, y_anchor=ymax)
+        xmin, _, _, ymax = cell.bounds_in(self.crs)
+        return Lattice(*self.pixel_size, x_anchor=xmin, y_anchor=ymax, crs=self.crs)
 
 
 class GridParameters(BaseModel):

@@ -153,7 +153,8 @@ def test_a_box_across_the_antimeridian_selects_both_sides(command, job: dict[str
         ),
         (
             {"tr": "-1e-4 1e-4"},
-            "tr = '-0.0001': is not between 1e-6 and 10 degrees; 20 m of latitude are 0.00018 degrees.",
+            "tr = '-0.0001': is not between 1e-6 and 10 degrees, nor between 0.1 and 100000 units of a projected crs; "
+            "20 m of latitude are 0.00018 degrees.",
         ),
         ({"workers": "0"}, "workers = '0': is too small; give 1 or more."),
         ({"source": "no/such/folder"}, "source = '.*': does not exist; give the folder that holds .SAFE products."),

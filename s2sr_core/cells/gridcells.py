@@ -12,7 +12,8 @@ from shapely import MultiPolygon, Polygon
 
 from s2sr_core.errors import InputError
 from s2sr_core.geo import geometry
-from s2sr_core.geo.lattice import Bounds
+from s2sr_core.geo.lattice import Bounds, Lattice, Window
+from s2sr_core.geo.projection import extent_in, window_of
 
 _DECIMALS = 30
 #: The most cells of a regular grid: some 5 GB of memory. The whole globe has 6.5 million of 0.1°.
@@ -30,6 +31,20 @@ class Gridcell:
     def bounds(self) -> Bounds:
         xmin, ymin, xmax, ymax = self.polygon.bounds
         return xmin, ymin, xmax, ymax
+
+    def bounds_in(self, crs: str) -> Bounds:
+        """The bounds of its outline in the units of ``crs``, followed in steps if that is another than EPSG:4326.
+
+        Raises
+        ------
+        ValueError
+            If it cannot be projected.
+        """
+        return extent_in(crs, self.polygon).bounds
+
+    def window_on(self, lattice: Lattice) -> Window:
+        """A window that holds all of its pixels; in EPSG:4326 the smallest one for a box."""
+        return window_of(lattice, self.polygon)
 
     @property
     def wkt(self) -> str:

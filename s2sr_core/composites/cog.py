@@ -56,7 +56,7 @@ class ScratchRaster:
         data_type = gdal_array.NumericTypeCodeToGDALTypeCode(np.dtype(statistic.dtype))
         options = ["TILED=YES", "BIGTIFF=IF_SAFER"]
         self._dataset = gdal.GetDriverByName("GTiff").Create(str(scratch), columns, rows, 1, data_type, options=options)
-        self._dataset.SetProjection("EPSG:4326")
+        self._dataset.SetProjection(lattice.crs)
         self._dataset.SetGeoTransform(lattice.geotransform(window))
         self._band = self._dataset.GetRasterBand(1)
         self._band.SetNoDataValue(statistic.nodata)

@@ -111,8 +111,8 @@ class _Composite:
         self.title = " ".join(filter(None, (cell.cell_id, period.label, band)))
         self._context, self._workspace = context, context.workspace
         self._cell, self._band, self._period = cell, band, period
-        self._lattice: Lattice = context.parameters.lattice_of(cell.bounds)
-        self._window: Window = self._lattice.owned(cell.bounds)
+        self._lattice: Lattice = context.parameters.lattice_of(cell)
+        self._window: Window = cell.window_on(self._lattice)
         self._scenes = list(self._that_meet_the_cell(scenes))
         self._path, *_ = self._paths = [
             self._workspace.composite(cell.cell_id, band, statistic.name, period.label)

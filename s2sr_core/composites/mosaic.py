@@ -12,6 +12,7 @@ from s2sr_core.composites.cog import remove_raster
 from s2sr_core.composites.composite_index import rows_in
 from s2sr_core.files import written_atomically
 from s2sr_core.geo.gdal_runtime import gdal
+from s2sr_core.geo.geometry import is_in
 from s2sr_core.geo.lattice import Lattice, Window
 from s2sr_core.parameters import RunParameters
 from s2sr_core.pixels import vrt
@@ -109,6 +110,6 @@ def _window(dataset: gdal.Dataset, lattice: Lattice, path: Path) -> Window:
         abs(dx / lattice.dx - 1) * width,
         abs(-dy / lattice.dy - 1) * height,
     )
-    if off > _TOLERANCE:
-        raise ValueError(f"{path} does not lie on the lattice of {lattice.dx:g} × {lattice.dy:g} degrees")
+    if off > _TOLERANCE or not is_in(dataset.GetProjection(), lattice.crs):
+        raise ValueError(f"{path} does not lie on the lattice of {lattice.size}")
     return Window(round(column), round(row), round(column) + width, round(row) + height)

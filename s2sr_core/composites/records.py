@@ -54,7 +54,7 @@ def inputs_of(
         "polygon": cell.wkt,
         "band": band,
         "statistic": context.statistics[0].name,
-        "lattice": lattice_record(parameters.lattice_of(cell.bounds), parameters.tap),
+        "lattice": lattice_record(parameters.lattice_of(cell), parameters.tap),
         "resampling": parameters.resampling,
         "mask": context.mask.record(),
         **({"gdal_scale": True} if parameters.gdal_scale else {}),

@@ -20,6 +20,8 @@ from typing import Any, NamedTuple
 from s2sr_core.composites.recorded_files import INTACT, FileState, RecordedFile, recorded_files
 from s2sr_core.composites.records import inputs_in, key_of
 from s2sr_core.files import read_record, table_in
+from s2sr_core.geo.lattice import WGS84, Lattice
+from s2sr_core.parameters import default_pixel_size
 from s2sr_core.periods import is_label
 from s2sr_core.progress import progress
 from s2sr_core.workspace import Workspace
@@ -279,8 +281,8 @@ def _problem_of_file(path: Path, recorded: RecordedFile) -> tuple[Condition, str
 
 # ------------------------------------------------------------------------------------------------------------- lattice
 
-_Lattice = tuple[bool, float, float]
-"""Whether pixels are aligned (``tap``), and their size in degrees."""
+_Lattice = tuple[bool, float, float, str]
+"""Whether pixels are aligned (``tap``), their size, and the CRS of which that is units."""
 
 
 def _lattice(record: Mapping[str, Any]) -> _Lattice | None:
@@ -297,11 +299,14 @@ def _lattice_of_run(workspace: Workspace) -> _Lattice | None:
 def _lattice_in(entry: object, *keys: str) -> _Lattice | None:
     if not isinstance(entry, dict):
         return None
+    crs = entry.get("crs") or WGS84  # earlier versions knew one, and named none
     size = [entry.get(key) for key in keys] if keys else entry.get("tr")
+    if size is None and not keys:
+        size = list(default_pixel_size(str(crs), entry.get("resolution", 20)))
     if not isinstance(size, list) or len(size) != 2 or not all(isinstance(side, int | float) for side in size):
         return None
     try:
-        return bool(entry.get("tap")), float(size[0]), float(size[1])
+        return bool(entry.get("tap")), float(size[0]), float(size[1]), str(crs)
     except OverflowError:  # a whole number of hundreds of digits
         return None
 
@@ -314,5 +319,5 @@ def _commonest(lattices: list[_Lattice | None]) -> _Lattice | None:
 def _said(lattice: _Lattice | None) -> str:
     if lattice is None:
         return "an unknown lattice"
-    aligned, dx, dy = lattice
-    return f"{dx:g} × {dy:g} degrees {'with' if aligned else 'without'} tap"
+    aligned, dx, dy, crs = lattice
+    return f"{Lattice(dx, dy, crs=crs).size} {'with' if aligned else 'without'} tap"

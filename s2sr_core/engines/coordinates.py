@@ -87,7 +87,7 @@ def _transformed(warp: Warp, x: FloatArray, y: FloatArray) -> tuple[FloatArray, 
 @functools.lru_cache(maxsize=64)
 def _transformer(warp: Warp) -> gdal.Transformer:
     """From pixels of the piece, as its source because GDAL transforms arrays that way, to pixels of the scene."""
-    source = _blank("EPSG:4326", warp.lattice.geotransform(warp.piece), warp.piece.shape)
+    source = _blank(warp.lattice.crs, warp.lattice.geotransform(warp.piece), warp.piece.shape)
     target = _blank(warp.grid.crs, warp.grid.geotransform, warp.grid.shape)
     return gdal.Transformer(source, target, [])
 

@@ -6,6 +6,7 @@ is a MultiPolygon with a part on each side.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 
@@ -89,6 +90,12 @@ def spatial_reference(crs: str) -> osr.SpatialReference:
     reference.SetFromUserInput(crs)
     reference.SetAxisMappingStrategy(osr.OAMS_TRADITIONAL_GIS_ORDER)
     return reference
+
+
+@functools.lru_cache(maxsize=64)
+def is_in(crs: str, other: str) -> bool:
+    """Whether two CRS (WKT or ``EPSG:n``) are the same."""
+    return crs == other or (bool(crs) and bool(spatial_reference(crs).IsSame(spatial_reference(other))))
 
 
 def cut_at_antimeridian(ring: Sequence[Sequence[float]] | np.ndarray) -> Polygon | MultiPolygon:

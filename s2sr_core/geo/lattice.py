@@ -2,7 +2,8 @@
 
 A pixel is named by two integers, column and row, and its edges and centre are computed from them, never accumulated,
 so that two cells, two windows or two runs call the same pixel by the same numbers.
-Axis order is x (longitude), y (latitude); columns count eastward, rows southward; units are degrees (EPSG:4326).
+Axis order is x, y, whatever the CRS's authority says; columns count towards larger x, rows towards smaller y. Units are
+those of the CRS: degrees of longitude and latitude in EPSG:4326, nearly always metres in a projected one.
 """
 
 from __future__ import annotations
@@ -11,8 +12,11 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+#: Longitude and latitude, degrees: the CRS of gridcells and footprints, and of lattices unless another is asked for.
+WGS84 = "EPSG:4326"
+
 Bounds = tuple[float, float, float, float]
-"""xmin, ymin, xmax, ymax in degrees (EPSG:4326)."""
+"""xmin, ymin, xmax, ymax: degrees (EPSG:4326) if nothing else is said, else units of a CRS."""
 
 Geotransform = tuple[float, float, float, float, float, float]
 """GDAL's: x of the upper left corner, pixel width, row rotation, y of that corner, column rotation, −pixel height."""
@@ -62,33 +66,45 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Lattice:
-    """A regular grid of pixels in EPSG:4326.
+    """A regular grid of pixels in a CRS.
 
     Attributes
     ----------
-    dx, dy: pixel size in degrees, both positive.
-    x_anchor, y_anchor: a corner of pixels, degrees; 0/0 is gdalwarp's ``-tap``.
+    dx, dy: pixel size in units of the CRS, both positive.
+    x_anchor, y_anchor: a corner of pixels, in the same units; 0/0 is gdalwarp's ``-tap``.
+    crs: ``EPSG:n``: :data:`WGS84`, or a projected one.
     """
 
     dx: float
     dy: float
     x_anchor: float = 0.0
     y_anchor: float = 0.0
+    crs: str = WGS84
+
+    @property
+    def is_geographic(self) -> bool:
+        """Whether x and y are longitude and latitude."""
+        return self.crs == WGS84
+
+    @property
+    def size(self) -> str:
+        """Its pixel size, for people: ``20 × 20 of EPSG:3413``."""
+        return f"{self.dx:g} × {self.dy:g} {'degrees' if self.is_geographic else f'of {self.crs}'}"
 
     def x_edge(self, column: int) -> float:
-        """Longitude of the west edge of ``column``."""
+        """The smaller x of ``column``: its west edge in EPSG:4326."""
         return self.x_anchor + column * self.dx
 
     def y_edge(self, row: int) -> float:
-        """Latitude of the north edge of ``row``."""
+        """The larger y of ``row``: its north edge in EPSG:4326."""
         return self.y_anchor - row * self.dy
 
     def x_centre(self, column: int) -> float:
-        """Longitude of the centres of ``column``."""
+        """The x of the centres of ``column``."""
         return self.x_anchor + (column + 0.5) * self.dx
 
     def y_centre(self, row: int) -> float:
-        """Latitude of the centres of ``row``."""
+        """The y of the centres of ``row``."""
         return self.y_anchor - (row + 0.5) * self.dy
 
     def geotransform(self, window: Window) -> Geotransform:
@@ -96,12 +112,12 @@ class Lattice:
         return (self.x_edge(window.x0), self.dx, 0.0, self.y_edge(window.y0), 0.0, -self.dy)
 
     def owned(self, bounds: Bounds) -> Window:
-        """The pixels whose centres lie in ``bounds``: west and south edges in, east and north edges out."""
+        """The pixels whose centres lie in ``bounds``: xmin and ymin are in, xmax and ymax out."""
         xmin, ymin, xmax, ymax = bounds
         return Window(self._first_column(xmin), self._first_row(ymax), self._first_column(xmax), self._first_row(ymin))
 
     def pixel_of(self, x: float, y: float) -> Window:
-        """The pixel that holds a point: its west and south edges are in, its east and north edges out."""
+        """The pixel that holds a point: its smaller x and y are in, its larger ones out."""
         column = math.floor((x - self.x_anchor) / self.dx)
         while self.x_edge(column) > x:
             column -= 1

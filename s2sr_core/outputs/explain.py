@@ -7,6 +7,7 @@ reference rules. Nothing is written but temporary VRTs in a temporary folder.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
@@ -26,7 +27,9 @@ from s2sr_core.errors import InputError, ProductError
 from s2sr_core.files import read_record
 from s2sr_core.geo.clip import owned_pixels
 from s2sr_core.geo.gdal_runtime import gdal
-from s2sr_core.geo.lattice import Lattice, Window
+from s2sr_core.geo.geometry import METRES_PER_DEGREE
+from s2sr_core.geo.lattice import WGS84, Lattice, Window
+from s2sr_core.geo.projection import transformed
 from s2sr_core.outputs.pixel_history import History, Pixel, SceneValue, Verdict, history_of
 from s2sr_core.parameters import RunParameters
 from s2sr_core.periods import Period
@@ -146,9 +149,9 @@ def explain(parameters: RunParameters, longitude: float, latitude: float) -> Exp
     pixel = _pixel_at(context, longitude, latitude)
     for band in parameters.bands:
         _check_composite(context, pixel.cell.cell_id, band)
-    lattice = parameters.lattice_of(pixel.cell.bounds)
+    lattice = parameters.lattice_of(pixel.cell)
     column, row = pixel.window.x0, pixel.window.y0
-    centre = (lattice.x_centre(column), lattice.y_centre(row))
+    centre = _moved((lattice.x_centre(column), lattice.y_centre(row)), lattice.crs, WGS84)
     rows = list(_rows_at(context, pixel, centre))
     with TemporaryDirectory(prefix="s2sr-explain-") as folder:
         changes = {"work_dir": Path(folder), "engine": "reference", "scl_first": False}
@@ -158,7 +161,7 @@ def explain(parameters: RunParameters, longitude: float, latitude: float) -> Exp
             for each in rows:
                 histories.append((each, _history(elsewhere, each, _folder_of(context, each), pixel)))
                 advance()
-    file_column, file_row = pixel.window.offset_in(lattice.owned(pixel.cell.bounds))
+    file_column, file_row = pixel.window.offset_in(pixel.cell.window_on(lattice))
     return Explanation(
         longitude,
         latitude,
@@ -199,15 +202,32 @@ def _pixel_at(context: RunContext, longitude: float, latitude: float) -> Pixel:
 
 
 def _owners(context: RunContext, cells: Sequence[Gridcell], x: float, y: float) -> Iterator[Pixel]:
-    dx, dy = context.parameters.tr
+    dx, dy = _degrees_of_a_pixel(context.parameters, y)
     west, south, east, north = shapely.bounds([cell.polygon for cell in cells]).T
     near = (west - dx <= x) & (x <= east + dx) & (south - dy <= y) & (y <= north + dy)
     for index in np.flatnonzero(near).tolist():
         cell = cells[index]
-        lattice = context.parameters.lattice_of(cell.bounds)
-        window = lattice.pixel_of(x, y)
+        lattice = context.parameters.lattice_of(cell)
+        window = lattice.pixel_of(*_moved((x, y), WGS84, lattice.crs))
         if owned_pixels(cell.polygon, lattice, window)[0, 0]:
             yield Pixel(cell, window)
+
+
+def _degrees_of_a_pixel(parameters: RunParameters, latitude: float) -> tuple[float, float]:
+    """The pixel size or, if it is in units of a projected CRS, more degrees than it can have at ``latitude``."""
+    if parameters.crs == WGS84:
+        return parameters.pixel_size
+    # The scale of a projection that is far from its place may be off by a factor.
+    degrees = 4.0 * max(parameters.pixel_size) / METRES_PER_DEGREE
+    return degrees / max(math.cos(math.radians(latitude)), degrees / 360.0), degrees
+
+
+def _moved(point: tuple[float, float], source: str, target: str) -> tuple[float, float]:
+    """A point in another CRS."""
+    if source == target:
+        return point
+    x, y = transformed(source, target, [point[0]], [point[1]])
+    return float(x[0]), float(y[0])
 
 
 def _holds(cell: Gridcell, x: float, y: float) -> bool:
@@ -337,7 +357,7 @@ def _explained(
         if not path.is_file():
             continue
         computed = _value(statistic, statistic.of_stack(stack)[0, 0])
-        lattice = context.parameters.lattice_of(pixel.cell.bounds)
+        lattice = context.parameters.lattice_of(pixel.cell)
         is_there, composite = _value_in(path, statistic, lattice, pixel.window)
         equal = is_there and composite == computed
         reasons = () if equal else tuple(_reasons(context, pixel, period, band, histories, path, is_there))

@@ -25,6 +25,7 @@ from s2sr_core.composites.records import inputs_in
 from s2sr_core.files import read_record, shown, write_record, written_atomically
 from s2sr_core.geo import geometry
 from s2sr_core.geo.gdal_runtime import gdal
+from s2sr_core.geo.lattice import WGS84
 from s2sr_core.parameters import RunParameters
 from s2sr_core.products.safe import Product
 from s2sr_core.run_context import RunContext
@@ -166,7 +167,7 @@ def update_composite_index(context: RunContext, outcomes: Sequence[Outcome]) -> 
     workspace, lattice = context.workspace, run_lattice(context.parameters)
     rows = {key_of_row(row): row for row in (row_of(workspace, outcome) for outcome in outcomes)}
     last = read_record(workspace.run_record) or {}
-    same_lattice = last.get("lattice") == lattice
+    same_lattice = _with_crs(last.get("lattice")) == lattice
     listed = listed_rows(workspace)
     remaining = recorded_rows(workspace) if listed is None else []
     for row in listed or []:
@@ -188,7 +189,7 @@ def update_composite_index(context: RunContext, outcomes: Sequence[Outcome]) -> 
         own = (inputs_in(record) or {}).get("lattice")
         if not isinstance(own, dict):
             continue
-        if {"tap": own.get("tap"), "tr": [own.get("dx"), own.get("dy")]} == lattice:
+        if _with_crs({"crs": own.get("crs"), "tap": own.get("tap"), "tr": [own.get("dx"), own.get("dy")]}) == lattice:
             rows[key] = row
         else:
             others.append(row)
@@ -211,7 +212,12 @@ def _write_table(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequenc
 
 def run_lattice(parameters: RunParameters) -> dict[str, Any]:
     """The lattice of a run as its record holds it; without ``tap`` each cell has its own anchor."""
-    return {"tap": parameters.tap, "tr": list(parameters.tr)}
+    return {"crs": parameters.crs, "tap": parameters.tap, "tr": list(parameters.pixel_size)}
+
+
+def _with_crs(lattice: object) -> object:
+    """A lattice of a record; earlier versions knew one CRS, and named none."""
+    return {**lattice, "crs": lattice.get("crs") or WGS84} if isinstance(lattice, dict) else lattice
 
 
 def begin_run(workspace: Workspace) -> None:

@@ -1,6 +1,7 @@
 """Maps of a whole run, as PNG: composites in true colour, counts of values, states of blocks.
 
-Each has a graticule in degrees and a scale bar; where colours stand for something, a legend says for what. North is up.
+Each has a graticule in degrees and a scale bar; where colours stand for something, a legend says for what. North is up,
+except in a projected CRS, whose y axis is.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from s2sr_core.geo.gdal_runtime import gdal
-from s2sr_core.geo.geometry import METRES_PER_DEGREE
-from s2sr_core.geo.lattice import Bounds
+from s2sr_core.geo.geometry import METRES_PER_DEGREE, is_in, spatial_reference
+from s2sr_core.geo.lattice import WGS84, Bounds
+from s2sr_core.geo.projection import transformed
 from s2sr_core.outputs.quicklook import TRUE_COLOUR, read_thinned, stretched
 from s2sr_core.pixels.rules import COMPOSITE_NODATA
 from s2sr_core.pixels.statistics import COUNT
@@ -32,6 +34,8 @@ _SIDE, _LEAST_SIDE = 640, 240
 #: Room for labels, legend and title, pixels.
 _MARGINS = (150, 90)
 _DPI = 100
+#: Rows and columns of points by which the graticule of a projected CRS is drawn.
+_GRATICULE = 61
 #: A colour map that runs from dark to light for every eye.
 _COUNT_COLOURS = "magma"
 #: Names of blocks are drawn if there are at most this many.
@@ -60,12 +64,12 @@ def true_colour(rasters: Mapping[str, Sequence[Path]], title: str) -> bytes | No
         shown = (max(shown, key=lambda band: len(there[band])),)
     layers = []
     for band in shown:
-        pixels, bounds = _read_mosaic(there[band])
+        pixels, bounds, crs = _read_mosaic(there[band])
         layers.append(pixels)
     values = np.stack(layers)
     picture = stretched(values, (values != COMPOSITE_NODATA).all(axis=0))
     colours = picture[[0, 0, 0, 1] if len(shown) == 1 else [0, 1, 2, 3]]
-    figure, axes = _map(bounds, f"{title}, {' '.join(shown)}")
+    figure, axes = _map(bounds, f"{title}, {' '.join(shown)}", crs)
     axes.imshow(np.moveaxis(colours, 0, -1), extent=_extent(bounds), aspect=axes.get_aspect(), interpolation="nearest")
     return _png(figure)
 
@@ -81,10 +85,10 @@ def valid_counts(rasters: Sequence[Path], title: str) -> bytes | None:
 
     if not rasters:
         return None
-    counts, bounds = _read_mosaic(rasters)
+    counts, bounds, crs = _read_mosaic(rasters)
     inside = counts != COUNT.nodata
     most = int(counts[inside].max(initial=0))
-    figure, axes = _map(bounds, title)
+    figure, axes = _map(bounds, title, crs)
     colours = colormaps[_COUNT_COLOURS].resampled(most + 1)
     norm = BoundaryNorm(np.arange(-0.5, most + 1.5), most + 1) if most else None
     shown = np.ma.masked_array(counts, ~inside)
@@ -132,15 +136,16 @@ def blocks_map[State: str](blocks: Sequence[MappedBlock[State]], colours: Mappin
 # ------------------------------------------------------------------------------------------------------- what all share
 
 
-def _map(bounds: Bounds, title: str) -> tuple[Figure, Axes]:
-    """An empty map of ``bounds`` (xmin, ymin, xmax, ymax in degrees; xmax may exceed 180)."""
+def _map(bounds: Bounds, title: str, crs: str = WGS84) -> tuple[Figure, Axes]:
+    """An empty map of ``bounds`` (xmin, ymin, xmax, ymax in units of ``crs``; degrees of longitude may exceed 180)."""
     from matplotlib.figure import Figure
     from matplotlib.font_manager import FontProperties
     from matplotlib.ticker import FuncFormatter, MaxNLocator
     from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 
     west, south, east, north = bounds
-    shrink = float(np.cos(np.radians((south + north) / 2)))
+    is_geographic = is_in(crs, WGS84)
+    shrink = float(np.cos(np.radians((south + north) / 2))) if is_geographic else 1.0
     width, height = (east - west) * shrink, north - south
     scale = _SIDE / max(width, height)
     sides = [max(side * scale, _LEAST_SIDE) + margin for side, margin in zip((width, height), _MARGINS, strict=True)]
@@ -149,17 +154,21 @@ def _map(bounds: Bounds, title: str) -> tuple[Figure, Axes]:
     axes.set(xlim=(west, east), ylim=(south, north), title=title)
     axes.title.set_fontsize(9)
     axes.set_aspect(1 / max(shrink, 0.01))
-    for axis, names in ((axes.xaxis, "EW"), (axes.yaxis, "NS")):
-        axis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
-        axis.set_major_formatter(FuncFormatter(_degrees(names)))
-    axes.tick_params(labelsize=7)
-    axes.grid(color="0.3", linewidth=0.4, alpha=0.6)
-    length = _round_length(width * METRES_PER_DEGREE / 3)
+    if is_geographic:
+        for axis, names in ((axes.xaxis, "EW"), (axes.yaxis, "NS")):
+            axis.set_major_locator(MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]))
+            axis.set_major_formatter(FuncFormatter(_degrees(names)))
+        axes.tick_params(labelsize=7)
+        axes.grid(color="0.3", linewidth=0.4, alpha=0.6)
+    else:
+        _draw_graticule(axes, bounds, crs)
+    metres = METRES_PER_DEGREE if is_geographic else spatial_reference(crs).GetLinearUnits()
+    length = _round_length(width * metres / 3)
     text = f"{length / 1000:g} km" if length >= 1000 else f"{length:g} m"
     axes.add_artist(
         AnchoredSizeBar(
             axes.transData,
-            length / METRES_PER_DEGREE / shrink,
+            length / metres / shrink,
             text,
             "lower left",
             pad=0.3,
@@ -170,6 +179,26 @@ def _map(bounds: Bounds, title: str) -> tuple[Figure, Axes]:
         )
     )
     return figure, axes
+
+
+def _draw_graticule(axes: Axes, bounds: Bounds, crs: str) -> None:
+    """Meridians and parallels as curves, with their degrees."""
+    from matplotlib.ticker import MaxNLocator
+
+    west, south, east, north = bounds
+    x, y = np.meshgrid(np.linspace(west, east, _GRATICULE), np.linspace(south, north, _GRATICULE))
+    longitude, latitude = transformed(crs, WGS84, x, y)
+    middle = longitude[_GRATICULE // 2, _GRATICULE // 2]
+    longitude = (longitude - middle + 180.0) % 360.0 - 180.0 + middle  # no seam but opposite of the middle
+    steps = np.hypot(*np.gradient(longitude))
+    longitude[steps > 90.0] = np.nan  # around a pole, and at the seam
+    for degrees, names in ((longitude, "EW"), (latitude, "NS")):
+        shown = np.ma.masked_invalid(degrees)
+        levels = MaxNLocator(4, steps=[1, 2, 2.5, 5, 10]).tick_values(shown.min(), shown.max())
+        drawn = axes.contour(x, y, shown, levels, colors="0.3", linewidths=0.4, alpha=0.6)
+        axes.clabel(drawn, fontsize=7, fmt=_degrees(names), colors="0.2")
+    axes.set(xticks=[], yticks=[], xlabel=spatial_reference(crs).GetName())
+    axes.xaxis.label.set_fontsize(7)
 
 
 def _degrees(names: str) -> Any:
@@ -210,14 +239,16 @@ def _turns(boxes: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.float64]:
     return turns if across < near else np.zeros(len(boxes))
 
 
-def _read_mosaic(paths: Sequence[Path]) -> tuple[npt.NDArray[np.float32], Bounds]:
-    """Rasters side by side, thinned, and their bounds."""
+def _read_mosaic(paths: Sequence[Path]) -> tuple[npt.NDArray[np.float32], Bounds, str]:
+    """Rasters side by side, thinned, their bounds, and their CRS as WKT."""
     rasters = [str(path) for path in paths if gdal.IdentifyDriverEx(str(path), allowed_drivers=["GTiff", "VRT"])]
     boxes = np.array([_bounds(raster) for raster in rasters])
-    turns = _turns(boxes)
+    with gdal.Open(rasters[0]) as first:
+        crs = first.GetProjection()
+    turns = _turns(boxes) if is_in(crs, WGS84) else np.zeros(len(boxes))
     boxes[:, [0, 2]] += turns[:, None]
     with _moved(rasters, boxes, turns) as moved, gdal.BuildVRT("", moved) as mosaic:
-        return read_thinned(mosaic, _SIDE), _around(boxes)
+        return read_thinned(mosaic, _SIDE), _around(boxes), crs
 
 
 def _bounds(raster: str) -> Bounds:

@@ -127,7 +127,7 @@ def history_of(context: RunContext, product: Product, pixel: Pixel, *, is_not_ne
 
 
 def _by_band(context: RunContext, scene: Scene, band: SceneBand, value: SceneValue, pixel: Pixel) -> SceneValue:
-    lattice = context.parameters.lattice_of(pixel.cell.bounds)
+    lattice = context.parameters.lattice_of(pixel.cell)
     piece = band.piece_for(lattice, pixel.window)
     if piece is None:
         return value
@@ -142,7 +142,7 @@ def _by_band(context: RunContext, scene: Scene, band: SceneBand, value: SceneVal
 
 
 def _by_scl(context: RunContext, scene: Scene, value: SceneValue, pixel: Pixel, why: str) -> SceneValue:
-    lattice = context.parameters.lattice_of(pixel.cell.bounds)
+    lattice = context.parameters.lattice_of(pixel.cell)
     value = _placed(context, scene, None, value, Warp(scene.grid, lattice, pixel.window), pixel)
     return value if value.verdict == "outside" else replace(value, verdict="not needed", reason=why)
 

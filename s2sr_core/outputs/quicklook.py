@@ -13,6 +13,8 @@ import numpy.typing as npt
 from s2sr_core.composites.cog import open_raster
 from s2sr_core.files import written_atomically
 from s2sr_core.geo.gdal_runtime import gdal
+from s2sr_core.geo.geometry import is_in
+from s2sr_core.geo.lattice import WGS84
 from s2sr_core.pixels.rules import COMPOSITE_NODATA
 from s2sr_core.workspace import Workspace
 
@@ -90,14 +92,16 @@ def _warped_like(path: Path, like: Path) -> gdal.Dataset:
     left, dx, _, top, _, dy = raster.GetGeoTransform()
     bounds = (left, top + dy * raster.RasterYSize, left + dx * raster.RasterXSize, top)
     size = {"width": raster.RasterXSize, "height": raster.RasterYSize}
-    return gdal.Warp("", str(path), format="MEM", dstSRS="EPSG:4326", outputBounds=bounds, srcNodata=0, **size)
+    crs = raster.GetProjection()
+    return gdal.Warp("", str(path), format="MEM", dstSRS=crs, outputBounds=bounds, srcNodata=0, **size)
 
 
 def read_thinned(dataset: gdal.Dataset, side: int = _SIDE) -> npt.NDArray[np.float32]:
-    """A raster in EPSG:4326 with square pixels on the ground, thinned to at most ``side`` pixels a side."""
+    """A raster with square pixels on the ground or of its projection, thinned to at most ``side`` pixels a side."""
     _, dx, _, top, _, dy = dataset.GetGeoTransform()
-    latitude = top + dy * dataset.RasterYSize / 2
-    width = dataset.RasterXSize * np.cos(np.radians(latitude)) * dx / -dy
+    width = dataset.RasterXSize * dx / -dy
+    if is_in(dataset.GetProjection(), WGS84):
+        width *= np.cos(np.radians(top + dy * dataset.RasterYSize / 2))
     factor = max(width / side, dataset.RasterYSize / side, 1.0)
     pixels: npt.NDArray[np.float32] = dataset.ReadAsArray(
         buf_xsize=max(round(width / factor), 1), buf_ysize=max(round(dataset.RasterYSize / factor), 1)

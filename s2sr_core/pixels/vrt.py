@@ -1,11 +1,12 @@
 """The VRT graph: one function for each kind of VRT.
 
-``masked`` (band + SCL, on the scene's own grid) → ``warped`` (EPSG:4326, on the lattice) → ``stack`` (all scenes of a
+``masked`` (band + SCL, on the scene's own grid) → ``warped`` (on the lattice, in its CRS) → ``stack`` (all scenes of a
 cell) → ``reduced`` (the median, or another statistic, of the stack). Each writes one VRT file and returns its path.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
@@ -14,13 +15,12 @@ import numpy as np
 from osgeo import gdal_array
 
 from s2sr_core.geo.gdal_runtime import PIXEL_FUNCTION_MODULE, gdal
+from s2sr_core.geo.geometry import spatial_reference
 from s2sr_core.geo.lattice import Geotransform, Lattice, Window
 from s2sr_core.geo.raster_grid import RasterGrid
 from s2sr_core.pixels.masks import Mask, to_arguments
 from s2sr_core.pixels.rules import SCENE_NODATA
 from s2sr_core.pixels.statistics import Statistic
-
-_WGS84 = '<SRS dataAxisToSRSAxisMapping="2,1">EPSG:4326</SRS>'
 
 
 def masked(
@@ -50,7 +50,7 @@ def warped(
     xmin, _, _, ymax, _, _ = lattice.geotransform(window)
     options = gdal.WarpOptions(
         format="VRT",
-        dstSRS="EPSG:4326",
+        dstSRS=lattice.crs,
         outputBounds=(xmin, ymax - window.height * lattice.dy, xmin + window.width * lattice.dx, ymax),
         xRes=lattice.dx,
         yRes=lattice.dy,
@@ -82,7 +82,7 @@ def stack(target: Path, *, sources: Sequence[tuple[Path, Window]], lattice: Latt
             f'<VRTRasterBand dataType="UInt16" band="{len(bands) + 1}"><NoDataValue>{SCENE_NODATA}</NoDataValue>'
             f"{source}</VRTRasterBand>"
         )
-    return _write(target, window.shape, _WGS84, lattice.geotransform(window), "".join(bands))
+    return _write(target, window.shape, _srs(lattice.crs), lattice.geotransform(window), "".join(bands))
 
 
 def reduced(target: Path, *, stack: Path, count: int, lattice: Lattice, window: Window, statistic: Statistic) -> Path:
@@ -90,7 +90,7 @@ def reduced(target: Path, *, stack: Path, count: int, lattice: Lattice, window: 
     sources = "".join(_source(stack, band + 1, (0, 0), (0, 0), window.shape) for band in range(count))
     arguments = {"statistic": statistic.name}
     band = _derived_band("statistic", _type_of(statistic), "UInt16", _nodata_of(statistic), sources, arguments)
-    return _write(target, window.shape, _WGS84, lattice.geotransform(window), band)
+    return _write(target, window.shape, _srs(lattice.crs), lattice.geotransform(window), band)
 
 
 def composite(target: Path, *, layers: Path, lattice: Lattice, window: Window, statistics: Sequence[Statistic]) -> Path:
@@ -103,7 +103,7 @@ def composite(target: Path, *, layers: Path, lattice: Lattice, window: Window, s
         data_type, nodata = _type_of(statistic), _nodata_of(statistic)
         arguments = {"layers": layers, "statistic": statistic.name}
         bands.append(_derived_band("composite", data_type, data_type, nodata, "", arguments, number=number))
-    return _write(target, window.shape, _WGS84, lattice.geotransform(window), "".join(bands))
+    return _write(target, window.shape, _srs(lattice.crs), lattice.geotransform(window), "".join(bands))
 
 
 def mosaic(
@@ -126,7 +126,14 @@ def mosaic(
     band = (
         f'<VRTRasterBand dataType="{data_type}" band="1"><NoDataValue>{nodata:g}</NoDataValue>{placed}</VRTRasterBand>'
     )
-    return _write(target, window.shape, _WGS84, lattice.geotransform(window), band)
+    return _write(target, window.shape, _srs(lattice.crs), lattice.geotransform(window), band)
+
+
+@functools.cache
+def _srs(crs: str) -> str:
+    """The element of a CRS, with x before y."""
+    mapping = ",".join(map(str, spatial_reference(crs).GetDataAxisToSRSAxisMapping()))
+    return f'<SRS dataAxisToSRSAxisMapping="{mapping}">{crs}</SRS>'
 
 
 def _type_of(statistic: Statistic) -> str:

@@ -11,7 +11,7 @@ import shapely
 from s2sr_core.cells.gridcell_csv import read_gridcells
 from s2sr_core.cells.gridcells import Gridcell, select_gridcells
 from s2sr_core.errors import InputError
-from s2sr_core.geo import geometry
+from s2sr_core.geo import geometry, projection
 from s2sr_core.outputs.summary import counted
 from s2sr_core.parameters import RunParameters
 from s2sr_core.periods import span_of
@@ -37,12 +37,30 @@ def choose_gridcells(parameters: RunParameters) -> list[Gridcell]:
     Raises
     ------
     InputError
-        If the file is bad, or no cell meets the box.
+        If the file is bad, no cell meets the box, or composites cannot be in the CRS asked for.
     """
+    if (problem := projection.problem_of(parameters.crs)) is not None:
+        raise InputError("crs", parameters.crs, *problem)
     cells = select_gridcells(read_gridcells(parameters.grid_csv), geometry.box(parameters.bbox))
     if not cells:
         raise InputError("bbox", parameters.bbox, f"meets no gridcell of {parameters.grid_csv}", "check both")
+    for cell in cells:
+        try:
+            cell.bounds_in(parameters.crs)
+        except ValueError as error:
+            remedy = "choose another crs, or a bbox without that cell"
+            raise InputError("crs", parameters.crs, f"does not fit: gridcell {cell.cell_id} {error}", remedy) from error
     return cells
+
+
+def outside_area_of_use(crs: str, cells: Sequence[Gridcell]) -> str:
+    """Which cells lie outside the area for which ``crs`` is meant, as a sentence; empty if none does."""
+    bounds = shapely.bounds([cell.polygon for cell in cells])
+    outside = np.flatnonzero(~projection.is_in_area_of_use(crs, bounds))
+    if not len(outside):
+        return ""
+    first = cells[outside[0]].cell_id
+    return f"{len(outside)} of {len(cells)} gridcells ({first} …) lie outside the area of use of {crs}"
 
 
 def describe(parameters: RunParameters, workers: int) -> str:
@@ -68,9 +86,11 @@ def describe(parameters: RunParameters, workers: int) -> str:
     periods = parameters.periods
     in_periods = f" in {counted(len(periods), 'period')} ({span_of(periods)})" if parameters.every else ""
     left_out = ", ".join(f"{count} {status}" for status, count in sorted(statuses.items()) if status != "selected")
+    outside = outside_area_of_use(parameters.crs, cells)
     return "\n".join(
         [
             f"gridcells   {len(cells)}",
+            *([f"crs         {outside}"] if outside else []),
             f"products    {len(products)} of {len(found)} found" + (f" ({left_out})" if left_out else ""),
             amount,
             f"decoded     at most {copies / 1e9:.2g} GB in tmp/, each copy until its last cell is done",

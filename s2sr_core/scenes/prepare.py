@@ -21,7 +21,8 @@ from s2sr_core.geo import geometry
 from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.geo.geometry import spatial_reference
 from s2sr_core.geo.jp2_check import image_drivers
-from s2sr_core.geo.lattice import Lattice, Window
+from s2sr_core.geo.lattice import WGS84, Bounds, Lattice, Window
+from s2sr_core.geo.projection import raster_bounds
 from s2sr_core.geo.raster_grid import RasterGrid
 from s2sr_core.parameters import RunParameters
 from s2sr_core.pixels import vrt
@@ -244,42 +245,57 @@ def scene_scale(grid: RasterGrid, lattice: Lattice) -> tuple[float, float]:
     rows, columns = grid.shape
     inverse = gdal.InvGeoTransform(grid.geotransform)
     x, y = gdal.ApplyGeoTransform(grid.geotransform, columns / 2, rows / 2)
-    longitude, latitude, _ = geometry.to_wgs84(grid.crs).TransformPoint(x, y)
-    back = geometry.from_wgs84(grid.crs)
+    x, y, _ = geometry.transformation(grid.crs, lattice.crs).TransformPoint(x, y)
+    back = geometry.transformation(lattice.crs, grid.crs)
 
-    def pixel(lon: float, lat: float) -> np.ndarray:
-        projected = back.TransformPoint(lon, lat)
+    def pixel(x: float, y: float) -> np.ndarray:
+        projected = back.TransformPoint(x, y)
         return np.array(gdal.ApplyGeoTransform(inverse, projected[0], projected[1]))
 
     half_x, half_y = lattice.dx / 2, lattice.dy / 2
-    step_x = pixel(longitude + half_x, latitude) - pixel(longitude - half_x, latitude)
-    step_y = pixel(longitude, latitude + half_y) - pixel(longitude, latitude - half_y)
+    step_x = pixel(x + half_x, y) - pixel(x - half_x, y)
+    step_y = pixel(x, y + half_y) - pixel(x, y - half_y)
     return float(1 / np.hypot(*step_x)), float(1 / np.hypot(*step_y))
 
 
 def _targets(scene: Scene, cells: Sequence[Gridcell], parameters: RunParameters) -> list[_Target]:
     """The windows to warp onto.
 
-    On a common lattice (``tap``) that is the whole scene, on each side of the antimeridian: the same window whichever
-    cells were asked for, so that a pixel is computed from the same numbers in every run. Without it, each cell has its
-    own lattice.
+    On a common lattice (``tap``) that is the whole scene, in EPSG:4326 on each side of the antimeridian: the same
+    window whichever cells were asked for, so that a pixel is computed from the same numbers in every run. Without it,
+    each cell has its own lattice.
     """
     targets = []
     touched = set(scene.cells)
-    for part in _sides(scene.outline):
+    for side, bounds in _places(scene, parameters.crs):
         if parameters.tap:
             lattice = parameters.lattice
-            suffix = (
-                "_wgs84_west" if part.bounds[0] == -180.0 else "_wgs84_east" if part.bounds[2] == 180.0 else "_wgs84"
-            )
-            targets.append((suffix, lattice, _with_margin(lattice.covering(part.bounds), lattice)))
+            targets.append((side, lattice, _with_margin(lattice.covering(bounds), lattice)))
         else:
             for cell in (cell for cell in cells if cell.cell_id in touched):
-                lattice = parameters.lattice_of(cell.bounds)
-                window = lattice.owned(cell.bounds) & _with_margin(lattice.covering(part.bounds), lattice)
+                lattice = parameters.lattice_of(cell)
+                window = cell.window_on(lattice) & _with_margin(lattice.covering(bounds), lattice)
                 if window:
-                    targets.append((f"_wgs84_{cell.cell_id}", lattice, window))
+                    targets.append((f"{_name_of(lattice.crs)}_{cell.cell_id}", lattice, window))
     return targets
+
+
+def _places(scene: Scene, crs: str) -> Iterator[tuple[str, Bounds]]:
+    """Where a scene lies in ``crs``: a suffix for names, and bounds; two of them if it is cut at ±180."""
+    name = _name_of(crs)
+    if crs != WGS84:
+        if (bounds := raster_bounds(scene.grid, crs)) is not None:
+            yield name, bounds
+        return
+    for part in _sides(scene.outline):
+        west, south, east, north = part.bounds
+        side = "_west" if west == -180.0 else "_east" if east == 180.0 else ""
+        yield f"{name}{side}", (west, south, east, north)
+
+
+def _name_of(crs: str) -> str:
+    """A CRS as part of the names of VRTs: ``_wgs84``, ``_epsg3413``."""
+    return "_wgs84" if crs == WGS84 else f"_{crs.replace(':', '').lower()}"
 
 
 def _sides(outline: BaseGeometry) -> Iterator[BaseGeometry]:
@@ -293,8 +309,8 @@ def _sides(outline: BaseGeometry) -> Iterator[BaseGeometry]:
 
 
 def _with_margin(window: Window, lattice: Lattice) -> Window:
-    world = lattice.covering((-180.0, -90.0, 180.0, 90.0))
-    return world & Window(window.x0 - _MARGIN, window.y0 - _MARGIN, window.x1 + _MARGIN, window.y1 + _MARGIN)
+    wider = Window(window.x0 - _MARGIN, window.y0 - _MARGIN, window.x1 + _MARGIN, window.y1 + _MARGIN)
+    return lattice.covering((-180.0, -90.0, 180.0, 90.0)) & wider if lattice.is_geographic else wider
 
 
 def _open(name: str, file: BandFile) -> gdal.Dataset:

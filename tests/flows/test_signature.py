@@ -105,6 +105,7 @@ def test_a_function_without_a_docstring_gets_one() -> None:
         ("bands", []),
         ("bands", ["B08"]),
         ("tr", (0, 1)),
+        ("crs", "WGS84"),
         ("resampling", "lanczos"),
         ("max_cloud_cover", 101),
         ("months", [13]),
@@ -147,6 +148,7 @@ SHOWN: dict[str, list[tuple[object, object]]] = {
     "scl_opening": [("8=40 cloud_shadow=40", {8: 40, 3: 40}), ({"thin_cirrus": 20}, {10: 20})],
     "scl_dilation": [("9=100 3=60", {9: 100, 3: 60}), ({"9": 100}, {9: 100}), ("", {})],
     "check_files": [(word, word) for word in ("once", "always", "never")],
+    "crs": [(code, code) for code in ("EPSG:4326", "EPSG:3413", "EPSG:32606")],
     "resampling": [(word, word) for word in ("bilinear", "nearest", "cubic")],
     "stage": [(word, word) for word in ("query", "download", "composite", "all")],
     "cluster": [(word, word) for word in ("local", "mpi", "slurm", "pbs", "lsf", "sge", "oar", "htcondor")],
@@ -217,7 +219,7 @@ def test_the_form_shows_bounds_and_choices() -> None:
     assert [item["title"] for item in own["bbox"]["prefixItems"]] == [
         *("XMIN (west)", "YMIN (south)", "XMAX (east)", "YMAX (north)")
     ]
-    assert [item["title"] for item in own["tr"]["prefixItems"]] == ["LON (width)", "LAT (height)"]
+    assert [item["title"] for item in own["tr"]["anyOf"][0]["prefixItems"]] == ["WIDTH", "HEIGHT"]
     assert own["bands"]["items"]["enum"] == ["B02", "B03", "B04", "B05", "B06", "B07", "B8A", "B11", "B12"]
     assert own["bands"]["minItems"] == 1
 

@@ -65,7 +65,7 @@ def test_a_composite_that_finds_no_space_says_so_and_leaves_nothing(
     assert failed.status == "failed"
     assert "\n" not in failed.reason
     assert failed.reason.startswith(f"no space left on {work_dir}"), failed.reason
-    window = parameters.lattice_of(cell.bounds).owned(cell.bounds)
+    window = cell.window_on(parameters.lattice_of(cell))
     most = window.width * window.height * 4 * (2 + 1 / 3) + 3 * 120 * 120 * 2  # Float32, twice; three scenes, UInt16
     space = re.search(r"; free (\d+) MB or more there, or use another disk", failed.reason)
     assert space is not None

@@ -54,7 +54,8 @@ def refusal(**changes: Any) -> str:
 
 def test_defaults_are_those_of_the_specification() -> None:
     given_nothing = parameters()
-    assert given_nothing.tr == (0.000179663056824, 0.000179663056824)
+    assert given_nothing.pixel_size == (0.000179663056824, 0.000179663056824)
+    assert given_nothing.crs == "EPSG:4326"
     assert given_nothing.scl_mask == [0, 1, 2, 3, 7, 8, 9, 10, 11]
     assert given_nothing.resampling == "bilinear"
     assert given_nothing.scl_dilation == {}
@@ -336,10 +337,29 @@ def test_bounds(field: str, low: float, high: float, outside: tuple[object, ...]
         assert "; give " in sentence
 
 
-@pytest.mark.parametrize("value", [0, -0.1, 1e-7, 10.1, "nan", "inf"])
+@pytest.mark.parametrize("value", [0, -0.1, 1e-7, 100_001, "nan", "inf"])
 def test_a_pixel_size_is_positive_and_not_absurd(value: object) -> None:
-    assert refusal(tr=(0.0002, value)).startswith(f"tr = '{value}': is not between 1e-6 and 10 degrees; 20 m of ")
+    assert refusal(tr=(0.0002, value)).startswith(f"tr = '{value}': is not between 1e-6 and 10 degrees, nor between ")
     assert refusal(tr=(value, 0.0002)).startswith(f"tr = '{value}': is ")
+
+
+def test_a_pixel_size_is_in_units_of_the_crs() -> None:
+    assert refusal(tr=(20, 20)) == (
+        "tr = '20.0': is not between 1e-6 and 10 degrees; write degrees (20 m of latitude are 0.00018), or name a crs "
+        "in metres."
+    )
+    assert refusal(tr=(20, 0.00018), crs="EPSG:3413") == (
+        "tr = '0.00018': is not between 0.1 and 100000, in units of EPSG:3413; write units of that CRS, nearly always "
+        "metres: 20 20."
+    )
+    assert parameters(crs="epsg:3413").lattice == Lattice(20.0, 20.0, crs="EPSG:3413")
+    assert parameters(crs="EPSG:3413", tr=(100, 50)).lattice == Lattice(100.0, 50.0, crs="EPSG:3413")
+
+
+@pytest.mark.parametrize("crs", ["3413", "EPSG 3413", "EPSG:12", "+proj=stere", "EPSG:٣٤١٣", ""])
+def test_a_crs_is_an_epsg_code(crs: str) -> None:
+    sentence = refusal(crs=crs)
+    assert sentence == f"crs = '{crs}': is not the EPSG code of a coordinate system; write one like EPSG:3413."
 
 
 def test_a_choice_names_what_there_is() -> None:
@@ -513,12 +533,12 @@ def test_the_source_is_only_looked_at(tmp_path: Path) -> None:
 def test_with_tap_all_cells_share_one_lattice_from_zero() -> None:
     made = parameters(tap=True, tr=(0.25, 0.5))
     for cell in (Gridcell("a", shapely.box(0.1, 0.2, 1, 1)), Gridcell("b", shapely.box(5, 5, 6, 6))):
-        assert made.lattice_of(cell.bounds) == made.lattice == Lattice(0.25, 0.5, 0.0, 0.0)
+        assert made.lattice_of(cell) == made.lattice == Lattice(0.25, 0.5, 0.0, 0.0)
 
 
 def test_without_tap_a_lattice_starts_at_the_north_west_corner_of_its_cell() -> None:
     made = parameters(tap=False, tr=(0.25, 0.5))
-    assert made.lattice_of((0.1, 1, 4, 7)) == Lattice(0.25, 0.5, 0.1, 7.0)
+    assert made.lattice_of(Gridcell("a", shapely.box(0.1, 1, 4, 7))) == Lattice(0.25, 0.5, 0.1, 7.0)
 
 
 def test_the_default_pixel_is_20_m_of_a_meridian_at_69_degrees() -> None:
