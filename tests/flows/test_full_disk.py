@@ -22,6 +22,7 @@ def small(tmp_path: Path) -> Iterator[Path]:
         yield folder
 
 
+@pytest.mark.usefixtures("workers_here")
 def test_a_run_on_a_full_disk_says_so_and_the_next_one_is_whole(
     tmp_path: Path, archive: Path, cells: list[Gridcell], small: Path
 ) -> None:

@@ -89,6 +89,7 @@ def _task_runs(state: State) -> list[str]:
         return [task_run.name for task_run in client.read_task_runs(task_run_filter=chosen)]
 
 
+@pytest.mark.usefixtures("workers_here")
 def test_a_failed_scene_is_recorded_and_the_rest_goes_on(tmp_path: Path, archive: Path, cells: list[Gridcell]) -> None:
     (image,) = (archive / product_name(1, baseline="05.09").folder).rglob("*_B04_20m.jp2")
     image.write_bytes(image.read_bytes()[:1000])
@@ -147,6 +148,7 @@ def test_a_failed_composite_is_recorded_and_the_rest_goes_on(
     assert workspace.composite("b", "B04").is_file()
 
 
+@pytest.mark.usefixtures("workers_here")
 def test_where_nothing_worked_the_flow_has_failed(tmp_path: Path, archive: Path, cells: list[Gridcell]) -> None:
     for image in archive.rglob("*_SCL_20m.jp2"):
         image.unlink()

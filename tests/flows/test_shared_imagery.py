@@ -20,6 +20,7 @@ from s2sr_sandbox.server import SandboxSettings, running
 CELL = Gridcell("a", shapely.box(-149.61, 68.626, -149.59, 68.634))
 
 
+@pytest.mark.usefixtures("workers_here")
 def test_work_folders_share_downloads_and_the_folder_is_an_archive(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

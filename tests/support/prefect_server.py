@@ -25,13 +25,19 @@ def prefect_server() -> Iterator[None]:
     from prefect.testing import utilities  # 3 s that the collection of tests need not spend
 
     folder = Path(tempfile.mkdtemp(prefix="s2sr-tests-"))  # the harness removes it
-    with locked(cache_folder() / "prefect-tests.lock", wait=True):  # only one of several test processes makes them
-        environment = {**os.environ, "PREFECT_HOME": str(folder)}
-        subprocess.run([sys.executable, "-c", _PREPARE, str(folder / DATABASE)], env=environment, check=True)
+    make_tables(folder)
     (folder / DATABASE).rename(folder / "prefect-test.db")
     with (
         mock.patch.object(utilities, "mkdtemp", return_value=str(folder)),
         mock.patch.dict(os.environ, SETTINGS),
-        utilities.prefect_test_harness(server_startup_timeout=180),
+        utilities.prefect_test_harness(server_startup_timeout=600),
     ):
         yield
+
+
+def make_tables(home: Path) -> None:
+    """Put the database of a new server into ``home``, its PREFECT_HOME; only one of several test processes makes it."""
+    home.mkdir(parents=True, exist_ok=True)
+    with locked(cache_folder() / "prefect-tests.lock", wait=True):
+        environment = {**os.environ, "PREFECT_HOME": str(home)}
+        subprocess.run([sys.executable, "-c", _PREPARE, str(home / DATABASE)], env=environment, check=True)
