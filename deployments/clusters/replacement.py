@@ -1,6 +1,7 @@
 """Workers of this machine that die while they start: others take their place, a bounded number of times.
 
-Dask's nannies replace a worker that dies later, and only those.
+Dask's nannies replace a worker that dies later, and only those. A nanny that takes longer for that than
+``distributed.deploy.lost-worker-timeout`` (15 s), on a busy machine, is closed and forgotten by the cluster.
 """
 
 from __future__ import annotations
@@ -62,11 +63,14 @@ class Replacement:
         now = time.monotonic()
         if self._cluster.scheduler.workers:
             self._last_seen = now
-        lost = [name for name, nanny in self._cluster.workers.items() if nanny.status.name in ("closed", "failed")]
+        statuses = {name: nanny.status.name for name, nanny in list(self._cluster.workers.items())}
+        lost = [
+            name for name in list(self._cluster.worker_spec) if statuses.get(name, "closed") in ("closed", "failed")
+        ]
         if lost and not self._is_replacing:
             self._replaced += len(lost)
             self._is_replacing = True
-            logger.warning("replacing workers %s, which died while they started", lost)
+            logger.warning("replacing workers %s, which died", lost)
             self._cluster.loop.add_callback(self._replace, lost)
         if self._replaced > self._most or now - self._last_seen > _SILENCE:
             raise ClusterError(f"the workers of this machine die while they start; {_REMEDY}")

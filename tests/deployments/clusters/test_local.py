@@ -6,6 +6,7 @@ import threading
 from collections.abc import Collection
 from pathlib import Path
 
+import dask
 import psutil
 import pytest
 import shapely
@@ -70,6 +71,15 @@ def test_a_worker_killed_while_it_starts_is_replaced_at_first_and_later(tmp_path
         second.kill()
         until(lambda: runner.watch() or starting_workers([*before, worker, second]))
         until(lambda: runner.watch() or runner.client.nthreads())
+        assert runner.client.submit(worker_number, pure=False).result() == 1
+
+        known = starting_workers()
+        with dask.config.set({"distributed.deploy.lost-worker-timeout": 0}):  # as if its nanny were slow
+            for process in known:
+                if process not in before:
+                    process.kill()
+            until(lambda: not runner.client.nthreads())
+            until(lambda: runner.watch() or runner.client.nthreads())
         assert runner.client.submit(worker_number, pure=False).result() == 1
 
 
