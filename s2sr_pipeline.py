@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import BaseModel, Field
 
 from deployments.mpi.launched_rank import launched_rank
-from s2sr_core import __version__, stopping
+from deployments.server.quiet import QUIET_PREFECT
+from s2sr_core import __version__
 from s2sr_core.command_line import (
     EXIT_BAD_INPUT,
     EXIT_DONE,
@@ -29,13 +30,12 @@ from s2sr_core.command_line import (
     build,
     run,
 )
-from s2sr_core.disk_space import explained, is_full_disk
-from s2sr_core.errors import InputError, SourceError
+from s2sr_core.errors import InputError, RunError, SourceError
 from s2sr_core.fields import ExpandedPath, doubt_about
 from s2sr_core.files import read_bytes, read_record
 from s2sr_core.installation import require_gdal
 from s2sr_core.parameters import RunParameters
-from s2sr_core.signals import exit_now, handlers_kept_quiet
+from s2sr_core.signals import exit_now
 from s2sr_core.validation import checked
 from s2sr_core.workspace import Workspace
 
@@ -46,12 +46,6 @@ if TYPE_CHECKING:
 PROG = "s2sr-pipeline"
 #: The most files of one kind that are listed at the end of a run.
 _LISTED = 12
-#: Settings of Prefect, unless the environment has them already.
-_PREFECT = {
-    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "PREFECT_LOGGING_LEVEL": "CRITICAL",
-    "DO_NOT_TRACK": "1",
-}
 _DESCRIPTION = """\
 Composite Sentinel-2 L2A products: one cloud-free median GeoTIFF per gridcell and band.
 The first five options are required. Options may be written with dashes or underscores.
@@ -105,7 +99,7 @@ def main() -> int:
 
 
 def _run_all_ranks() -> int:
-    for variable, value in _PREFECT.items():  # which Prefect reads when it is imported
+    for variable, value in QUIET_PREFECT.items():  # which Prefect reads when it is imported
         os.environ.setdefault(variable, value)
     launched = launched_rank()
     if launched.size == 1:
@@ -291,11 +285,11 @@ def _explain(parameters: RunParameters, longitude: float, latitude: float, *, as
 def _plan(parameters: RunParameters) -> int:
     from deployments.clusters import cluster_of
     from s2sr_core.machine import check_machine
-    from s2sr_core.planning.plan import describe
+    from s2sr_core.planning.plan import plan
 
     check_machine()
     try:
-        print(describe(parameters, cluster_of(parameters).worker_count()))
+        print(plan(parameters, cluster_of(parameters).worker_count()))
     except SourceError as error:
         print(f"{PROG}: {error}", file=sys.stderr)
         return EXIT_FAILURES
@@ -303,49 +297,18 @@ def _plan(parameters: RunParameters) -> int:
 
 
 def _run(parameters: RunParameters) -> int:
-    """Check what can be checked in advance, then run the flow in this process."""
+    """Run the flow in this process, and say how it ended."""
     Workspace(parameters.work_dir).check_writable()
 
-    from deployments.clusters import cluster_of
-    from s2sr_core.planning.preflight import check_inputs
-    from s2sr_core.sources import source_of
-    from s2sr_core.user_folders import check_prefect_home
+    from flows.run_here import run_here
 
-    check_inputs(parameters, source_of(parameters))
-    cluster = cluster_of(parameters)
-    cluster.check()
-    check_prefect_home()
-
-    from deployments.server.configured import check_prefect
-
-    check_prefect()
-
-    from prefect.exceptions import Pause
-
-    from deployments.server.run_server import server_of_run
-    from flows.pipeline import pipeline
-    from s2sr_core.outputs.summary import Summary
-
-    with handlers_kept_quiet():
-        with server_of_run(cluster.host(), Workspace(parameters.work_dir).tmp):
-            try:
-                state = pipeline(**dict(parameters), return_state=True)
-            except Pause:
-                print(f"{PROG}: the run is paused in Prefect; the same command continues.", file=sys.stderr)
-                return EXIT_FAILURES
-            result = state.result(raise_on_failure=False)
-        if not isinstance(result, Summary):
-            stopping.check()
-    if isinstance(result, InputError):
-        raise result
-    if isinstance(result, BaseException) and is_full_disk(result):
-        print(f"{PROG}: {explained(result, parameters.work_dir)}.", file=sys.stderr)
+    try:
+        summary = run_here(parameters)
+    except RunError as error:
+        print(f"{PROG}: {error}", file=sys.stderr)
         return EXIT_FAILURES
-    if not isinstance(result, Summary):
-        print(f"{PROG}: {state.name}: {state.message}", file=sys.stderr)
-        return EXIT_FAILURES
-    _report(parameters, result)
-    return EXIT_FAILURES if result.failures else EXIT_DONE
+    _report(parameters, summary)
+    return EXIT_FAILURES if summary.failures else EXIT_DONE
 
 
 def _report(parameters: RunParameters, summary: Summary) -> None:

@@ -22,7 +22,7 @@ from deployments.process.signals import flow_stops_on_signals
 from deployments.server.cancellation import RunCancelledError, RunPausedError, requests_of_server
 from deployments.server.outage import answered
 from flows.recovery import opened_again
-from flows.signature import parameters_of, takes_fields_of
+from flows.signature import parameters_of
 from s2sr_core import stopping
 from s2sr_core.composites.mosaic import mosaic_folders, mosaic_path
 from s2sr_core.errors import InputError
@@ -39,6 +39,7 @@ from s2sr_core.planning.campaign import (
     Entry,
     check_for_mosaic,
 )
+from s2sr_core.signature import takes_fields_of
 from s2sr_core.workspace import Workspace
 from tasks.artifacts import Bar, Bars, MovingPicture, keys_of, never_failing, publish_table
 from tasks.reports import show_pictures

@@ -8,11 +8,12 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from flows.signature import parameters_of, takes_fields_of
+from flows.signature import parameters_of
 from s2sr_core.cells.make_grid import make_grid
 from s2sr_core.errors import InputError
 from s2sr_core.outputs.summary import counted
 from s2sr_core.parameters import GridParameters
+from s2sr_core.signature import takes_fields_of
 from tasks.artifacts import publish_markdown
 
 

@@ -23,7 +23,7 @@ from deployments.server.orphans import settle_task_runs
 from deployments.server.outage import answered, check_server
 from flows.dataflow import Dataflow, Threads
 from flows.recovery import opened_again, recorded_flow_run
-from flows.signature import parameters_of, takes_fields_of
+from flows.signature import parameters_of
 from s2sr_core.account import account_hidden
 from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.composites.composite import Outcome
@@ -37,6 +37,7 @@ from s2sr_core.planning.unchanged import fingerprint, unchanged
 from s2sr_core.run_context import RunContext
 from s2sr_core.selection.candidates import Candidate
 from s2sr_core.selection.query_manifest import read_query_manifest
+from s2sr_core.signature import takes_fields_of
 from s2sr_core.sources import source_of
 from s2sr_core.sources.source import Source
 from tasks.artifacts import Bars, keys_of

@@ -12,10 +12,11 @@ from prefect.runtime import flow_run
 from prefect.states import Failed
 
 from flows.pipeline import run_pipeline
-from flows.signature import parameters_of, takes_fields_of
+from flows.signature import parameters_of
 from s2sr_core.errors import InputError
 from s2sr_core.parameters import RunParameters
 from s2sr_core.planning.season import SeasonParameters
+from s2sr_core.signature import takes_fields_of
 
 
 @flow(name="season-update", flow_run_name="season from {season_start}", validate_parameters=False)

@@ -14,13 +14,14 @@ from prefect.runtime import flow_run
 from prefect.states import Completed, Failed
 
 from flows.campaign import find_deployment
-from flows.signature import parameters_of, takes_fields_of
+from flows.signature import parameters_of
 from s2sr_core.errors import InputError, SourceError
 from s2sr_core.outputs.summary import counted
 from s2sr_core.parameters import RunParameters
 from s2sr_core.planning.plan import choose_gridcells
 from s2sr_core.planning.watch import WatchParameters, once_a_day, unseen_products
 from s2sr_core.selection.judge import find_products
+from s2sr_core.signature import takes_fields_of
 from s2sr_core.sources import source_of
 from s2sr_core.workspace import Workspace
 

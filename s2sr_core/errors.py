@@ -75,6 +75,10 @@ class ClusterError(S2SRError):
     """The workers of a run are lost and no others come; the message names the job and its log."""
 
 
+class RunError(S2SRError):
+    """A run that failed as a whole; the message says why."""
+
+
 class ProductError(S2SRError):
     """One product cannot be used; the run continues without it.
 

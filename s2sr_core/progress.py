@@ -25,6 +25,22 @@ _PAUSE = 15.0
 
 Advance = Callable[[], None]
 Show = Callable[[str, int, int | None], None]
+#: What shows progress instead of this process's stderr.
+_elsewhere: Show | None = None
+
+
+@contextlib.contextmanager
+def progress_shown_by(show: Show) -> Iterator[None]:
+    """Within the block, progress is shown by ``show``: called with a title, the number of items done and their total.
+
+    For a run whose user looks at another process.
+    """
+    global _elsewhere
+    before, _elsewhere = _elsewhere, show
+    try:
+        yield
+    finally:
+        _elsewhere = before
 
 
 @contextlib.contextmanager
@@ -52,6 +68,9 @@ def progress_of_several() -> Iterator[Show]:
 
     Call the yielded function with a title, the number of items done and their total (None: unknown), which may grow.
     """
+    if _elsewhere is not None:
+        yield _elsewhere
+        return
     console = Console(stderr=True)
     if console.is_terminal:
         columns = (

@@ -16,6 +16,8 @@ from uuid import uuid4
 
 import numpy as np
 import numpy.typing as npt
+import shapely
+from shapely.geometry.base import BaseGeometry
 
 from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.geo.geometry import METRES_PER_DEGREE, is_in, spatial_reference
@@ -28,6 +30,7 @@ from s2sr_core.pixels.statistics import COUNT
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.path import Path as MatplotlibPath
 
 #: Longest side of what is mapped, pixels; and the shortest that leaves room for the graticule's labels.
 _SIDE, _LEAST_SIDE = 640, 240
@@ -40,6 +43,8 @@ _GRATICULE = 61
 _COUNT_COLOURS = "magma"
 #: Names of blocks are drawn if there are at most this many.
 _MOST_NAMES = 60
+#: Colours of footprints and of the outlines of cells.
+_FOOTPRINT, _CELL = "#2c7fb8", "#b2182b"
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +136,67 @@ def blocks_map[State: str](blocks: Sequence[MappedBlock[State]], colours: Mappin
     handles = [Patch(facecolor=colours[state], label=f"{count} {state}") for state, count in counts.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=8)
     return _png(figure)
+
+
+def cells_map(cells: Sequence[BaseGeometry], footprints: Sequence[BaseGeometry], title: str) -> bytes:
+    """A map of gridcells and of the footprints of products that share area with their surroundings.
+
+    Both are polygons in EPSG:4326; a footprint is darker where several lie over one another.
+    """
+    from matplotlib.collections import PathCollection
+    from matplotlib.patches import Patch
+
+    boxes = shapely.bounds(cells)
+    turns = _turns(boxes)
+    west, south, east, north = _around(boxes + turns[:, None] * np.array([1.0, 0.0, 1.0, 0.0]))
+    margin = max(0.15 * (east - west), 0.15 * (north - south), 0.02)
+    bounds = (west - margin, max(south - margin, -90.0), east + margin, min(north + margin, 90.0))
+    figure, axes = _map(bounds, title)
+    around = shapely.box(*bounds)
+    seen = [part for footprint in footprints for turn in (0.0, 360.0) if (part := _seen(footprint, turn, around))]
+    layers = (
+        (seen, {"facecolors": _to_rgba(_FOOTPRINT, max(0.03, 0.5 / max(len(seen), 1))), "edgecolors": _FOOTPRINT}, 0.6),
+        (
+            [_turned(cell, turn) for cell, turn in zip(cells, turns.tolist(), strict=True)],
+            {"facecolors": "none", "edgecolors": _CELL},
+            1.2 if len(cells) < _MOST_NAMES else 0.5,
+        ),
+    )
+    for polygons, colours, width in layers:
+        axes.add_collection(PathCollection([_path(polygon) for polygon in polygons], linewidths=width, **colours))
+    handles = [
+        Patch(facecolor="none", edgecolor=_CELL, label=f"{len(cells)} gridcells"),
+        Patch(facecolor=_to_rgba(_FOOTPRINT, 0.3), edgecolor=_FOOTPRINT, label=f"{len(footprints)} products"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+    return _png(figure)
+
+
+def _seen(footprint: BaseGeometry, turn: float, around: BaseGeometry) -> BaseGeometry | None:
+    """The polygons of a footprint that lie in the map; None if it does not."""
+    part = _turned(footprint, turn).intersection(around)
+    return part if part.area > 0 else None
+
+
+def _turned(polygon: BaseGeometry, degrees: float) -> BaseGeometry:
+    return shapely.transform(polygon, lambda points: points + np.array([degrees, 0.0])) if degrees else polygon
+
+
+def _path(polygon: BaseGeometry) -> MatplotlibPath:
+    """A polygon, with its holes, as matplotlib draws it."""
+    from matplotlib.path import Path as MatplotlibPath
+
+    parts = [part for part in shapely.get_parts(polygon) if part.geom_type == "Polygon"]
+    rings = [ring for part in parts for ring in (part.exterior, *part.interiors)]
+    return MatplotlibPath.make_compound_path(
+        *(MatplotlibPath(shapely.get_coordinates(ring), closed=True) for ring in rings)
+    )
+
+
+def _to_rgba(colour: str, alpha: float) -> tuple[float, float, float, float]:
+    from matplotlib.colors import to_rgba
+
+    return to_rgba(colour, alpha)
 
 
 # ------------------------------------------------------------------------------------------------------- what all share

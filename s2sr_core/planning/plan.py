@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import shapely
@@ -18,7 +20,7 @@ from s2sr_core.periods import span_of
 from s2sr_core.planning.units import DOWNLOADS, composite_units, most_units, shares
 from s2sr_core.products.bands import SCL
 from s2sr_core.products.safe import Product, band_files
-from s2sr_core.selection.candidates import selected_products
+from s2sr_core.selection.candidates import Candidate, selected_products
 from s2sr_core.selection.judge import find_products
 from s2sr_core.selection.near_cells import CellsNear
 from s2sr_core.selection.observations import observations_of
@@ -63,8 +65,27 @@ def outside_area_of_use(crs: str, cells: Sequence[Gridcell]) -> str:
     return f"{len(outside)} of {len(cells)} gridcells ({first} …) lie outside the area of use of {crs}"
 
 
-def describe(parameters: RunParameters, workers: int) -> str:
-    """What a run would do, as text: cells, products by status, bytes, units of work. Nothing is written.
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a run would do.
+
+    Attributes
+    ----------
+    cells: the selected gridcells.
+    found: every product that the source holds, whether it counts, and why not.
+    text: cells, products by status, bytes and units of work, one line each.
+    """
+
+    cells: tuple[Gridcell, ...]
+    found: tuple[Candidate[Any], ...]
+    text: str
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def plan(parameters: RunParameters, workers: int) -> Plan:
+    """What a run would do: cells, products by status, bytes, units of work. Nothing is written.
 
     Raises
     ------
@@ -87,7 +108,7 @@ def describe(parameters: RunParameters, workers: int) -> str:
     in_periods = f" in {counted(len(periods), 'period')} ({span_of(periods)})" if parameters.every else ""
     left_out = ", ".join(f"{count} {status}" for status, count in sorted(statuses.items()) if status != "selected")
     outside = outside_area_of_use(parameters.crs, cells)
-    return "\n".join(
+    text = "\n".join(
         [
             f"gridcells   {len(cells)}",
             *([f"crs         {outside}"] if outside else []),
@@ -99,6 +120,7 @@ def describe(parameters: RunParameters, workers: int) -> str:
             f"on {workers} workers",
         ]
     )
+    return Plan(tuple(cells), tuple(found), text)
 
 
 def _to_download(products: int, parameters: RunParameters) -> str:

@@ -13,9 +13,10 @@ from prefect.utilities.schema_tools.validation import validate
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 
 from flows.pipeline import pipeline
-from flows.signature import parameters_of, takes_fields_of
+from flows.signature import parameters_of
 from s2sr_core.errors import InputError
 from s2sr_core.parameters import RunParameters
+from s2sr_core.signature import takes_fields_of
 from s2sr_core.validation import input_error
 
 HERE = Path(__file__).parent

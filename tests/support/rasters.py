@@ -30,3 +30,18 @@ def read(path: Path) -> np.ndarray:
     with gdal.Open(str(path)) as dataset:
         pixels: np.ndarray = dataset.ReadAsArray()
         return pixels
+
+
+#: Degrees of a pixel that :func:`write_raster` writes.
+SIZE = 0.25
+
+
+def write_raster(
+    path: Path, column: int, row: int, values: list[list[float]], nodata: float, size: float = SIZE
+) -> None:
+    """A raster whose first pixel is ``column``, ``row`` of the lattice from 0° E, 90° N; UInt16 for counts."""
+    pixels = np.array(values, np.float32 if nodata == NODATA else np.uint16)
+    rows, columns = pixels.shape
+    shift = column - int(column)  # of a lattice that is anchored elsewhere
+    window = Window(int(column), row, int(column) + columns, row + rows)
+    raster(path, window, pixels, Lattice(size, size, x_anchor=shift * size, y_anchor=90.0))

@@ -21,7 +21,7 @@ from s2sr_core.cells.gridcells import Gridcell, make_gridcells
 from s2sr_core.errors import InputError
 from s2sr_core.parameters import RunParameters
 from s2sr_core.periods import Period, periods_of
-from s2sr_core.planning.plan import bytes_of_copies, bytes_to_read, choose_gridcells, describe
+from s2sr_core.planning.plan import bytes_of_copies, bytes_to_read, choose_gridcells, plan
 from s2sr_core.planning.units import (
     DOWNLOADS,
     SCL_DOWNLOADS,
@@ -236,7 +236,7 @@ def test_a_box_beside_every_cell_is_bad_input(tmp_path: Path) -> None:
     assert str(caught.value).startswith("bbox = '10.0 60.0 11.0 61.0': meets no gridcell of ")
 
 
-# --------------------------------------------------------------------------------------------------------- describe
+# --------------------------------------------------------------------------------------------------------- plan
 
 
 def test_a_plan_counts_cells_products_bytes_and_units_and_writes_nothing(tmp_path: Path) -> None:
@@ -246,7 +246,7 @@ def test_a_plan_counts_cells_products_bytes_and_units_and_writes_nothing(tmp_pat
     (tmp_path / "archive" / "garbage.SAFE").mkdir()
     parameters = run_parameters(tmp_path)
     before = sorted(tmp_path.rglob("*"))
-    lines = dict(re.findall(r"^(\w+(?: \w+)?) {2,}(.*)$", describe(parameters, 4), re.MULTILINE))
+    lines = dict(re.findall(r"^(\w+(?: \w+)?) {2,}(.*)$", plan(parameters, 4).text, re.MULTILINE))
     assert lines["gridcells"] == "2"
     assert lines["products"] == "1 of 3 found (1 failed, 1 twin)"
     assert lines["to read"] == "0.0 MB of B02 B8A and SCL"
@@ -309,9 +309,9 @@ def test_a_manifest_that_points_outside_does_not_stop_a_plan(tmp_path: Path) -> 
     text = (path / "manifest.safe").read_text()
     (path / "manifest.safe").write_text(text.replace("./GRANULE", "../GRANULE", 1))
     assert bytes_to_read([read_product(path)], ["B04"]) == 0
-    assert "1 of 1 found" in describe(run_parameters(tmp_path), 2)
+    assert "1 of 1 found" in plan(run_parameters(tmp_path), 2).text
 
 
 def test_a_plan_of_an_empty_archive_is_bad_input(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"^source = '.*': holds no \.SAFE product; give the folder that holds them"):
-        describe(run_parameters(tmp_path), 2)
+        plan(run_parameters(tmp_path), 2)
