@@ -24,7 +24,7 @@ PAGES = {
     "images.md": "docs/images/README.md",
 }
 #: Packages of the API reference.
-DOCUMENTED = ("s2sr_core/", "flows/", "tasks/", "deployments/clusters/")
+DOCUMENTED = ("s2sr/", "s2sr_core/", "flows/", "tasks/", "deployments/clusters/")
 _PLACES = {source: place for place, source in PAGES.items()}
 _FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 #: The list of a page's sections at its beginning: the site has its own, next to the text.

@@ -52,6 +52,21 @@ def is_label(text: str) -> bool:
     return text == "" or _LABEL.fullmatch(text) is not None
 
 
+def begin_of(label: str) -> datetime:
+    """When the calendar's period of this label begins, UTC; a run's window may cut it.
+
+    Raises
+    ------
+    ValueError
+        If it is not the label of a period.
+    """
+    year, _, rest = label.partition("-")
+    if rest in _SEASONS:
+        season = _SEASONS.index(rest)
+        return _midnight(int(year), 3 * season) if season else _midnight(int(year) - 1, 12)
+    return datetime.fromisoformat(f"{label}-01-01"[: max(10, len(label))]).replace(tzinfo=UTC)
+
+
 @functools.lru_cache(maxsize=64)
 def periods_of(
     every: str | None, start: datetime, end: datetime, months: tuple[int, ...] | None = None, most: int = MOST_PERIODS

@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 OURS = (
     "flows",
     "tasks",
+    "s2sr",
     "s2sr_core",
     "s2sr_sandbox",
     "deployments",
@@ -31,6 +32,7 @@ ALLOWED = {
     "deployments": {"s2sr_core", "s2sr_sandbox"},  # the sandbox: demo and serve alone
     "s2sr_sandbox": {"s2sr_core"},
     "flows": {"tasks", "s2sr_core", "deployments"},
+    "s2sr": {"flows", "s2sr_core", "deployments"},
 }
 ORCHESTRATION = {"prefect", "prefect_dask", "dask", "distributed", "dask_jobqueue", "mpi4py"}
 
@@ -43,7 +45,7 @@ ORCHESTRATION = {"prefect", "prefect_dask", "dask", "distributed", "dask_jobqueu
 #: every stage from the cells on is given. Doors into the program are on the last line: nothing in the core imports
 #: them, and GDAL alone imports ``pixel_functions``.
 ORDER = (
-    ("account", "disk_space", "errors", "import_path", "installation", "periods", "proxies", "stopping"),
+    ("account", "disk_space", "errors", "import_path", "installation", "periods", "proxies", "signature", "stopping"),
     ("files", "progress", "signals", "user_folders"),
     ("workspace",),
     ("geo",),

@@ -17,6 +17,7 @@ from s2sr_core.composites.cog import open_raster
 from s2sr_core.errors import InputError
 from s2sr_core.geo.geometry import spatial_reference
 from s2sr_core.geo.lattice import Window
+from s2sr_core.periods import is_label
 from s2sr_core.products.bands import BANDS
 from s2sr_core.workspace import Workspace
 
@@ -50,6 +51,8 @@ def composite_files(workspace: Workspace) -> Iterator[CompositeFile]:
             folders = path.relative_to(workspace.composites).parts[:-1]
             if match := _NAME.fullmatch(path.name.removeprefix("_".join(("cell", *folders, "")))):
                 cell_id, period = (*folders, "")[:2]
+                if not is_label(period):
+                    continue
                 yield CompositeFile(path, cell_id, period, match["band"], match["statistic"])
 
 
