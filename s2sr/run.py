@@ -66,6 +66,11 @@ class Run:
         return [composites / path for path in self.outcomes["path"] if path]
 
     @property
+    def report(self) -> Path:
+        """A page about the run: maps, dates, failures, parameters, how to cite."""
+        return Workspace(self.work_dir).report
+
+    @property
     def scenes(self) -> pd.DataFrame:
         """``indices/scene_index.csv``: every product, whether it was used, and why not."""
         return pd.read_csv(Workspace(self.work_dir).scene_index)

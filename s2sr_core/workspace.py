@@ -75,6 +75,11 @@ class Workspace:
         return self.indices / "checked_files" / f"{product}.json"
 
     @property
+    def report(self) -> Path:
+        """A page about the last run."""
+        return self.work_dir / "report.html"
+
+    @property
     def flow_run(self) -> Path:
         """Which flow run uses the folder, or used it last, and its parameters."""
         return self.indices / "flow_run.json"

@@ -11,7 +11,7 @@ from prefect import task
 from s2sr_core.composites.composite import Outcome
 from s2sr_core.outputs import indices, maps
 from s2sr_core.outputs.quicklook import draw_cell
-from s2sr_core.outputs.report import report
+from s2sr_core.outputs.report import products_of, report_of, write_report
 from s2sr_core.outputs.summary import Summary, counted
 from s2sr_core.parameters import RunParameters
 from s2sr_core.progress import progress
@@ -71,15 +71,17 @@ _MOST_PERIODS = 12
 
 
 def show_results(context: RunContext, summary: Summary, seconds: Mapping[str, float], *, queried: bool) -> None:
-    """The report, the tables and the pictures of a run on the page of its flow run.
+    """The report of a run in its folder; the same, its tables and its pictures on the page of its flow run.
 
     ``seconds`` are those of each stage; ``queried`` tells whether there is a query manifest of this run.
     """
     parameters, workspace = context.parameters, context.workspace
     with never_failing("the report"):
-        publish_markdown("report", report(context, summary, seconds), summary.sentence())
+        report = report_of(context, summary, seconds, products_of(context, queried=queried))
+        write_report(workspace, report)
+        publish_markdown("report", report.as_markdown(), summary.sentence())
     with never_failing("the tables"):
-        scenes = _scenes(context, queried)
+        scenes = products_of(context, queried=queried)
         used, left_out = scenes[scenes["status"] == "selected"], scenes[scenes["status"] != "selected"]
         publish_table(
             "scenes-used",
@@ -128,18 +130,6 @@ def _show_period(label: str, medians: Mapping[str, Sequence[Path]], counts: Sequ
             publish_picture(f"quicklook{suffix}", picture, f"{title}; white if there is no value.")
         if (picture := maps.valid_counts(counts, f"{title}, {band}")) is not None:
             publish_picture(f"valid-counts{suffix}", picture, f"{title}: values behind each pixel of {band}.")
-
-
-def _scenes(context: RunContext, queried: bool) -> pd.DataFrame:
-    """The products of the run, by sensing time: of the scene index, and what the query left out."""
-    tables, only_queried = [], context.parameters.stage == "query"
-    if not only_queried:
-        tables.append(pd.read_csv(context.workspace.scene_index, dtype=str))
-    if queried:
-        found = pd.read_csv(context.workspace.query_manifest, dtype=str)
-        looked_at = found["product"].isin([product for table in tables for product in table["product"]])
-        tables.append(found[~looked_at & (only_queried | (found["status"] != "selected"))])
-    return pd.concat(tables).fillna("").sort_values(["sensing_time", "product"], kind="stable")
 
 
 def _rows(table: pd.DataFrame, columns: Sequence[str]) -> list[dict[str, str]]:
