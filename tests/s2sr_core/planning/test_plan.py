@@ -254,7 +254,7 @@ def test_a_plan_counts_cells_products_bytes_and_units_and_writes_nothing(tmp_pat
     assert lines["composites"] == "4"
     assert lines["units"] == "1 of phase 1, 4 of phase 2, on 4 workers"
     assert sorted(tmp_path.rglob("*")) == before
-    yearly = describe(run_parameters(tmp_path, every="year"), 4)
+    yearly = plan(run_parameters(tmp_path, every="year"), 4).text
     assert "composites  60 in 15 periods (2015 … 2029)" in yearly
     products = [read_product(tmp_path / "archive" / f"{OLD}.SAFE")]
     assert bytes_to_read(products, parameters.bands) == sum(len(content_of(band)) for band in ("B02", "B8A", "SCL"))
