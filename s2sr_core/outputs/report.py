@@ -149,7 +149,7 @@ def report_of(context: RunContext, summary: Summary, seconds: Mapping[str, float
         composites=len({(row["cell_id"], row["period"]) for row in composites}),
         dates=dates[-_MOST_DATES:],
         all_dates=len(dates),
-        failures=failures[:_MOST_FAILURES].to_dict("records"),
+        failures=[{str(k): str(v) for k, v in row.items()} for row in failures[:_MOST_FAILURES].to_dict("records")],
         failed=len(failures),
         parameters=described,
         changed=frozenset(name for name in described if getattr(parameters, name) != defaults[name]),
@@ -258,7 +258,7 @@ def _pictures(workspace: Workspace, parameters: RunParameters, composites: Seque
         rows = [row for row in composites if row["period"] == period]
         cells = sorted({row["cell_id"] for row in rows})
         what = " ".join(filter(None, (f"{workspace.work_dir.name}: {counted(len(cells), 'cell')}", period)))
-        medians = {
+        medians: dict[str, list[Path]] = {
             band: [workspace.composites / row["path"] for row in rows if row["band"] == band]
             for band in parameters.bands
         }
