@@ -12,7 +12,7 @@ from typing import Any
 
 from flows.run_here import run_here
 from s2sr_core.command_line import EXIT_DONE, EXIT_FAILURES, EXIT_SIGNAL
-from s2sr_core.errors import InputError, InstallationError, RunError
+from s2sr_core.errors import S2SRError
 from s2sr_core.progress import progress_shown_by
 from s2sr_core.signals import exit_now, received, signals_heard
 
@@ -38,7 +38,7 @@ def main() -> int:
             held.enter_context(progress_shown_by(show))
         try:
             send(run_here(parameters))
-        except (InputError, InstallationError, RunError) as error:
+        except S2SRError as error:
             send(error)
             return EXIT_FAILURES
         except KeyboardInterrupt:
