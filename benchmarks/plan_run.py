@@ -12,7 +12,7 @@ import shutil
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import batched
 from pathlib import Path
@@ -71,7 +71,7 @@ class RecordedCatalogue(Catalogue):
 class RecordedSource(Cdse):
     """Copernicus Data Space, whose catalogue answers from memory."""
 
-    catalogue: RecordedCatalogue
+    catalogue: RecordedCatalogue = field(kw_only=True)
 
     def find(
         self, cells: Sequence[Gridcell], start: datetime, end: datetime
@@ -140,7 +140,7 @@ def plan(folder: Path, cell_count: int, footprint_count: int) -> dict[str, Any]:
     """Plan a made-up run in ``folder``; returns figures and counts."""
     rows = -(-cell_count // round(360 / _CELL_SIZE))
     answers = entries(footprint_count, _ROWS_FROM + rows * _CELL_SIZE)
-    source = RecordedSource(folder, 1, RecordedCatalogue(Http(()), "", entries=answers))
+    source = RecordedSource(folder, 1, catalogue=RecordedCatalogue(Http(()), "", entries=answers))
     parameters = RunParameters(
         bbox=(-180.0, -90.0, 180.0, 90.0),
         grid_csv=cells_csv(folder, cell_count),

@@ -39,7 +39,7 @@ _WIDEST_ACROSS = 180.0
 PIXELS_IN_DEGREES, PIXELS_IN_UNITS = (1e-6, 10.0), (0.1, 100_000.0)
 _CRS = re.compile(r"EPSG:[1-9][0-9]{3,5}", re.ASCII)
 
-Band = Literal["B02", "B03", "B04", "B05", "B06", "B07", "B8A", "B11", "B12"]
+Band = Literal["B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12"]
 Resampling = Literal["bilinear", "nearest", "cubic"]
 EngineName = Literal["fast", "reference"]
 Checking = Literal["once", "always", "never"]
@@ -241,6 +241,11 @@ def _check_metres(of_class: dict[int, float]) -> dict[int, float]:
     return of_class
 
 
+def _parse_whole(value: Any) -> Any:
+    """Digits as a number."""
+    return int(value) if isinstance(value, str) and value.strip().isdecimal() else value
+
+
 def _check_pixel_size(size: float) -> float:
     if not PIXELS_IN_DEGREES[0] <= size <= PIXELS_IN_UNITS[1]:
         raise ValueError(
@@ -356,6 +361,9 @@ Tiles = Annotated[
     WithJsonSchema({"anyOf": [_TEXT, {"type": "array", "items": {"type": "string"}}, {"type": "null"}]}),
 ]
 Bands = Annotated[list[Band], AfterValidator(_check_bands), Field(min_length=1)]
+Resolution = Annotated[
+    Literal[10, 20], BeforeValidator(_parse_whole), WithJsonSchema({"type": "integer", "enum": [10, 20]})
+]
 Baseline = Annotated[
     str, AfterValidator(_check_baseline), WithJsonSchema({"type": "string", "pattern": r"^[0-9]{2}\.[0-9]{2}$"})
 ]

@@ -32,6 +32,7 @@ from s2sr_core.fields import (
     Months,
     PixelSizes,
     Resampling,
+    Resolution,
     SclClasses,
     Shown,
     SourceFolder,
@@ -43,16 +44,17 @@ from s2sr_core.files import check_exists, check_folder, check_readable, check_wr
 from s2sr_core.geo.lattice import WGS84, Bounds, Lattice
 from s2sr_core.periods import MOST_PERIODS, Period, periods_of
 from s2sr_core.pixels.scl import MASKED_BY_DEFAULT, SCL_CLASSES
+from s2sr_core.products.bands import RESOLUTION, bands_at
 from s2sr_core.workspace import Workspace
 
 #: 20 m of latitude at 69° N in degrees, the pixel size of pan-Arctic mapping.
 DEFAULT_TR = 0.000179663056824
 
 
-def default_pixel_size(crs: str, resolution: int = 20) -> tuple[float, float]:
+def default_pixel_size(crs: str, resolution: int = RESOLUTION) -> tuple[float, float]:
     """The pixel size of composites unless another is asked for: of the images of ``resolution`` metres, in ``crs``."""
     size = DEFAULT_TR if crs == WGS84 else 20.0
-    return (size * resolution / 20, size * resolution / 20)
+    return (size * resolution / RESOLUTION, size * resolution / RESOLUTION)
 
 
 class Outlined(Protocol):
@@ -104,8 +106,16 @@ class RunParameters(BaseModel):
     bands: Annotated[
         Bands,
         Shown(Group.WHAT, "BAND"),
-        Field(description="20 m bands to composite, of B02 B03 B04 B05 B06 B07 B8A B11 B12. SCL is always read."),
+        Field(
+            description="Bands to composite, of B02 B03 B04 B05 B06 B07 B8A B11 B12 or, with resolution 10, of B02 B03 "
+            "B04 B08. SCL is always read."
+        ),
     ] = ["B02", "B03", "B04"]
+    resolution: Annotated[
+        Resolution,
+        Shown(Group.WHAT, "METRES"),
+        Field(description="Pixels of the images that are used, metres: 20 or 10. SCL is always the one of 20 m."),
+    ] = 20
 
     source: Annotated[
         SourceFolder | None,
@@ -234,7 +244,7 @@ class RunParameters(BaseModel):
         Shown(Group.OUTPUT, "WIDTH HEIGHT"),
         Field(
             description="Pixel size of the composites: width and height, in degrees (1e-6 to 10) or in units of the "
-            f"projected crs (0.1 to 100000). Default: {DEFAULT_TR} degrees, or 20."
+            f"projected crs (0.1 to 100000). Default: {DEFAULT_TR} degrees, or 20; half of it with resolution 10."
         ),
     ] = None
     tap: Annotated[
@@ -316,6 +326,7 @@ class RunParameters(BaseModel):
             raise InputError(
                 "imagery", self.imagery, "is or lies in a folder that the run writes itself", "give a folder of its own"
             )
+        self._check_bands()
         self._check_pixel_size()
         if set(self.scl_mask) >= set(SCL_CLASSES):
             raise InputError("scl_mask", self.scl_mask, "masks every class", "leave out the clear classes, 4 5 6")
@@ -328,6 +339,16 @@ class RunParameters(BaseModel):
                 "mask_dir", self.mask_dir, "is or lies in a folder that the run writes itself", "give another folder"
             )
         return self
+
+    def _check_bands(self) -> None:
+        there = bands_at(self.resolution)
+        for band in self.bands:
+            if band in there:
+                continue
+            remedy = f"choose from {' '.join(there)}, or add --resolution 20"
+            if band == "B08":
+                remedy = "use B8A, which is the near infrared of 20 m, or add --resolution 10"
+            raise InputError("bands", band, f"has no image of {self.resolution} m", remedy)
 
     def _check_pixel_size(self) -> None:
         if self.tr is None:
@@ -379,7 +400,7 @@ class RunParameters(BaseModel):
     @property
     def pixel_size(self) -> tuple[float, float]:
         """Width and height of a pixel in units of the CRS: those asked for, or the default."""
-        return self.tr or default_pixel_size(self.crs)
+        return self.tr or default_pixel_size(self.crs, self.resolution)
 
     @property
     def lattice(self) -> Lattice:

@@ -103,7 +103,7 @@ def _value_of(model: type[BaseModel], error: ErrorDetails) -> object:
 
 def _not_a_choice(kind: Any, value: str) -> tuple[str, str]:
     """For a value that is not among those of a ``Literal``, or of a list of them."""
-    choices = get_args(bare_type(get_args(kind)[0]) if get_origin(kind) is list else kind)
+    choices = [str(choice) for choice in get_args(bare_type(get_args(kind)[0]) if get_origin(kind) is list else kind)]
     if "," in value:
         return f"is not one of {' '.join(choices)}", "separate values with spaces"
     same = next((choice for choice in choices if choice.lower() == value.lower()), None)

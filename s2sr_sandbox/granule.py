@@ -24,6 +24,7 @@ class Granule:
     scan_start: when its first line was seen, UTC; the name's sensing time is the datatake's, some seconds earlier.
     footprint: closed ring of (longitude, latitude), degrees.
     class_counts: how many pixels there are of each SCL class, 0 first.
+    bands_10m: the reflectance bands of which it also has images of 10 m.
     """
 
     name: ProductName
@@ -32,6 +33,7 @@ class Granule:
     scan_start: datetime
     footprint: Sequence[tuple[float, float]]
     class_counts: tuple[int, ...]
+    bands_10m: tuple[str, ...] = ()
 
     @property
     def orbit(self) -> int:
@@ -43,15 +45,20 @@ class Granule:
         """The granule's folder inside the product."""
         return PurePosixPath("GRANULE", f"L2A_T{self.name.tile}_A{self.orbit:06d}_{self.scan_start:%Y%m%dT%H%M%S}")
 
-    def image(self, band: str) -> PurePosixPath:
+    def image(self, band: str, resolution: int = 20) -> PurePosixPath:
         """The file of a band (or SCL) inside the product."""
         stem = f"T{self.name.tile}_{self.name.sensing_time:%Y%m%dT%H%M%S}"
-        return self.folder / "IMG_DATA" / "R20m" / f"{stem}_{band}_20m.jp2"
+        return self.folder / "IMG_DATA" / f"R{resolution}m" / f"{stem}_{band}_{resolution}m.jp2"
 
     @property
     def images(self) -> dict[str, PurePosixPath]:
-        """Every image file, SCL last."""
+        """Every image file of 20 m, SCL last."""
         return {band: self.image(band) for band in (*self.bands, "SCL")}
+
+    @property
+    def images_10m(self) -> dict[str, PurePosixPath]:
+        """Every image file of 10 m."""
+        return {band: self.image(band, 10) for band in self.bands_10m}
 
     @property
     def footprint_text(self) -> str:

@@ -111,6 +111,12 @@ class Grid:
             )
         return cls.utm(lon, lat, (rows, cols))
 
+    def refined(self, factor: int) -> Self:
+        """The grid on which each pixel is ``factor`` × ``factor`` pixels."""
+        x0, dx, rx, y0, ry, dy = self.geotransform
+        geotransform = (x0, dx / factor, rx / factor, y0, ry / factor, dy / factor)
+        return type(self)(self.crs, geotransform, (self.shape[0] * factor, self.shape[1] * factor))
+
     @property
     def centre(self) -> tuple[float, float]:
         """Longitude and latitude of the grid's centre, degrees."""

@@ -23,7 +23,8 @@ def manifest(product: Path, granule: Granule, checksum: Checksum) -> bytes:
         },
     )
     _describe(add(root, "metadataSection"), granule)
-    titles = {path: f"IMG_DATA_Band_{band}_20m_Tile1_Data" for band, path in granule.images.items()}
+    titles = {path: f"IMG_DATA_Band_{band}_10m_Tile1_Data" for band, path in granule.images_10m.items()}
+    titles |= {path: f"IMG_DATA_Band_{band}_20m_Tile1_Data" for band, path in granule.images.items()}
     titles[granule.folder / "MTD_TL.xml"] = "S2_Level-2A_Tile1_Metadata"
     titles[PurePosixPath("MTD_MSIL2A.xml")] = "S2_Level-2A_Product_Metadata"
     objects = add(root, "dataObjectSection")

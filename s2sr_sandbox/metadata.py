@@ -98,14 +98,16 @@ def tile_xml(granule: Granule) -> bytes:
     add(geocoding, "HORIZONTAL_CS_NAME", reference.GetName())
     if code := reference.GetAuthorityCode(None):
         add(geocoding, "HORIZONTAL_CS_CODE", f"{reference.GetAuthorityName(None)}:{code}")
-    rows, cols = granule.grid.shape
-    size = add(geocoding, "Size", resolution="20")
-    add(size, "NROWS", str(rows))
-    add(size, "NCOLS", str(cols))
-    xmin, xdim, _, ymax, _, ydim = granule.grid.geotransform
-    corner = add(geocoding, "Geoposition", resolution="20")
-    for tag, value in (("ULX", xmin), ("ULY", ymax), ("XDIM", xdim), ("YDIM", ydim)):
-        add(corner, tag, f"{value:.17g}")
+    grids = {"20": granule.grid} | ({"10": granule.grid.refined(2)} if granule.bands_10m else {})
+    for resolution, grid in grids.items():
+        size = add(geocoding, "Size", resolution=resolution)
+        add(size, "NROWS", str(grid.shape[0]))
+        add(size, "NCOLS", str(grid.shape[1]))
+    for resolution, grid in grids.items():
+        xmin, xdim, _, ymax, _, ydim = grid.geotransform
+        corner = add(geocoding, "Geoposition", resolution=resolution)
+        for tag, value in (("ULX", xmin), ("ULY", ymax), ("XDIM", xdim), ("YDIM", ydim)):
+            add(corner, tag, f"{value:.17g}")
     return document(root)
 
 
@@ -133,7 +135,7 @@ def _product_info(root: Element, granule: Granule) -> None:
         granuleIdentifier=origin.format("TL", f"A{granule.orbit:06d}_T{name.tile}"),
         imageFormat="JPEG2000",
     )
-    for path in granule.images.values():
+    for path in (*granule.images_10m.values(), *granule.images.values()):
         add(images, "IMAGE_FILE", str(path.with_suffix("")))
 
 

@@ -40,17 +40,24 @@ def make_product(
     sky: Sky | None = None,
     *,
     bands: Sequence[str] = BANDS_20M,
+    bands_10m: Sequence[str] = (),
     swath: Swath = WHOLE,
     metadata: Metadata = _BY_BASELINE,
     dark_noise: int = 40,
 ) -> Path:
     """Render ``landscape`` under ``sky`` (None: nothing covers it) as the product ``name``; returns the .SAFE folder.
 
-    See ``render`` for the pixels and ``write_product`` for the files.
+    See ``render`` for the pixels and ``write_product`` for the files. Images of 10 m are made of ``bands_10m``.
     """
     offset = metadata.offset_of(name)
     arrays, scl = render(name, grid, landscape, sky, bands=bands, swath=swath, offset=offset, dark_noise=dark_noise)
-    return write_product(folder, name, grid, arrays, scl, swath=swath, metadata=metadata)
+    fine: dict[str, NDArray[np.uint16]] = {}
+    if bands_10m:
+        finer = grid.refined(2)
+        fine, _ = render(
+            name, finer, landscape, sky, bands=bands_10m, swath=swath, offset=offset, dark_noise=dark_noise
+        )
+    return write_product(folder, name, grid, arrays, scl, arrays_10m=fine, swath=swath, metadata=metadata)
 
 
 def render(
@@ -103,6 +110,7 @@ def write_product(
     arrays: Mapping[str, NDArray[np.uint16]],
     scl: NDArray[np.uint8],
     *,
+    arrays_10m: Mapping[str, NDArray[np.uint16]] | None = None,
     swath: Swath = WHOLE,
     metadata: Metadata = _BY_BASELINE,
 ) -> Path:
@@ -116,6 +124,8 @@ def write_product(
         DN of each band as they are to be in the file (offset included, nodata 0, at most 32767), shape ``grid.shape``.
     scl:
         Scene classification, shape ``grid.shape``.
+    arrays_10m:
+        DN of each band as in ``arrays``, twice as many rows and columns; None: the product has no images of 10 m.
     swath:
         The part of the grid that the footprint encloses; it masks nothing here.
 
@@ -126,13 +136,19 @@ def write_product(
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    fine = arrays_10m or {}
     counts = tuple(np.bincount(scl.ravel(), minlength=256).tolist())
-    granule = Granule(name, grid, tuple(arrays), scan_start(name, swath.along[0]), footprint(grid, swath), counts)
+    granule = Granule(
+        name, grid, tuple(arrays), scan_start(name, swath.along[0]), footprint(grid, swath), counts, tuple(fine)
+    )
     with TemporaryDirectory(prefix=f".{name}.", dir=folder) as temporary:
         product = Path(temporary, name.folder)
         (product / granule.image("SCL")).parent.mkdir(parents=True)
         for band, array in arrays.items():
             write_jp2(product / granule.image(band), array, grid, bits=15)
+        for band, array in fine.items():
+            (product / granule.image(band, 10)).parent.mkdir(exist_ok=True)
+            write_jp2(product / granule.image(band, 10), array, grid.refined(2), bits=15, tile=1024)
         write_jp2(product / granule.image("SCL"), scl, grid, bits=8)
         (product / granule.folder / "MTD_TL.xml").write_bytes(tile_xml(granule))
         if metadata.product_xml:

@@ -133,8 +133,8 @@ def test_a_box_across_the_antimeridian_selects_both_sides(command, job: dict[str
             "give an earlier start or a later end.",
         ),
         (
-            {"bands": "B04 B08"},
-            "bands = 'B08': is not one of B02 .* B12; choose one of these.",
+            {"bands": "B04 B09"},
+            "bands = 'B09': is not one of B02 .* B12; choose one of these.",
         ),
         ({"months": "13"}, "months = '13': '13' is not a month .* or a span of months; write 6-8, or 6 7 8."),
         ({"tiles": "5WPM"}, "tiles = '5WPM': '5WPM' is not an MGRS tile; write one like 05WPM."),
@@ -158,7 +158,7 @@ def test_a_box_across_the_antimeridian_selects_both_sides(command, job: dict[str
         ),
         ({"workers": "0"}, "workers = '0': is too small; give 1 or more."),
         ({"source": "no/such/folder"}, "source = '.*': does not exist; give the folder that holds .SAFE products."),
-        ({"resolution": "20"}, "unknown option --resolution; see s2sr-pipeline --help."),
+        ({"metres": "20"}, "unknown option --metres; see s2sr-pipeline --help."),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(

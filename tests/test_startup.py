@@ -92,7 +92,7 @@ def test_bad_input_of_the_pipeline_imports_nothing_heavy(folder: Path) -> None:
         {"bbox": "68.5 -149.9 68.7 -149.1"},
         {"end": "2019-01-01"},
         {"months": "13"},
-        {"bands": "B04 B08"},
+        {"bands": "B04 B09"},
         {"scl-dilation": "4=100"},
         {"grid-csv": "none.csv"},
         {"grid-csv": "archive"},

@@ -55,6 +55,7 @@ def inputs_of(
         "band": band,
         "statistic": context.statistics[0].name,
         "lattice": lattice_record(parameters.lattice_of(cell), parameters.tap),
+        "resolution": parameters.resolution,
         "resampling": parameters.resampling,
         "mask": context.mask.record(),
         **({"gdal_scale": True} if parameters.gdal_scale else {}),

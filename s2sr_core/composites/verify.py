@@ -23,6 +23,7 @@ from s2sr_core.files import read_record, table_in
 from s2sr_core.geo.lattice import WGS84, Lattice
 from s2sr_core.parameters import default_pixel_size
 from s2sr_core.periods import is_label
+from s2sr_core.products.bands import RESOLUTION
 from s2sr_core.progress import progress
 from s2sr_core.workspace import Workspace
 
@@ -302,7 +303,7 @@ def _lattice_in(entry: object, *keys: str) -> _Lattice | None:
     crs = entry.get("crs") or WGS84  # earlier versions knew one, and named none
     size = [entry.get(key) for key in keys] if keys else entry.get("tr")
     if size is None and not keys:
-        size = list(default_pixel_size(str(crs), entry.get("resolution", 20)))
+        size = list(default_pixel_size(str(crs), 10 if entry.get("resolution") == 10 else RESOLUTION))
     if not isinstance(size, list) or len(size) != 2 or not all(isinstance(side, int | float) for side in size):
         return None
     try:

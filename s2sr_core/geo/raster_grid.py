@@ -22,6 +22,12 @@ class RasterGrid:
         """All of its pixels."""
         return Window(0, 0, self.shape[1], self.shape[0])
 
+    def refined(self, factor: int) -> RasterGrid:
+        """The grid on which each pixel is ``factor`` × ``factor`` pixels."""
+        x0, dx, rx, y0, ry, dy = self.geotransform
+        geotransform = (x0, dx / factor, rx / factor, y0, ry / factor, dy / factor)
+        return RasterGrid(self.crs, geotransform, (self.shape[0] * factor, self.shape[1] * factor))
+
     def same_as(self, other: RasterGrid) -> bool:
         """Whether both hold the same pixels, however the CRS is written."""
         if (self.geotransform, self.shape) != (other.geotransform, other.shape):

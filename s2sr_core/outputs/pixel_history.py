@@ -25,6 +25,7 @@ from s2sr_core.pixels.scl import CLASS_NAMES
 from s2sr_core.products.safe import BandFile, Product
 from s2sr_core.run_context import RunContext
 from s2sr_core.scenes import given_masks
+from s2sr_core.scenes.classes import read_classes
 from s2sr_core.scenes.prepare import classify_product, prepare_product
 from s2sr_core.scenes.scene import Scene, SceneBand
 
@@ -184,7 +185,8 @@ def _source_pixel(
     around = scene.grid.window & Window(
         column - mask.reach, row - mask.reach, column + mask.reach + 1, row + mask.reach + 1
     )
-    classes = _read(scene.scl, around)
+    with _open(scene.scl) as dataset:
+        classes = read_classes(dataset, around, scene.scl_factor)
     x, y = here.offset_in(around)
     masked, scl = mask.masked(classes), int(classes[y, x])
     reason = _why_masked(mask, classes, (y, x)) if masked[y, x] else ""
@@ -201,9 +203,12 @@ def _source_pixel(
     return SourcePixel(column, row, int(dn[0, 0]), scl, None if value == SCENE_NODATA else value, reason)
 
 
+def _open(file: BandFile) -> gdal.Dataset:
+    return gdal.OpenEx(str(file.path), gdal.OF_RASTER | gdal.OF_READONLY, allowed_drivers=image_drivers())
+
+
 def _read(file: BandFile, window: Window) -> np.ndarray[Any, Any]:
-    options = gdal.OF_RASTER | gdal.OF_READONLY
-    with gdal.OpenEx(str(file.path), options, allowed_drivers=image_drivers()) as dataset:
+    with _open(file) as dataset:
         pixels: np.ndarray[Any, Any] = dataset.ReadAsArray(window.x0, window.y0, window.width, window.height)
         return pixels
 

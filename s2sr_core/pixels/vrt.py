@@ -24,15 +24,26 @@ from s2sr_core.pixels.statistics import Statistic
 
 
 def masked(
-    target: Path, *, band: Path, scl: Path, grid: RasterGrid, offset: int, mask: Mask, given: Path | None = None
+    target: Path,
+    *,
+    band: Path,
+    scl: Path,
+    grid: RasterGrid,
+    offset: int,
+    mask: Mask,
+    given: Path | None = None,
+    scl_factor: int = 1,
 ) -> Path:
     """A band harmonised by ``offset`` (DN to add), nodata where DN or ``mask`` say so: UInt16, nodata 65535.
 
-    ``grid`` is the scene's own, which the VRT has as well, and which ``mask`` is on. ``given`` is a raster on it as
-    well, nodata where it is not 0.
+    ``grid`` is the scene's own, which the VRT has as well, and which ``mask`` is on; a pixel of ``scl`` covers
+    ``scl_factor`` × ``scl_factor`` pixels of it. ``given`` is a raster on it as well, nodata where it is not 0.
     """
     arguments = {"offset": offset, **to_arguments(mask)}
-    sources = "".join(_source(path, 1, (0, 0), (0, 0), grid.shape) for path in (band, scl, given) if path)
+    coarse = (grid.shape[0] // scl_factor, grid.shape[1] // scl_factor)
+    sources = _source(band, 1, (0, 0), (0, 0), grid.shape)
+    sources += _source(scl, 1, (0, 0), (0, 0), coarse, target_shape=grid.shape)
+    sources += _source(given, 1, (0, 0), (0, 0), grid.shape) if given else ""
     derived = _derived_band("masked", "UInt16", "UInt16", SCENE_NODATA, sources, arguments, mask.reach)
     return _write(target, grid.shape, f"<SRS>{escape(grid.crs)}</SRS>", grid.geotransform, derived)
 
@@ -181,14 +192,17 @@ def _source(
     *,
     relative: bool = False,
     nodata: float | None = None,
+    target_shape: tuple[int, int] | None = None,
 ) -> str:
+    """A source; one that is enlarged, to ``target_shape``, repeats its pixels."""
     rows, columns = shape
+    target_rows, target_columns = target_shape or shape
     kind = "SimpleSource" if nodata is None else "ComplexSource"
     return (
         f'<{kind}><SourceFilename relativeToVRT="{relative:d}">{escape(str(path))}</SourceFilename>'
         f"<SourceBand>{band}</SourceBand>"
         f'<SrcRect xOff="{source[0]}" yOff="{source[1]}" xSize="{columns}" ySize="{rows}"/>'
-        f'<DstRect xOff="{target[0]}" yOff="{target[1]}" xSize="{columns}" ySize="{rows}"/>'
+        f'<DstRect xOff="{target[0]}" yOff="{target[1]}" xSize="{target_columns}" ySize="{target_rows}"/>'
         f"{'' if nodata is None else f'<NODATA>{nodata:g}</NODATA>'}</{kind}>"
     )
 

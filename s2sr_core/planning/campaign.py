@@ -27,7 +27,7 @@ from s2sr_core.workspace import Workspace
 
 BlockState = Literal["waiting", "running", "done", "failed"]
 #: Parameters that each block's run is given whatever the defaults of its deployment are: the mosaic depends on them.
-_ALWAYS = frozenset({"bbox", "start", "end", "every", "bands", "crs", "tr", "tap"})
+_ALWAYS = frozenset({"bbox", "start", "end", "every", "bands", "resolution", "crs", "tr", "tap"})
 
 
 class CampaignParameters(BaseModel):

@@ -18,7 +18,7 @@ from s2sr_core.outputs.summary import counted
 from s2sr_core.parameters import RunParameters
 from s2sr_core.periods import span_of
 from s2sr_core.planning.units import DOWNLOADS, composite_units, most_units, shares
-from s2sr_core.products.bands import SCL
+from s2sr_core.products.bands import RESOLUTION, SCL
 from s2sr_core.products.safe import Product, band_files
 from s2sr_core.selection.candidates import Candidate, selected_products
 from s2sr_core.selection.judge import find_products
@@ -27,10 +27,10 @@ from s2sr_core.selection.observations import observations_of
 from s2sr_core.sources import source_of
 from s2sr_core.sources.source import ProductDescription
 
-#: Metres per pixel; pixels of a granule.
-_PIXEL, _GRANULE = 20.0, 5490**2
-#: Size of a full 20 m band and of SCL at CDSE, bytes: 25 to 35 MB, and 0.5 to 3 MB.
-_BAND_BYTES, _SCL_BYTES = 28e6, 2e6
+#: Width and height of a granule, metres.
+_GRANULE = 109_800
+#: Size of a full band at CDSE, bytes by metres per pixel: of 20 m 25 to 35 MB. And of SCL, 0.5 to 3 MB.
+_BAND_BYTES, _SCL_BYTES = {20: 28e6, 10: 110e6}, 2e6
 
 
 def choose_gridcells(parameters: RunParameters) -> list[Gridcell]:
@@ -102,8 +102,9 @@ def plan(parameters: RunParameters, workers: int) -> Plan:
         amount = _to_download(len(products), parameters)
     else:
         there = [source.open(product) for product in products]
-        amount = f"to read     {bytes_to_read(there, bands) / 1e6:.1f} MB of {' '.join(bands)} and SCL"
-    copies = bytes_of_copies(products, cells, bands)
+        size = bytes_to_read(there, bands, parameters.resolution)
+        amount = f"to read     {size / 1e6:.1f} MB of {' '.join(bands)} and SCL"
+    copies = bytes_of_copies(products, cells, bands, parameters.resolution)
     periods = parameters.periods
     in_periods = f" in {counted(len(periods), 'period')} ({span_of(periods)})" if parameters.every else ""
     left_out = ", ".join(f"{count} {status}" for status, count in sorted(statuses.items()) if status != "selected")
@@ -125,24 +126,29 @@ def plan(parameters: RunParameters, workers: int) -> Plan:
 
 def _to_download(products: int, parameters: RunParameters) -> str:
     bands = parameters.bands
-    size = products * (_BAND_BYTES * len(bands) + _SCL_BYTES) / 1e9
+    size = products * (_BAND_BYTES[parameters.resolution] * len(bands) + _SCL_BYTES) / 1e9
     text = f"to download about {size:.1f} GB of {' '.join(bands)} and SCL"
     if not parameters.scl_first:
         return text
     return f"{text}, less the bands that are not needed once SCL is there (first, {products * _SCL_BYTES / 1e9:.1f} GB)"
 
 
-def bytes_to_read(products: Sequence[Product], bands: Sequence[str]) -> int:
+def bytes_to_read(products: Sequence[Product], bands: Sequence[str], resolution: int = RESOLUTION) -> int:
     """Size of the images of ``bands`` and SCL that are there."""
-    files = (band_files(product, (SCL, *bands), hashed=False) for product in products)
+    files = (band_files(product, (SCL, *bands), resolution, hashed=False) for product in products)
     return sum(file.size for each in files for file in each.found.values())
 
 
-def bytes_of_copies(products: Sequence[ProductDescription], cells: Sequence[Gridcell], bands: Sequence[str]) -> float:
-    """Size of all decoded copies without any cloud and if none were removed: two bytes per 20 m pixel and band."""
+def bytes_of_copies(
+    products: Sequence[ProductDescription],
+    cells: Sequence[Gridcell],
+    bands: Sequence[str],
+    resolution: int = RESOLUTION,
+) -> float:
+    """Size of all decoded copies without any cloud and if none were removed: two bytes per pixel of each band."""
     polygons = [cell.polygon for cell in cells]
     latitudes = shapely.bounds(polygons)[:, [1, 3]].mean(axis=1)
-    pixels = shapely.area(polygons) * (geometry.METRES_PER_DEGREE / _PIXEL) ** 2 * np.cos(np.radians(latitudes))
+    pixels = shapely.area(polygons) * (geometry.METRES_PER_DEGREE / resolution) ** 2 * np.cos(np.radians(latitudes))
     stops, near = CellsNear(cells).indices([product.footprint for product in products])
     sums = np.concatenate([[0.0], np.cumsum(pixels[near])])
-    return float(2 * len(bands) * np.minimum(sums[stops[1:]] - sums[stops[:-1]], _GRANULE).sum())
+    return float(2 * len(bands) * np.minimum(sums[stops[1:]] - sums[stops[:-1]], (_GRANULE / resolution) ** 2).sum())

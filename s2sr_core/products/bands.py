@@ -6,8 +6,22 @@ from dataclasses import dataclass
 
 #: The reflectance bands that L2A products hold at 20 m in every baseline (PSD, "L2A product: image data").
 BANDS = ("B02", "B03", "B04", "B05", "B06", "B07", "B8A", "B11", "B12")
-#: The scene classification.
+#: Those that they hold at 10 m: of B08 there is no image of 20 m.
+BANDS_10M = ("B02", "B03", "B04", "B08")
+#: The scene classification, which they hold at 20 m.
 SCL = "SCL"
+#: Metres per pixel of the images that are used unless others are asked for, and of SCL in any case.
+RESOLUTION = 20
+
+
+def bands_at(resolution: int) -> tuple[str, ...]:
+    """The reflectance bands of which products hold images of ``resolution`` metres, 10 or 20."""
+    return BANDS_10M if resolution == 10 else BANDS
+
+
+def role_at(band: str, resolution: int) -> str:
+    """What the image of a band is called among a product's files: ``B04`` at 20 m, ``B04_10m`` at 10 m."""
+    return band if band == SCL or resolution == RESOLUTION else f"{band}_{resolution}m"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,17 +10,19 @@ from shapely import MultiPolygon, Polygon
 
 from s2sr_core.errors import ProductError, Step
 from s2sr_core.products import product_xml
+from s2sr_core.products.bands import RESOLUTION, bands_at, role_at
 from s2sr_core.products.metadata import METADATA_FILE
 from s2sr_core.products.names import ProductName
 
 #: The name of the file in a product's folder.
 MANIFEST = "manifest.safe"
-#: The role of ``MTD_MSIL2A.xml`` among :class:`ListedFile`; an image's is its band, or ``SCL``.
+#: The role of ``MTD_MSIL2A.xml`` among :class:`ListedFile`; an image's is :func:`s2sr_core.products.bands.role_at`.
 METADATA = "metadata"
 
 # T05WPM_20190701T214529_B04_20m.jp2; L2A_T… before 2017; some archives hold the same rasters as GeoTIFF.
 _IMAGE = re.compile(
-    r"(?:L2A_)?T(?P<tile>\d{2}[A-Z]{3})_(?P<sensing>\d{8}T\d{6})_(?P<band>B\d[\dA]|SCL)_20m\.(?:jp2|tiff?)",
+    r"(?:L2A_)?T(?P<tile>\d{2}[A-Z]{3})_(?P<sensing>\d{8}T\d{6})_(?P<band>B\d[\dA]|SCL)_(?P<metres>[12]0)m"
+    r"\.(?:jp2|tiff?)",
     re.IGNORECASE | re.ASCII,
 )
 
@@ -34,7 +36,7 @@ class ListedFile:
 
     Attributes
     ----------
-    role: :data:`METADATA`, ``SCL`` or a band.
+    role: :data:`METADATA`, ``SCL``, a band (of 20 m), or ``B04_10m``.
     href: its path below the product's folder.
     size: bytes, None if nothing tells.
     checksum: ``md5:…`` or ``sha3-256:…`` in small letters, empty if nothing tells.
@@ -47,7 +49,7 @@ class ListedFile:
 
 
 def read_safe_manifest(name: ProductName, path: Path) -> list[ListedFile]:
-    """The metadata and the 20 m images that the ``manifest.safe`` of product ``name`` lists.
+    """The metadata and the images of 10 m and 20 m that the ``manifest.safe`` of product ``name`` lists.
 
     Raises
     ------
@@ -90,7 +92,11 @@ def role_of(href: str) -> str | None:
     if METADATA_FILE.fullmatch(path.name) and len(path.parts) == 1:
         return METADATA
     match = _IMAGE.fullmatch(path.name)
-    return match["band"].upper() if match else None
+    if match is None:
+        return None
+    band, resolution = match["band"].upper(), int(match["metres"])
+    is_used = resolution == RESOLUTION or band in bands_at(resolution)
+    return role_at(band, resolution) if is_used else None
 
 
 def _check_owner(name: ProductName, href: str) -> None:

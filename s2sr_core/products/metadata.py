@@ -11,7 +11,7 @@ from shapely import MultiPolygon, Polygon
 
 from s2sr_core.errors import ProductError, Step
 from s2sr_core.products import product_xml
-from s2sr_core.products.bands import BANDS
+from s2sr_core.products.bands import BANDS, BANDS_10M
 from s2sr_core.products.baselines import implied_offset
 from s2sr_core.products.names import ProductName
 
@@ -128,7 +128,7 @@ def _quoted(text: str | None) -> str:
 
 
 def offsets_of(name: ProductName, metadata: Metadata | None) -> tuple[tuple[Offset, ...], tuple[str, ...]]:
-    """The offset of each of :data:`BANDS`, and notes on what is odd.
+    """The offset of each of :data:`BANDS`, of B08 if it is known, and notes on what is odd.
 
     It is the metadata's if that gives one, else what the baseline in the name implies. A baseline outside the
     operational series implies none: then the metadata alone counts, and metadata without any offset means 0.
@@ -141,7 +141,7 @@ def offsets_of(name: ProductName, metadata: Metadata | None) -> tuple[tuple[Offs
     implied = implied_offset(name.baseline)
     stated = {} if metadata is None else metadata.offsets
     if metadata is not None and implied is None and not stated:
-        stated = dict.fromkeys(BANDS, 0)  # a user's own Sen2Cor that adds an offset also writes it
+        stated = dict.fromkeys((*BANDS, *BANDS_10M), 0)  # a user's own Sen2Cor that adds an offset also writes it
     offsets, notes = [], []
     for band in BANDS:
         if band in stated:
@@ -160,6 +160,11 @@ def offsets_of(name: ProductName, metadata: Metadata | None) -> tuple[tuple[Offs
         else:
             offsets.append(Offset(band, implied, "name"))
     silent = [offset.band for offset in offsets if offset.source == "name"]
+    for band in (band for band in BANDS_10M if band not in BANDS):
+        if band in stated:
+            offsets.append(Offset(band, stated[band], "XML"))
+        elif implied is not None:
+            offsets.append(Offset(band, implied, "name"))
     if metadata is not None and silent and (implied or stated):
         of = "" if len(silent) == len(BANDS) else f" of {' '.join(silent)}"
         notes.append(f"the XML gives no offset{of} though the baseline is {name.baseline}; {implied} is used")

@@ -13,14 +13,14 @@ import re
 import stat
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from shapely import MultiPolygon, Polygon
 
 from s2sr_core.errors import ProductError, Step
 from s2sr_core.files import is_utf8
-from s2sr_core.products.bands import SCL
+from s2sr_core.products.bands import RESOLUTION, SCL, bands_at, role_at
 from s2sr_core.products.manifest import MANIFEST, ListedFile, read_safe_footprint, read_safe_manifest, role_of
 from s2sr_core.products.metadata import Offset, offsets_of, read_metadata
 from s2sr_core.products.names import ProductName, begins_like_product, is_zarr, looks_like_product, without_suffix
@@ -43,7 +43,7 @@ class Product:
     ----------
     name: the product's name, taken apart.
     path: its folder.
-    offsets: one for each band of :data:`s2sr_core.products.bands.BANDS`.
+    offsets: one for each band of :data:`s2sr_core.products.bands.BANDS`, and of B08 if it is known.
     cloud_cover: percent of the granule, None if the metadata does not say.
     footprint: outline of its valid data (EPSG:4326), None if no file gives one.
     notes: what is odd but not wrong, for the scene index.
@@ -57,7 +57,18 @@ class Product:
     notes: tuple[str, ...]
 
     def offset(self, band: str) -> Offset:
-        return next(offset for offset in self.offsets if offset.band == band)
+        """That of a band.
+
+        Raises
+        ------
+        ProductError
+            If nothing tells it.
+        """
+        found = next((offset for offset in self.offsets if offset.band == band), None)
+        if found is None:
+            reason = "neither the baseline nor MTD_MSIL2A.xml gives the offset of this band"
+            raise ProductError(str(self.name), reason, step=Step.METADATA, band=band)
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +82,7 @@ class BandFile:
     size: in bytes, as found on disk.
     checksum: ``md5:…`` or ``sha3-256:…`` as the manifest says, ``sha256:…`` of its bytes if there is no manifest.
     note: what is odd but not wrong; may be empty.
+    resolution: metres per pixel, as its name says.
     """
 
     band: str
@@ -78,6 +90,7 @@ class BandFile:
     size: int
     checksum: str
     note: str = ""
+    resolution: int = RESOLUTION
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,18 +231,24 @@ def _what_is_packed(path: Path) -> str:
     return "is a file, not a folder"
 
 
-def lacking(product: Product, bands: Sequence[str]) -> list[str]:
+def lacking(product: Product, bands: Sequence[str], resolution: int = RESOLUTION) -> list[str]:
     """Which of SCL and ``bands`` the product does not have whole, by what can be seen without reading an image."""
-    return list(band_files(product, (SCL, *bands), hashed=False).errors)
+    return list(band_files(product, (SCL, *bands), resolution, hashed=False).errors)
 
 
-def has_scl_alone(product: Product) -> bool:
-    """Whether SCL is there, whole, and no other 20 m image is."""
-    return {file.role for file in _images_on_disk(product)} == {SCL} and not lacking(product, ())
+def has_scl_alone(product: Product, resolution: int = RESOLUTION) -> bool:
+    """Whether SCL is there, whole, and no other image of ``resolution`` metres is."""
+    unused = {role_at(band, other) for other in (10, RESOLUTION) if other != resolution for band in bands_at(other)}
+    there = {file.role for file in _images_on_disk(product)} - unused
+    return there == {SCL} and not lacking(product, (), resolution)
 
 
-def band_files(product: Product, bands: Sequence[str], *, hashed: bool = True, there: bool = True) -> BandFiles:
+def band_files(
+    product: Product, bands: Sequence[str], resolution: int = RESOLUTION, *, hashed: bool = True, there: bool = True
+) -> BandFiles:
     """The images of ``bands`` (``SCL`` may be one) that are there whole, and an error for each of the others.
+
+    Bands are those of ``resolution`` metres; SCL is always of 20 m.
 
     Without ``hashed`` no file is read: one that no manifest lists has no checksum. Without ``there`` no file is looked
     for: each is as the manifest lists it.
@@ -242,7 +261,10 @@ def band_files(product: Product, bands: Sequence[str], *, hashed: bool = True, t
     found, errors = {}, {}
     for band in bands:
         try:
-            found[band] = _band_file(product, band, [file for file in listed if file.role == band], hashed, there)
+            role = role_at(band, resolution)
+            files = [file for file in listed if file.role == role]
+            metres = RESOLUTION if band == SCL else resolution
+            found[band] = replace(_band_file(product, band, files, metres, hashed, there), resolution=metres)
         except ProductError as error:
             errors[band] = error
     return BandFiles(found, errors)
@@ -250,7 +272,7 @@ def band_files(product: Product, bands: Sequence[str], *, hashed: bool = True, t
 
 def _images_on_disk(product: Product) -> list[ListedFile]:
     """The images of a product without a manifest. Of an image and what was converted from it, the JPEG 2000 counts."""
-    paths = sorted(product.path.glob("GRANULE/*/IMG_DATA/R20m/*"), key=lambda path: path.suffix.lower() != ".jp2")
+    paths = sorted(product.path.glob("GRANULE/*/IMG_DATA/R[12]0m/*"), key=lambda path: path.suffix.lower() != ".jp2")
     originals: dict[Path, Path] = {}
     for path in paths:
         originals.setdefault(path.with_suffix(""), path)
@@ -267,12 +289,14 @@ def _converted(path: Path) -> Path | None:
     return next((other for other in others if role_of(other.name) and other.is_file()), None)
 
 
-def _band_file(product: Product, band: str, listed: list[ListedFile], hashed: bool, there: bool) -> BandFile:
+def _band_file(
+    product: Product, band: str, listed: list[ListedFile], resolution: int, hashed: bool, there: bool
+) -> BandFile:
     def fail(reason: str) -> ProductError:
         return ProductError(str(product.name), reason, step=Step.FILES, band=band)
 
     if not listed:
-        raise fail("the product lists no 20 m image of this band")
+        raise fail(f"the product lists no {resolution} m image of this band")
     if len(listed) > 1:
         raise fail(f"the product lists {len(listed)} images of this band; products of one granule are supported")
     image = listed[0]
@@ -286,7 +310,7 @@ def _band_file(product: Product, band: str, listed: list[ListedFile], hashed: bo
         if converted is None:
             raise fail(f"{path.name} is missing") from error
         note = f"{converted.name} is used for {path.name}, which is missing; the manifest cannot vouch for it"
-        image, path, status = ListedFile(band, image.href), converted, converted.stat()
+        image, path, status = ListedFile(image.role, image.href), converted, converted.stat()
     except OSError as error:
         raise fail(f"{path.name} cannot be read: {error.strerror}") from error
     if not stat.S_ISREG(status.st_mode):

@@ -32,13 +32,14 @@ from s2sr_core.products.safe import BandFile, Product, band_files
 from s2sr_core.products.tile_metadata import TILE_METADATA, read_tile_grid
 from s2sr_core.run_context import RunContext
 from s2sr_core.scenes import checked_files, given_masks, plausible
+from s2sr_core.scenes.classes import read_classes
 from s2sr_core.scenes.occupancy import BoolArray, NearbyPixels, Occupancy, kernel_reach, nearby_pixels
 from s2sr_core.scenes.scene import NOT_CHECKED, Preparation, Scene, SceneBand, WarpedPiece
 
 #: Pixels added around a scene's outline on the lattice: the outline is drawn with straight lines between points.
 _MARGIN = 8
-#: Rows and columns of the tiles of 20 m bands.
-_TILE = (640, 640)
+#: Rows and columns of the tiles of bands, by metres per pixel.
+_TILES = {20: (640, 640), 10: (1024, 1024)}
 
 #: Suffix of a warped VRT's name, lattice and window.
 _Target = tuple[str, Lattice, Window]
@@ -85,7 +86,7 @@ def prepare_product(
         mask = context.mask.on_grid(grid.pixel_metres())
     except RuntimeError as error:
         return Preparation(name, None, (_open_error(context, product, SCL, error),))
-    files = band_files(product, tuple(parameters.bands))
+    files = band_files(product, tuple(parameters.bands), parameters.resolution)
     bands, errors, notes = [], [], [*scene.notes]
     for band in parameters.bands:
         try:
@@ -93,9 +94,9 @@ def prepare_product(
             band_grid, note = _placed(product, file)
             notes.append(note)
             if not band_grid.same_as(grid):
-                raise ProductError(
-                    name, "its grid (CRS, geotransform, size) is not that of SCL", step=Step.OPEN, band=band
-                )
+                of_scl = "SCL" if scene.scl_factor == 1 else f"SCL with pixels {scene.scl_factor} times finer"
+                reason = f"its grid (CRS, geotransform, size) is not that of {of_scl}"
+                raise ProductError(name, reason, step=Step.OPEN, band=band)
             if scene.cells and not checked_files.check(context, name, file):
                 notes.append(NOT_CHECKED)
             with _open(name, file) as dataset:
@@ -105,6 +106,7 @@ def prepare_product(
                 planned.masked,
                 band=file.path,
                 scl=scl.path,
+                scl_factor=scene.scl_factor,
                 grid=grid,
                 offset=planned.offset,
                 mask=mask,
@@ -138,19 +140,21 @@ def _classified(
     """The scene by SCL alone: grid, outline, cells, which pixels count, whether its bands are needed."""
     parameters, workspace, name = context.parameters, context.workspace, str(product.name)
     scl = band_files(product, (SCL,))[SCL]
-    grid, note = _placed(product, scl)
-    outline = geometry.of_raster(grid.crs, grid.geotransform, grid.shape)
-    notes = plausible.check_place(product.name, grid, outline)
+    scl_grid, note = _placed(product, scl)
+    outline = geometry.of_raster(scl_grid.crs, scl_grid.geotransform, scl_grid.shape)
+    notes = plausible.check_place(product.name, scl_grid, outline)
+    factor = scl.resolution // parameters.resolution
+    grid = scl_grid.refined(factor)
     touched = select_gridcells(cells, outline)
     if touched and not checked_files.check(context, name, scl):
         notes += (NOT_CHECKED,)
     scale = scene_scale(grid, parameters.lattice)
     reach = kernel_reach(scale)
     if unsure := [cell for cell in touched if cell in doubtful]:
-        empty = set(_without_data(name, scl, unsure, outline, grid, reach))
+        empty = set(_without_data(name, scl, factor, unsure, outline, grid, reach))
         touched = [cell for cell in touched if cell not in empty]
     nearby = nearby_pixels(tuple(touched), outline, grid, reach)
-    counts, clear = _counts(name, scl, nearby, context.mask.on_grid(grid.pixel_metres()))
+    counts, clear = _counts(name, scl, factor, nearby, context.mask.on_grid(grid.pixel_metres()))
     given = None
     if parameters.mask_dir is not None and parameters.stage != "download":  # masks may be made of downloads
         given = given_masks.of_scene(context, name, grid, outline, is_needed=bool(counts.any()))
@@ -165,7 +169,7 @@ def _classified(
         for suffix in ("u16", "failed"):  # of other cells or another mask
             for outdated in workspace.decoded.glob(f"{name}_B*.{suffix}"):
                 outdated.unlink()
-        Occupancy.of(counts, nearby.window, _TILE).write(occupancy)
+        Occupancy.of(counts, nearby.window, _TILES[parameters.resolution]).write(occupancy)
     return Scene(
         product,
         grid,
@@ -179,10 +183,11 @@ def _classified(
         is_not_needed=parameters.may_lack_bands and valid_share == 0 and not counts.any(),
         notes=tuple(filter(None, (note, *notes))),
         given_mask=given,
+        scl_factor=factor,
     )
 
 
-def _counts(name: str, scl: BandFile, nearby: NearbyPixels, mask: Mask) -> tuple[BoolArray, BoolArray]:
+def _counts(name: str, scl: BandFile, factor: int, nearby: NearbyPixels, mask: Mask) -> tuple[BoolArray, BoolArray]:
     """Which pixels of ``nearby.window`` are nearby and not masked; and which of those nearby are clear.
 
     Clear counts by class alone, so that it says something of the scene.
@@ -191,10 +196,10 @@ def _counts(name: str, scl: BandFile, nearby: NearbyPixels, mask: Mask) -> tuple
     if not window:
         return nearby.pixels, nearby.pixels
     with _open(name, scl) as dataset:
-        buffered = Window(0, 0, dataset.RasterXSize, dataset.RasterYSize) & Window(
+        buffered = Window(0, 0, dataset.RasterXSize * factor, dataset.RasterYSize * factor) & Window(
             window.x0 - reach, window.y0 - reach, window.x1 + reach, window.y1 + reach
         )
-        classes = dataset.ReadAsArray(buffered.x0, buffered.y0, buffered.width, buffered.height)
+        classes = read_classes(dataset, buffered, factor)
     x, y = window.offset_in(buffered)
     inner = (slice(y, y + window.height), slice(x, x + window.width))
     clear = nearby.pixels & ~mask.masked_by_class(classes[inner])
@@ -202,7 +207,13 @@ def _counts(name: str, scl: BandFile, nearby: NearbyPixels, mask: Mask) -> tuple
 
 
 def _without_data(
-    name: str, scl: BandFile, cells: Sequence[Gridcell], outline: BaseGeometry, grid: RasterGrid, reach: int
+    name: str,
+    scl: BandFile,
+    factor: int,
+    cells: Sequence[Gridcell],
+    outline: BaseGeometry,
+    grid: RasterGrid,
+    reach: int,
 ) -> list[Gridcell]:
     """Those of ``cells`` in and next to which SCL holds no data."""
     with _open(name, scl) as dataset:
@@ -212,7 +223,7 @@ def _without_data(
             window = nearby.window
             if not window:
                 return False
-            classes = dataset.ReadAsArray(window.x0, window.y0, window.width, window.height)
+            classes = read_classes(dataset, window, factor)
             return bool((nearby.pixels & (classes != 0)).any())
 
         if not has_data(tuple(cells)):  # as it is if the footprint is right
@@ -223,7 +234,7 @@ def _without_data(
 def _not_needed(context: RunContext, scene: Scene, cells: Sequence[Gridcell]) -> Preparation:
     """A scene that is not needed: its bands, as the manifest lists them, are inputs without any valid pixel."""
     parameters, folder = context.parameters, context.workspace.vrts(context.rank)
-    files = band_files(scene.product, tuple(parameters.bands), there=False)
+    files = band_files(scene.product, tuple(parameters.bands), parameters.resolution, there=False)
     targets = _targets(scene, cells, parameters)
     errors = tuple(files.errors.values())
     bands = tuple(_planned(scene, file, targets, folder) for file in files.found.values())
@@ -348,7 +359,7 @@ def _placed(product: Product, file: BandFile) -> tuple[RasterGrid, str]:
     def fail(reason: str) -> ProductError:
         return ProductError(name, f"{file.path.name} has no {lacks}, and {reason}", step=Step.OPEN, band=file.band)
 
-    stated = read_tile_grid(product.name, file.path)
+    stated = read_tile_grid(product.name, file.path, file.resolution)
     if stated is None:
         raise fail(f"there is no {TILE_METADATA} that says where it is")
     crs = spatial_reference(stated.crs).ExportToWkt() if reference is None else reference.ExportToWkt()

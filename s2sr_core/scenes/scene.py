@@ -69,7 +69,7 @@ class Scene:
     Attributes
     ----------
     product: as its files describe it.
-    grid: of its images.
+    grid: of its bands' images.
     outline: of its raster (EPSG:4326), nodata included.
     scale: lattice pixels per pixel of its images, along x and y.
     occupancy: the file that says which of its pixels count; None if the run only downloads.
@@ -82,6 +82,7 @@ class Scene:
         Its ``bands`` are then as the product lists them, and none of their VRTs is written.
     notes: what is odd about its images but not wrong, for the scene index.
     given_mask: the user's own mask; None if there is none.
+    scl_factor: how many pixels of its bands a pixel of SCL is wide and high.
     """
 
     product: Product
@@ -96,6 +97,7 @@ class Scene:
     is_not_needed: bool = False
     notes: tuple[str, ...] = ()
     given_mask: GivenMask | None = None
+    scl_factor: int = 1
 
     def band(self, name: str) -> SceneBand | None:
         return next((band for band in self.bands if band.file.band == name), None)

@@ -12,10 +12,10 @@ from s2sr_core.sources.source import Source
 def source_of(parameters: RunParameters) -> Source[Any]:
     """The source of a run: a folder, what was downloaded before, or Copernicus Data Space."""
     if parameters.source is not None:
-        return Archive(parameters.source)
+        return Archive(parameters.source, parameters.resolution)
     folder = parameters.imagery_folder
     if parameters.stage == "composite":
-        return Downloaded(folder)
+        return Downloaded(folder, parameters.resolution)
     from s2sr_core.sources.cdse.source import Cdse  # HTTP and retries, which the others do without
 
-    return Cdse(folder, parameters.download_connections)
+    return Cdse(folder, parameters.download_connections, parameters.resolution)

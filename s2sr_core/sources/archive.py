@@ -12,6 +12,7 @@ from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.errors import InputError
 from s2sr_core.fields import Stage
 from s2sr_core.files import shown
+from s2sr_core.products.bands import RESOLUTION
 from s2sr_core.products.names import without_suffix
 from s2sr_core.products.safe import Product, has_scl_alone, lacking, product_paths, read_product, without_packing
 from s2sr_core.sources.source import FoundProduct
@@ -22,9 +23,11 @@ class Archive:
     """Every product below ``folder``, which is only read.
 
     Packed products (zip, tar …) are found too, but cannot be described: each says that it must be unpacked.
+    ``resolution`` is that of the bands that are wanted, metres.
     """
 
     folder: Path
+    resolution: int = RESOLUTION
 
     @property
     def fetches(self) -> bool:
@@ -45,14 +48,17 @@ class Archive:
         for path in product_paths(self.folder):
             title = without_suffix(without_packing(shown(path.name)))
             yield FoundProduct(
-                title, partial(read_product, path), path, without_bands=self._without_bands, lacking=lacking
+                title,
+                partial(read_product, path),
+                path,
+                without_bands=self._without_bands,
+                lacking=partial(lacking, resolution=self.resolution),
             )
         if path is None:
             raise self._empty()
 
-    @staticmethod
-    def _without_bands(product: Product) -> bool:
-        return has_scl_alone(product)
+    def _without_bands(self, product: Product) -> bool:
+        return has_scl_alone(product, self.resolution)
 
     def _empty(self) -> InputError:
         return InputError("source", self.folder, "holds no .SAFE product", "give the folder that holds them")
@@ -72,8 +78,7 @@ class Archive:
 class Downloaded(Archive):
     """What an earlier run downloaded into its folder, for the stage that composites it."""
 
-    @staticmethod
-    def _without_bands(product: Product) -> bool:
+    def _without_bands(self, product: Product) -> bool:
         """SCL decides whether its bands are needed, and if they are, they have to be downloaded."""
         return False
 

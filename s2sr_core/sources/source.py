@@ -147,7 +147,7 @@ class Source[P: ProductDescription](Protocol):
         ...
 
     def fetch(self, product: P, bands: Sequence[str]) -> int:
-        """Complete the product's metadata, SCL and 20 m ``bands`` below :attr:`folder`; returns the bytes that came.
+        """Complete the product's metadata, SCL and ``bands`` below :attr:`folder`; returns the bytes that came.
 
         What is there and right is not fetched again.
 

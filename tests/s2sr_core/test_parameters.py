@@ -104,7 +104,7 @@ def test_parameters_are_a_value_that_travels() -> None:
 
 
 def test_an_unknown_parameter_is_refused() -> None:
-    assert refusal(resolution=20) == "resolution = '20': is not a parameter; see --help for the list."
+    assert refusal(metres=20) == "metres = '20': is not a parameter; see --help for the list."
 
 
 # ------------------------------------------------------------------------------------------------------------- bbox
@@ -305,10 +305,10 @@ def test_bands_are_those_of_20_m_in_the_order_given_each_once() -> None:
     assert parameters(bands=list(BANDS)).bands == list(BANDS)
 
 
-@pytest.mark.parametrize("band", ["B01", "B08", "B8a", "SCL", "B2", ""])
+@pytest.mark.parametrize("band", ["B01", "B09", "B8a", "SCL", "B2", ""])
 def test_other_bands_are_refused(band: str) -> None:
     sentence = refusal(bands=["B02", band])
-    assert sentence.startswith(f"bands = '{band}': is not one of B02 B03 B04 B05 B06 B07 B8A B11 B12; ")
+    assert sentence.startswith(f"bands = '{band}': is not one of B02 B03 B04 B05 B06 B07 B08 B8A B11 B12; ")
 
 
 def test_no_band_is_refused() -> None:
@@ -354,6 +354,19 @@ def test_a_pixel_size_is_in_units_of_the_crs() -> None:
     )
     assert parameters(crs="epsg:3413").lattice == Lattice(20.0, 20.0, crs="EPSG:3413")
     assert parameters(crs="EPSG:3413", tr=(100, 50)).lattice == Lattice(100.0, 50.0, crs="EPSG:3413")
+
+
+def test_bands_are_those_of_the_resolution() -> None:
+    assert refusal(bands=["B04", "B08"]) == (
+        "bands = 'B08': has no image of 20 m; use B8A, which is the near infrared of 20 m, or add --resolution 10."
+    )
+    assert refusal(bands=["B04", "B05"], resolution=10) == (
+        "bands = 'B05': has no image of 10 m; choose from B02 B03 B04 B08, or add --resolution 20."
+    )
+    assert refusal(resolution=60) == "resolution = '60': is not one of 10 20; choose one of these."
+    fine = parameters(bands=["B08"], resolution="10")
+    assert (fine.resolution, fine.pixel_size) == (10, (DEFAULT_TR / 2, DEFAULT_TR / 2))
+    assert parameters(resolution=10, crs="EPSG:3413").lattice == Lattice(10.0, 10.0, crs="EPSG:3413")
 
 
 @pytest.mark.parametrize("crs", ["3413", "EPSG 3413", "EPSG:12", "+proj=stere", "EPSG:٣٤١٣", ""])

@@ -17,7 +17,7 @@ def raster(path: Path, window: Window, values: np.ndarray, lattice: Lattice) -> 
     kind, nodata = (gdal.GDT_Float32, NODATA) if values.dtype == np.float32 else (gdal.GDT_UInt16, 65535)
     dataset = gdal.GetDriverByName("GTiff").Create(str(path), window.width, window.height, 1, kind)
     reference = osr.SpatialReference()
-    reference.ImportFromEPSG(4326)
+    reference.SetFromUserInput(lattice.crs)
     dataset.SetProjection(reference.ExportToWkt())
     dataset.SetGeoTransform(lattice.geotransform(window))
     dataset.GetRasterBand(1).SetNoDataValue(nodata)

@@ -1,4 +1,4 @@
-"""The bytes of a product: manifest and metadata first, then only the 20 m bands asked for and SCL.
+"""The bytes of a product: manifest and metadata first, then only the bands asked for and SCL.
 
 Every file is checked against the manifest (size and MD5 or SHA3-256), written under a temporary name and renamed. Files
 that are there and right are not downloaded again. What came of a file before the connection broke, or the process was
@@ -61,7 +61,7 @@ class Downloader:
     folder: Path
 
     def download(self, product: RemoteProduct, bands: Sequence[str]) -> int:
-        """Complete the product's folder; returns how many bytes were downloaded.
+        """Complete the product's folder with SCL and ``bands``, roles of files; returns how many bytes were downloaded.
 
         Raises
         ------

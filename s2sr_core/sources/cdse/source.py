@@ -13,6 +13,7 @@ from shapely import Polygon
 
 from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.fields import Stage
+from s2sr_core.products.bands import RESOLUTION, role_at
 from s2sr_core.products.safe import Product, read_product
 from s2sr_core.sources.cdse import client
 from s2sr_core.sources.cdse.catalogue import Catalogue
@@ -27,10 +28,12 @@ class Cdse:
     ----------
     folder: where products are downloaded to.
     connections: byte connections at once, at most.
+    resolution: of the bands that are wanted, metres.
     """
 
     folder: Path
     connections: int
+    resolution: int = RESOLUTION
 
     @property
     def fetches(self) -> bool:
@@ -77,7 +80,9 @@ class Cdse:
         SourceDownError
             If a host is down for longer than the run waits.
         """
-        return client.downloader(self.folder, self.connections).download(product, bands)
+        return client.downloader(self.folder, self.connections).download(
+            product, [role_at(band, self.resolution) for band in bands]
+        )
 
     def open(self, product: RemoteProduct) -> Product:
         return read_product(self.folder / product.name.folder)

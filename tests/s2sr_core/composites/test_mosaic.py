@@ -58,6 +58,7 @@ def test_a_mosaic_of_mosaics_is_the_mosaic_and_moves_with_its_folder(tmp_path: P
         Lattice(LATTICE.dx, LATTICE.dy, x_anchor=0.3 * LATTICE.dx),
         Lattice(LATTICE.dx * 1.01, LATTICE.dy),
         Lattice(LATTICE.dx, LATTICE.dy / 2, y_anchor=0.25 * LATTICE.dy),
+        Lattice(LATTICE.dx, LATTICE.dy, crs="EPSG:3413"),
     ],
 )
 def test_a_raster_of_another_lattice_is_refused(tmp_path: Path, other: Lattice) -> None:

@@ -323,6 +323,20 @@ def test_180_and_minus_180_are_the_same_place(tmp_path: Path) -> None:
     assert (one.file_column, one.bands) == (other.file_column, other.bands) == (0, one.bands)
 
 
+@pytest.mark.parametrize("tap", [True, False])
+def test_in_a_projected_crs_a_point_is_still_a_longitude_and_latitude(tmp_path: Path, tap: bool) -> None:
+    write_scene(tmp_path / "archive", product_name(), GRID, np.random.default_rng(8))
+    parameters = publish(parameters_for(tmp_path, tmp_path / "archive", [CELL], crs="EPSG:3413", tap=tap))
+    explanation = explain(parameters, -149.6, 68.63)
+    assert explanation.is_equal
+    longitude, latitude = explanation.centre
+    assert np.hypot((longitude + 149.6) * np.cos(np.radians(68.63)), latitude - 68.63) * 111_320 < 15  # half a diagonal
+    (band,) = explanation.bands
+    (statistic,) = band.statistics
+    value = pixels(statistic.path)[explanation.file_row, explanation.file_column]
+    assert value == (-9999 if statistic.composite is None else statistic.composite)
+
+
 @pytest.mark.parametrize(
     ("point", "changes", "sentence"),
     [

@@ -109,3 +109,16 @@ def test_the_map_of_blocks_has_each_cell_in_its_place_and_the_colour_of_its_stat
     assert done[:, 1].min() == pytest.approx(failed[:, 1].min(), abs=3)
     below = picture[-60:]  # the legend
     assert all(len(places(below, rgb)) > 20 for rgb in ((10, 20, 30), (200, 0, 0), (0, 0, 250)))
+
+
+def test_a_map_in_a_polar_crs_has_square_pixels_and_a_graticule_around_the_pole(tmp_path: Path) -> None:
+    """A square of 200 km around the pole, whose quarter is one colour; meridians meet in its middle."""
+    values = np.full((40, 40), 65535, np.uint16)
+    values[:20, :20] = 3
+    lattice = Lattice(5000.0, 5000.0, crs="EPSG:3413")
+    picture = opened(valid_counts([raster(tmp_path / "counts.tif", Window(-20, -20, 20, 20), values, lattice)], "pole"))
+    found = places(picture[:, :-150], (252, 253, 191))
+    height, width = np.ptp(found, axis=0)
+    assert width == pytest.approx(height, rel=0.05)
+    blank = picture[found[:, 0].min() : found[:, 0].max(), found[:, 1].max() + 10 :][:, :250]
+    assert 0.001 < (blank.max(axis=2) < 230).mean() < 0.2  # lines of the graticule and their degrees

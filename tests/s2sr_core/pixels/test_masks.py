@@ -243,7 +243,7 @@ def test_a_rule_from_this_module_alone_masks_composites(tmp_path: Path, engine: 
     parameters = parameters_for(tmp_path, tmp_path / "archive", [cell], engine=engine, count=True)
     context = WithoutSpecks(parameters, rank=1)
     outcome = run(parameters, context)["c", "B04"]
-    tr = parameters.tr
+    tr = parameters.pixel_size
     window = Lattice(*tr).owned(cell.bounds)
     expected, count = composite(cell.polygon, raw, (window.x0, window.y0, window.x1, window.y1), tr)
     found = pixels(outcome.path)

@@ -118,7 +118,7 @@ def test_a_block_is_told_what_the_mosaic_rests_on_and_what_is_no_default(tmp_pat
     campaign = Campaign(parameters(tmp_path, count=True, max_cloud_cover=80), 6)
     (block,) = campaign.blocks
     assert set(campaign.block_parameters(block)) == {
-        "bbox", "grid_csv", "start", "end", "every", "work_dir", "bands", "crs", "tr", "tap", "count",
+        "bbox", "grid_csv", "start", "end", "every", "work_dir", "bands", "resolution", "crs", "tr", "tap", "count",
         "max_cloud_cover",
     }  # fmt: skip
     assert RunParameters(**campaign.block_parameters(block)).tap

@@ -39,7 +39,8 @@ BOX = shapely.box(-150, 68.5, -149, 69)
 
 
 def offsets_of(product: Product) -> dict[str, tuple[int, str]]:
-    return {offset.band: (offset.dn, offset.source) for offset in product.offsets}
+    """Of the bands of 20 m."""
+    return {offset.band: (offset.dn, offset.source) for offset in product.offsets if offset.band != "B08"}
 
 
 def refusal(path: Path) -> str:

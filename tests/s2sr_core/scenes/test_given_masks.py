@@ -74,8 +74,8 @@ class Scenes:
             RawScene(dn, np.where(mask, 9, 4), GRID.crs, GRID.geotransform, 0)
             for dn, mask in zip(self.dn, masked, strict=True)
         ]
-        window = Lattice(*parameters.tr).owned(CELL.bounds)
-        return composite(CELL.polygon, raw, (window.x0, window.y0, window.x1, window.y1), parameters.tr)[0]
+        window = Lattice(*parameters.pixel_size).owned(CELL.bounds)
+        return composite(CELL.polygon, raw, (window.x0, window.y0, window.x1, window.y1), parameters.pixel_size)[0]
 
 
 @pytest.fixture
@@ -248,7 +248,7 @@ def test_explain_names_the_mask(scenes: Scenes) -> None:
     parameters = scenes.parameters()
     context = RunContext(parameters, rank=1)
     product = read_product(scenes.archive / f"{scenes.names[0]}.SAFE")
-    lattice = Lattice(*parameters.tr)
+    lattice = Lattice(*parameters.pixel_size)
     reasons = set()
     for longitude in np.linspace(-149.614, -149.586, 12):
         values = history_of(context, product, Pixel(CELL, lattice.pixel_of(longitude, 68.63)), is_not_needed=False)

@@ -108,7 +108,7 @@ def test_products_from_a_dictionary_become_the_same_composites(
     assert np.array_equal(made, pixels(plain["a", "B04"].path))
     window = parameters.lattice.owned(CELL.bounds)
     corners = (window.x0, window.y0, window.x1, window.y1)
-    expected, _ = composite(CELL.polygon, list(scenes.values()), corners, parameters.tr)
+    expected, _ = composite(CELL.polygon, list(scenes.values()), corners, parameters.pixel_size)
     assert np.array_equal(made != -9999, expected != -9999)
     assert (made == expected).mean() > 0.99
 
