@@ -326,7 +326,7 @@ def _report(parameters: RunParameters, summary: Summary) -> None:
     if not summary.composites:
         return
     print(f"index       {workspace.composite_index}")
-    for path in sorted(workspace.composites.glob("*/**/*_median_clip.tif"))[:_LISTED]:
+    for path in sorted(workspace.composites.glob(f"*/**/*_{parameters.statistic_names[0]}_clip.tif"))[:_LISTED]:
         print(f"composite   {path}")
     if summary.written + summary.kept > _LISTED:
         print(f"            … {summary.written + summary.kept} in all")

@@ -86,7 +86,8 @@ class Dataflow:
         self._context, self._parameters, self._source = context, context.parameters, source
         self._cells, self._found = cells, found
         self._runner, self._workers = runner, cluster_of(context.parameters).worker_count()
-        groups = cell_groups(cells, context.parameters.bands, self._workers, context.parameters.periods)
+        bands, periods, together = context.parameters.bands, context.parameters.periods, context.is_joint
+        groups = cell_groups(cells, bands, self._workers, periods, together=together)
         observations = observations_of(found, keep_duplicates=context.parameters.keep_duplicates)
         self._schedule = Schedule(groups, observations)
         self._lines = [Line(each, fetches=source.fetches) for each in self._schedule.observations]

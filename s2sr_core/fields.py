@@ -26,6 +26,7 @@ from s2sr_core.files import is_utf8
 from s2sr_core.geo.lattice import Bounds
 from s2sr_core.periods import EVERY
 from s2sr_core.pixels.scl import CLASS_IDENTIFIERS, SCL_CLASSES
+from s2sr_core.pixels.statistic_names import LAYERS, STATISTIC_PATTERN, STATISTICS, is_statistic
 from s2sr_core.products.names import is_tile
 
 _MONTHS = re.compile(r"(0?[1-9]|1[0-2])(?:-(0?[1-9]|1[0-2]))?")
@@ -43,6 +44,7 @@ Band = Literal["B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B
 Resampling = Literal["bilinear", "nearest", "cubic"]
 EngineName = Literal["fast", "reference"]
 Checking = Literal["once", "always", "never"]
+GroupBy = Literal["granule", "datatake"]
 Stage = Literal["all", "query", "download", "composite"]
 ClusterName = Literal["local", "mpi", "slurm", "pbs", "lsf", "sge", "oar", "htcondor"]
 
@@ -220,6 +222,30 @@ def _parse_metres(value: Any) -> Any:
     return numbered
 
 
+def _check_statistics(statistics: list[str]) -> list[str]:
+    if not statistics:
+        raise ValueError("names no statistic; write at least one, for example median")
+    for word in statistics:
+        if not is_statistic(word):
+            known = f"{' '.join(STATISTICS)}, or percentile:N with a whole number from 0 to 100"
+            raise ValueError(f"{word!r} is not a statistic; choose from {known}")
+    return _check_once(statistics)
+
+
+def _check_layers(layers: list[str]) -> list[str]:
+    for word in layers:
+        if word not in LAYERS:
+            raise ValueError(f"{word!r} is not a layer; choose from {' '.join(LAYERS)}")
+    return _check_once(layers)
+
+
+def _check_once(words: list[str]) -> list[str]:
+    for word in words:
+        if words.count(word) > 1:
+            raise ValueError(f"{word!r} is given twice; write it once")
+    return words
+
+
 def _check_tiles(tiles: list[str] | None) -> list[str] | None:
     if tiles is None:
         return None
@@ -353,6 +379,22 @@ Every = Annotated[
     str | None,
     BeforeValidator(_parse_every),
     WithJsonSchema({"anyOf": [{"type": "string", "pattern": f"^(?:{EVERY.pattern})$"}, {"type": "null"}]}),
+]
+Statistics = Annotated[
+    list[str],
+    BeforeValidator(_parse_words),
+    AfterValidator(_check_statistics),
+    WithJsonSchema(
+        {"anyOf": [_TEXT, {"type": "array", "items": {"type": "string", "pattern": STATISTIC_PATTERN}, "minItems": 1}]}
+    ),
+]
+Layers = Annotated[
+    list[str],
+    BeforeValidator(_parse_words),
+    AfterValidator(_check_layers),
+    WithJsonSchema(
+        {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string", "enum": list(LAYERS)}}]}
+    ),
 ]
 Tiles = Annotated[
     list[str] | None,

@@ -27,6 +27,8 @@ from s2sr_core.fields import (
     Every,
     ExpandedPath,
     Group,
+    GroupBy,
+    Layers,
     MaskValues,
     MetresByClass,
     Months,
@@ -37,6 +39,7 @@ from s2sr_core.fields import (
     Shown,
     SourceFolder,
     Stage,
+    Statistics,
     Tiles,
     Time,
 )
@@ -44,6 +47,7 @@ from s2sr_core.files import check_exists, check_folder, check_readable, check_wr
 from s2sr_core.geo.lattice import WGS84, Bounds, Lattice
 from s2sr_core.periods import MOST_PERIODS, Period, periods_of
 from s2sr_core.pixels.scl import MASKED_BY_DEFAULT, SCL_CLASSES
+from s2sr_core.pixels.statistic_names import JOINT_STATISTICS, in_files
 from s2sr_core.products.bands import RESOLUTION, bands_at
 from s2sr_core.workspace import Workspace
 
@@ -220,6 +224,28 @@ class RunParameters(BaseModel):
         Shown(Group.METHOD, "VALUE"),
         Field(description="Values of the masks in mask_dir that mean clear; all others, and nodata, are masked."),
     ] = [0]
+    statistic: Annotated[
+        Statistics,
+        Shown(Group.METHOD, "STATISTIC"),
+        Field(
+            description="What the values of the scenes become, one or several: median, mean, percentile:N "
+            "(percentile:25 is p25 in file names), medoid or geomedian (of all bands together). The first one is "
+            "listed and drawn."
+        ),
+    ] = ["median"]
+    min_count: Annotated[
+        int,
+        Shown(Group.METHOD, "N"),
+        Field(ge=1, le=1000, description="Fewest valid values of a pixel; with fewer it is nodata, but for the count."),
+    ] = 1
+    group_by: Annotated[
+        GroupBy,
+        Shown(Group.METHOD, "WHAT"),
+        Field(
+            description="What counts as one observation: granule, or datatake, with which tiles of one pass that "
+            "overlap count once (the first one by name that has a valid value)."
+        ),
+    ] = "granule"
     resampling: Annotated[
         Resampling,
         Shown(Group.METHOD, "METHOD"),
@@ -255,10 +281,18 @@ class RunParameters(BaseModel):
             "it, each cell's pixels start at its own north-west corner."
         ),
     ] = False
+    layers: Annotated[
+        Layers,
+        Shown(Group.OUTPUT, "LAYER"),
+        Field(
+            description="Also write, of each band: count (of valid values), mad (median absolute deviation from the "
+            "median), iqr (interquartile range), doy (median day of year), first, last (dates of valid values)."
+        ),
+    ] = []
     count: Annotated[
         bool,
         Shown(Group.OUTPUT),
-        Field(description="Also write the number of valid values of each pixel, as a UInt16 GeoTIFF."),
+        Field(description="Short for the layer count: the number of valid values of each pixel, as a UInt16 GeoTIFF."),
     ] = False
     gdal_scale: Annotated[
         bool,
@@ -320,6 +354,9 @@ class RunParameters(BaseModel):
             raise InputError("every", self.every, problem, "choose longer periods, or several runs")
         if self.source is not None and self.stage in ("query", "download"):
             raise InputError("stage", self.stage, "has nothing to do if source is given", "leave one of them out")
+        if (joint := set(self.statistic) & set(JOINT_STATISTICS)) and len(self.bands) == 1:
+            problem = f"is computed of several bands, and bands names {self.bands[0]} alone"
+            raise InputError("statistic", min(joint), problem, "add bands, or choose median")
         if self.site is not None and self.cluster == "local":
             raise InputError("site", self.site, "has no effect without --cluster", "add --cluster")
         if self.imagery is not None and Workspace(self.work_dir).owns(self.imagery):
@@ -386,6 +423,12 @@ class RunParameters(BaseModel):
     def periods(self) -> tuple[Period, ...]:
         """The periods of which composites are made, in order; without ``every``, one that is the whole window."""
         return periods_of(self.every, self.start, self.end, None if self.months is None else tuple(self.months))
+
+    @property
+    def statistic_names(self) -> tuple[str, ...]:
+        """What is computed of each band, statistics first, then layers, as file names have it; each once."""
+        layers = [*(["count"] if self.count else []), *self.layers]
+        return tuple(dict.fromkeys(map(in_files, [*self.statistic, *layers])))
 
     @property
     def imagery_folder(self) -> Path:

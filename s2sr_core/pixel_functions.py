@@ -15,8 +15,9 @@ import numpy.typing as npt
 
 from s2sr_core.geo.lattice import Window
 from s2sr_core.pixels import masks
+from s2sr_core.pixels.observations import Acquisitions
 from s2sr_core.pixels.rules import harmonised
-from s2sr_core.pixels.statistics import statistic_of
+from s2sr_core.pixels.statistics import compute_all, statistic_of
 
 Arguments = bytes | str
 
@@ -52,11 +53,17 @@ def masked(
 def statistic(
     in_ar: Sequence[npt.NDArray[Any]], out_ar: npt.NDArray[Any], *_window: object, **kwargs: Arguments
 ) -> None:
-    """Pixel function of the VRT of a statistic, the median say. Sources: the bands of the stack VRT.
+    """Pixel function of the VRT of a statistic, the median say. Sources: the bands of one stack VRT, or of several.
 
-    Its argument is ``statistic``, a name.
+    Its arguments are ``statistic``, a name, ``min_count``, those of :class:`Acquisitions`, and ``place``: of which of
+    several stacks the result is.
     """
-    out_ar[:] = statistic_of(_text(kwargs["statistic"])).of_stack(np.stack(in_ar))
+    arguments = {key: _text(value) for key, value in kwargs.items()}
+    acquisitions = Acquisitions.from_arguments(arguments)
+    scenes = len(acquisitions.days)
+    stacks = [np.stack(in_ar[first : first + scenes]) for first in range(0, len(in_ar), scenes)]
+    statistic = statistic_of(arguments["statistic"]).requiring(int(arguments["min_count"]))
+    out_ar[:] = compute_all([statistic], stacks, acquisitions)[int(arguments["place"])][0]
 
 
 def composite(
@@ -71,12 +78,13 @@ def composite(
 ) -> None:
     """Pixel function of the fast engine's VRT, which has no sources.
 
-    Its arguments are ``layers``, a file that describes the scenes, and ``statistic``, a name.
+    Its arguments are ``layers``, a file that describes the scenes, ``statistic``, a name, and ``place``: of which of
+    several stacks the result is.
     """
     from s2sr_core.engines import fast  # compiled code, which the reference engine does without
 
     values = fast.values_in(Path(_text(kwargs["layers"])), Window(xoff, yoff, xoff + xsize, yoff + ysize))
-    out_ar[:] = values[_text(kwargs["statistic"])]
+    out_ar[:] = values[int(_text(kwargs["place"])), _text(kwargs["statistic"])]
 
 
 def _text(value: Arguments) -> str:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from s2sr_core.parameters import RunParameters
 from s2sr_core.pixels.masks import MaskRule, SclRule
-from s2sr_core.pixels.statistics import COUNT, MEDIAN, Statistic
+from s2sr_core.pixels.observations import Acquisitions
+from s2sr_core.pixels.statistics import Statistic, statistic_of
+from s2sr_core.products.names import ProductName
 from s2sr_core.workspace import Workspace
 
 
@@ -38,4 +41,18 @@ class RunContext:
     @property
     def statistics(self) -> tuple[Statistic, ...]:
         """What is computed for each band; a composite and its record have the name of the first."""
-        return (MEDIAN, COUNT) if self.parameters.count else (MEDIAN,)
+        least = self.parameters.min_count
+        return tuple(statistic_of(name).requiring(least) for name in self.parameters.statistic_names)
+
+    def observation(self, name: ProductName) -> str:
+        """Of which observation a product is a part: products that name the same one count once at a pixel."""
+        return name.datatake if self.parameters.group_by == "datatake" else str(name)
+
+    def acquisitions(self, names: Sequence[ProductName]) -> Acquisitions:
+        """Of products, in this order."""
+        return Acquisitions.of([(name.sensing_time, self.observation(name)) for name in names])
+
+    @property
+    def is_joint(self) -> bool:
+        """Whether a statistic is computed of all bands together."""
+        return any(statistic.joint for statistic in self.statistics)

@@ -39,9 +39,9 @@ def begin_composites(context: RunContext) -> None:
 def draw_quicklooks(context: RunContext, cells: Sequence[tuple[str, str]]) -> list[Path]:
     """A PNG of each cell and period (id and label) that has a composite."""
     with progress("quicklooks", len(cells)) as advance:
-        drawn = []
+        drawn, bands, statistic = [], context.parameters.bands, context.parameters.statistic_names[0]
         for cell_id, period in cells:
-            drawn.append(draw_cell(context.workspace, cell_id, context.parameters.bands, period))
+            drawn.append(draw_cell(context.workspace, cell_id, bands, period, statistic))
             advance()
     return [path for path in drawn if path is not None]
 
@@ -107,26 +107,26 @@ def show_results(context: RunContext, summary: Summary, seconds: Mapping[str, fl
 
 
 def show_pictures(parameters: RunParameters, rasters: Callable[[str, str, str], list[Path]], what: str) -> None:
-    """Maps of composites, and of the counts of the first band, on the page of the flow run.
+    """Maps of composites (of the first statistic) and of the counts of the first band on the page of the flow run.
 
     ``rasters`` gives the files of a period (its label), band and statistic. Of a run with periods, the last ones that
     have composites are shown.
     """
-    shown = 0
+    shown, statistic = 0, parameters.statistic_names[0]
     for label in reversed([period.label for period in parameters.periods]):
-        medians: dict[str, list[Path]] = {band: rasters(label, band, "median") for band in parameters.bands}
-        if any(medians.values()):
-            _show_period(label, medians, rasters(label, parameters.bands[0], "count"), what)
+        values: dict[str, list[Path]] = {band: rasters(label, band, statistic) for band in parameters.bands}
+        if any(values.values()):
+            _show_period(label, values, rasters(label, parameters.bands[0], "count"), what)
             shown += 1
         if shown == _MOST_PERIODS:
             return
 
 
-def _show_period(label: str, medians: Mapping[str, Sequence[Path]], counts: Sequence[Path], what: str) -> None:
+def _show_period(label: str, values: Mapping[str, Sequence[Path]], counts: Sequence[Path], what: str) -> None:
     title, suffix = (f"{what}, {label}", f"-{label.lower()}") if label else (what, "")
-    band = next(iter(medians))
+    band = next(iter(values))
     with never_failing("the pictures"):
-        if (picture := maps.true_colour(medians, title)) is not None:
+        if (picture := maps.true_colour(values, title)) is not None:
             publish_picture(f"quicklook{suffix}", picture, f"{title}; white if there is no value.")
         if (picture := maps.valid_counts(counts, f"{title}, {band}")) is not None:
             publish_picture(f"valid-counts{suffix}", picture, f"{title}: values behind each pixel of {band}.")

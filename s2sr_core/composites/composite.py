@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -79,22 +78,93 @@ def composite_cell(
     ``periods`` (all of the run, if they are not given) has composites of its own.
     """
     periods = context.parameters.periods if periods is None else periods
-    outcomes = []
-    for period, band in itertools.product(periods, bands):
-        composite = _Composite(context, cell, band, scenes, period)
+    outcomes: list[Outcome] = []
+    for period in periods:
+        for group in [bands] if context.is_joint else [[band] for band in bands]:
+            outcomes += _Group(context, cell, group, scenes, period).brought_up_to_date(failed_products)
+    return outcomes
+
+
+class _Group:
+    """Composites of a cell and period that are computed together: of one band or, with joint statistics, of more.
+
+    Joint statistics are of all bands of the run, also if only some of them are to be written here.
+    """
+
+    def __init__(
+        self, context: RunContext, cell: Gridcell, bands: Sequence[str], scenes: Sequence[Scene], period: Period
+    ) -> None:
+        self._context, self._cell, self._bands = context, cell, bands
+        together = context.parameters.bands if context.is_joint else bands
+        self._composites = {band: _Composite(context, cell, band, scenes, period) for band in together}
+        self._outcomes: dict[str, Outcome] = {}
+
+    def brought_up_to_date(self, failed_products: Collection[str]) -> list[Outcome]:
+        """Decide what to do, and do it; scenes whose images cannot be decoded are left out. One outcome per band."""
         try:
-            outcome = composite.bring_up_to_date(failed_products)
-        except Exception as error:  # recorded with its reason; the next band is another matter
-            logger.exception("cell %s failed in step %s", composite.title, composite.step)
-            folders = context.workspace.tmp, context.workspace.composites
-            outcome = composite.failed(explained(error, *folders, needed=composite.bytes_needed()))
+            for composite in self._composites.values():
+                composite.try_again()
+            while pending := self._decide(failed_products):
+                self._compute(pending)
+        except Exception as error:  # noqa: BLE001  # recorded with its reason; the next band is another matter
+            self._fail([band for band in self._bands if band not in self._outcomes], error)
+        return [self._finished(band) for band in self._bands]
+
+    def _decide(self, failed_products: Collection[str]) -> dict[str, dict[str, Any]]:
+        """The inputs of the bands that must be computed; what needs no computation is an outcome."""
+        failed = {*failed_products, *(name for each in self._composites.values() for name in each.undecodable)}
+        scenes = {band: composite.scenes for band, composite in self._composites.items()}
+        pending = {}
+        for band in self._bands:
+            if band not in self._outcomes:
+                composite = self._composites[band]
+                inputs = inputs_of(self._context, self._cell, band, scenes, composite.period)
+                with self._recording(band):
+                    outcome = composite.unless_computed(inputs, failed)
+                    if outcome is not None:
+                        self._outcomes[band] = outcome
+                    else:
+                        pending[band] = inputs
+        return pending
+
+    def _compute(self, pending: Mapping[str, dict[str, Any]]) -> None:
+        """Compute the pixels of these bands and write them, unless an image turns out to be undecodable."""
+        for band in pending:
+            self._composites[band].begin()
+        engine = ENGINES[self._context.parameters.engine]
+        stacks = [composite.stack() for composite in self._composites.values()]
+        try:
+            renderings = render(engine, stacks, self._cell, self._context.statistics, set(pending))
+        except UndecodableError as error:
+            self._composites[error.band].leave_out(error)
+            return
+        for band, inputs in pending.items():
+            with self._recording(band):
+                self._outcomes[band] = self._composites[band].written(inputs, renderings[band])
+
+    @contextlib.contextmanager
+    def _recording(self, band: str) -> Iterator[None]:
+        """An error of the block is the outcome of this band, and leaves the others."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001
+            self._fail([band], error)
+
+    def _fail(self, bands: Sequence[str], error: Exception) -> None:
+        for band in bands:
+            composite = self._composites[band]
+            logger.error("cell %s failed in step %s", composite.title, composite.step, exc_info=error)
+            folders = self._context.workspace.tmp, self._context.workspace.composites
+            self._outcomes[band] = composite.failed(explained(error, *folders, needed=composite.bytes_needed()))
             composite.discard()
+
+    def _finished(self, band: str) -> Outcome:
+        composite, outcome = self._composites[band], self._outcomes[band]
         if composite.left_out:
             without = f"made without {'; '.join(map(str, composite.left_out))}"
             outcome = replace(outcome, left_out=composite.left_out, reason=outcome.reason or without)
         logger.info("cell %s: %s from %d scenes", composite.title, outcome.status, outcome.scenes)
-        outcomes.append(outcome)
-    return outcomes
+        return outcome
 
 
 class _Composite:
@@ -104,22 +174,25 @@ class _Composite:
     ----------
     step: the work that was begun last.
     title: cell, period and band, for people.
+    period: of the composite.
+    scenes: that have pixels of the band in the cell's window, by name.
+    undecodable: what is wrong with products that are left out, by name.
     """
 
     def __init__(self, context: RunContext, cell: Gridcell, band: str, scenes: Sequence[Scene], period: Period) -> None:
         self.step = Step.SELECT
         self.title = " ".join(filter(None, (cell.cell_id, period.label, band)))
         self._context, self._workspace = context, context.workspace
-        self._cell, self._band, self._period = cell, band, period
+        self._cell, self._band, self.period = cell, band, period
         self._lattice: Lattice = context.parameters.lattice_of(cell)
         self._window: Window = cell.window_on(self._lattice)
-        self._scenes = list(self._that_meet_the_cell(scenes))
+        self.scenes = list(self._that_meet_the_cell(scenes))
         self._path, *_ = self._paths = [
             self._workspace.composite(cell.cell_id, band, statistic.name, period.label)
             for statistic in context.statistics
         ]
         self._record = self._workspace.record(cell.cell_id, band, context.statistics[0].name, period.label)
-        self._undecodable: dict[str, str] = {}
+        self.undecodable: dict[str, str] = {}
 
     @property
     def _name(self) -> str:
@@ -131,23 +204,13 @@ class _Composite:
         """Errors of the products whose image of the band cannot be decoded where the cell needs it."""
         return tuple(
             ProductError(product, reason, step=Step.DECODE, band=self._band)
-            for product, reason in sorted(self._undecodable.items())
+            for product, reason in sorted(self.undecodable.items())
         )
 
-    def bring_up_to_date(self, failed_products: Collection[str]) -> Outcome:
-        """Decide what to do, and do it; scenes whose images cannot be decoded are left out."""
-        if not self._window:
-            raise ValueError("the cell holds no pixel centre; choose a smaller pixel size (tr)")
+    def unless_computed(self, inputs: Mapping[str, Any], failed_products: Collection[str]) -> Outcome | None:
+        """Decide what to do, and do it, unless the composite must be computed: None then."""
+        self.step = Step.SELECT
         earlier = self._earlier()
-        with self._leaving_out():
-            self._try_again(earlier)
-        for _ in range(len(self._scenes) + 1):
-            with self._leaving_out():
-                return self._brought_up_to_date(earlier, {*failed_products, *self._undecodable})
-        raise AssertionError("images of scenes that are left out were decoded")
-
-    def _brought_up_to_date(self, earlier: Earlier, failed_products: Collection[str]) -> Outcome:
-        inputs = inputs_of(self._context, self._cell, self._band, self._scenes, self._period)
         decision = decide(inputs, earlier, failed_products, overwrite=self._context.parameters.overwrite)
         match decision.action:
             case "keep" if (counts := pixels_in(earlier.record or {})) is not None:
@@ -159,9 +222,9 @@ class _Composite:
             case "no scene":
                 self._remove_earlier()
                 return Outcome(
-                    self._cell.cell_id, self._band, "no scene", reason=decision.reason, period=self._period.label
+                    self._cell.cell_id, self._band, "no scene", reason=decision.reason, period=self.period.label
                 )
-        return self._outcome("written", self._compute(inputs)["pixels"])
+        return None
 
     def failed(self, reason: str, path: Path | None = None) -> Outcome:
         """The outcome of a composite that failed in :attr:`step`; ``path`` if an earlier one is kept."""
@@ -170,10 +233,10 @@ class _Composite:
             self._band,
             "failed",
             path,
-            len(self._scenes),
+            len(self.scenes),
             step=self.step,
             reason=reason,
-            period=self._period.label,
+            period=self.period.label,
         )
 
     def bytes_needed(self) -> int | None:
@@ -195,31 +258,28 @@ class _Composite:
             with contextlib.suppress(OSError):
                 raster.unlink()
 
-    def _try_again(self, earlier: Earlier) -> None:
-        """Decode the images that could not be decoded when the earlier composite was made.
+    def try_again(self) -> None:
+        """Decode the images that could not be decoded when the earlier composite was made; leave out those that cannot.
 
         One that can be decoded now is a scene more, for which the composite is computed again; the decoded band stays.
-
-        Raises
-        ------
-        UndecodableError
-            If some still cannot.
         """
-        products = left_out_in(earlier.record or {})
-        stack = self._stack()
+        if not self._window:
+            raise ValueError("the cell holds no pixel centre; choose a smaller pixel size (tr)")
+        if not (products := left_out_in(read_record(self._record) or {})):
+            return
+        stack = self.stack()
         layers = [layer for layer in stack.layers if layer.product in products]
         decode_all([layer.decoded for layer in layers if layer.decoded])
-        check_decoded(stack, layers)
-
-    @contextlib.contextmanager
-    def _leaving_out(self) -> Iterator[None]:
-        """Leave the scenes out of this composite that the block finds to be undecodable."""
         try:
-            yield
+            check_decoded(stack, layers)
         except UndecodableError as error:
-            logger.warning("cell %s is made without %s", self.title, error)
-            self._undecodable |= error.reasons
-            self._scenes = [pair for pair in self._scenes if str(pair[0].product.name) not in self._undecodable]
+            self.leave_out(error)
+
+    def leave_out(self, error: UndecodableError) -> None:
+        """Leave the scenes out of this composite that were found to be undecodable."""
+        logger.warning("cell %s is made without %s", self.title, error)
+        self.undecodable |= error.reasons
+        self.scenes = [pair for pair in self.scenes if str(pair[0].product.name) not in self.undecodable]
 
     def _outcome(self, status: Status, pixels: dict[str, int]) -> Outcome:
         return Outcome(
@@ -227,15 +287,15 @@ class _Composite:
             self._band,
             status,
             self._path,
-            len(self._scenes),
+            len(self.scenes),
             pixels["owned"],
             pixels["valid"],
-            period=self._period.label,
+            period=self.period.label,
         )
 
     def _that_meet_the_cell(self, scenes: Sequence[Scene]) -> Iterator[tuple[Scene, SceneBand]]:
         """The scenes of the period that have pixels of the band in the cell's window, by name."""
-        sensed = [scene for scene in scenes if self._period.contains(scene.product.name.sensing_time)]
+        sensed = [scene for scene in scenes if self.period.contains(scene.product.name.sensing_time)]
         for scene in sorted(sensed, key=lambda scene: scene.product.name):
             band = scene.band(self._band)
             if self._cell.cell_id in scene.cells and band and band.piece_for(self._lattice, self._window):
@@ -256,59 +316,86 @@ class _Composite:
         with contextlib.suppress(OSError):  # it only saves time
             write_record(self._record, {**earlier.record, "files": _as_json(files)})
 
-    def _compute(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        """Compute, write and record; returns the record."""
+    def begin(self) -> None:
+        """Note that pixels are computed next."""
         self.step = Step.STATISTIC
         for leftover in self._path.parent.glob(f".cell_{self._name}_*.part*"):
             leftover.unlink()  # of a process that was killed while writing
-        engine = ENGINES[self._context.parameters.engine]
-        rendering = render(engine, self._stack(), self._cell, self._band, self._context.statistics)
+
+    def written(self, inputs: dict[str, Any], rendering: Rendering) -> Outcome:
+        """Write what was computed, and record it."""
         self.step = Step.WRITE
         files = self._write(rendering)
         self.step = Step.RECORD
+        pixels = {"owned": rendering.owned, "valid": rendering.valid}
         record = {
             "key": key_of(inputs),
             "inputs": inputs,
-            "not_needed": [str(scene.product.name) for scene, _ in self._scenes if scene.is_not_needed],
-            "not_checked": [str(scene.product.name) for scene, _ in self._scenes if scene.is_not_checked],
-            "left_out": self._undecodable,
-            "pixels": {"owned": rendering.owned, "valid": rendering.valid},
+            "not_needed": [str(scene.product.name) for scene, _ in self.scenes if scene.is_not_needed],
+            "not_checked": [str(scene.product.name) for scene, _ in self.scenes if scene.is_not_checked],
+            "left_out": self.undecodable,
+            "pixels": pixels,
             "files": _as_json(files),
             "engine": self._context.parameters.engine,
             "gdal": gdal.__version__,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         write_record(self._record, record)
-        return record
+        return self._outcome("written", pixels)
 
-    def _stack(self) -> CellStack:
+    def stack(self) -> CellStack:
+        """The band's scenes, for an engine."""
         folder, resampling = self._workspace.vrts(self._context.rank), self._context.parameters.resampling
-        return CellStack(self._name, self._lattice, self._window, tuple(self._layers()), resampling, folder)
+        return CellStack(self._band, self._name, self._lattice, self._window, tuple(self._layers()), resampling, folder)
 
     def _layers(self) -> Iterator[Layer]:
-        for scene, band in self._scenes:
+        for scene, band in self.scenes:
             if not scene.is_not_needed and (piece := band.piece_for(self._lattice, self._window)):
                 decoded = decoded_band(scene, band, self._workspace)
-                yield Layer(str(scene.product.name), piece, scene.grid, scene.scale, decoded)
+                name = scene.product.name
+                observation = self._context.observation(name)
+                yield Layer(str(name), name.sensing_time, observation, piece, scene.grid, scene.scale, decoded)
 
     def _write(self, rendering: Rendering) -> dict[str, RecordedFile]:
         """Replace what is there, once all of it is written; returns the files for the record."""
         checksums: dict[Path, str] = {}
-        sensing_times = [scene.product.name.sensing_time for scene, _ in self._scenes]
+        sensing_times = [scene.product.name.sensing_time for scene, _ in self.scenes]
         with contextlib.ExitStack() as targets:
             for raster, statistic, path in zip(rendering.rasters, self._context.statistics, self._paths, strict=True):
-                tags = tags_of(self._context, self._cell.cell_id, self._band, statistic, sensing_times, self._period)
+                tags = tags_of(self._context, self._cell.cell_id, self._band, statistic, sensing_times, self.period)
                 checksums[path] = raster.finish(targets.enter_context(written_atomically(path)), tags)
             self._remove_earlier()
         return {path.name: RecordedFile.of(path, checksum) for path, checksum in checksums.items()}
 
     def _remove_earlier(self) -> None:
-        """Remove what is there, its record first: without one it counts as incomplete."""
+        """Remove what is there, its record first: without one it counts as incomplete.
+
+        Files of another run's statistics stay, with their record, unless they are written here.
+        """
+        named = {self._path.parent / name for name in recorded_files(read_record(self._record) or {})}
         self._record.unlink(missing_ok=True)
-        count = self._workspace.count(self._cell.cell_id, self._band, self._period.label)
-        for path in {*self._paths, count}:
+        named &= set(self._path.parent.glob(f"cell_{self._name}_*_clip.tif"))
+        count = self._workspace.count(self._cell.cell_id, self._band, self.period.label)
+        removed = {*self._paths, *named}
+        others = self._take_over()
+        for path in removed if count.name in others else {*removed, count}:
             remove_raster(path)
-        self._workspace.quicklook(self._cell.cell_id, self._period.label).unlink(missing_ok=True)
+        self._workspace.quicklook(self._cell.cell_id, self.period.label).unlink(missing_ok=True)
+
+    def _take_over(self) -> set[str]:
+        """Remove the files that are written here from records of other runs; gives what these still name."""
+        others: set[str] = set()
+        for path in self._path.parent.glob(f"cell_{self._name}_*_clip.json"):
+            if (record := read_record(path)) is None:
+                continue
+            files = recorded_files(record)
+            rest = {name: file for name, file in files.items() if name not in {each.name for each in self._paths}}
+            if not rest:
+                path.unlink(missing_ok=True)
+            elif len(rest) < len(files):
+                write_record(path, {**record, "files": _as_json(rest)})
+            others |= rest.keys()
+        return others
 
 
 def _state(path: Path, recorded: RecordedFile | None) -> FileState:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import logging
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -87,17 +89,23 @@ def checked_rows(workspace: Workspace, rows: Sequence[Any]) -> list[Row]:
             continue
         cell_id, period, band = key_of_row(row)
         if is_safe_id(cell_id) and is_label(period) and band in (*BANDS, *BANDS_10M):
-            path = workspace.composite(cell_id, band, period=period).relative_to(workspace.composites)
-            if row["path"] in ("", str(path)):
+            folder = workspace.cell_folder(cell_id, period)
+            if row["path"] == "" or is_composite(folder, workspace.composites / row["path"], cell_id, period, band):
                 checked.append({column: row[column] for column in COLUMNS})
     return checked
 
 
+def is_composite(folder: Path, path: Path, cell_id: str, period: str, band: str) -> bool:
+    """Whether ``path`` is in ``folder``, and is named like a statistic of this cell, period and band."""
+    start = "_".join(filter(None, ("cell", cell_id, period, band)))
+    return path.parent == folder and re.fullmatch(rf"{re.escape(start)}_[a-z0-9_]+_clip\.tif", path.name) is not None
+
+
 def recorded_rows(workspace: Workspace) -> list[Row]:
-    """A row for each composite in the folder that has a record."""
-    rows = []
-    folders = (workspace.composites.glob(f"{below}/cell_*_median_clip.json") for below in ("*", "*/*"))
-    for path in sorted(itertools.chain(*folders)):
+    """A row for each cell, period and band in the folder that has a record; of several, that of the median counts."""
+    rows: dict[Key, Row] = {}
+    folders = (workspace.composites.glob(f"{below}/cell_*_clip.json") for below in ("*", "*/*"))
+    for path in sorted(itertools.chain(*folders), key=lambda path: (not path.stem.endswith("_median_clip"), path)):
         record = read_record(path) or {}
         inputs, counts = inputs_in(record), pixels_in(record)
         composite = path.with_suffix(".tif")
@@ -107,5 +115,6 @@ def recorded_rows(workspace: Workspace) -> list[Row]:
         period = str(inputs.get("period", ""))
         owned, valid = counts["owned"], counts["valid"]
         outcome = Outcome(cell_id, band, "kept", composite, scenes, owned, valid, period=period)
-        rows.append(row_of(workspace, outcome))
-    return checked_rows(workspace, rows)
+        for row in checked_rows(workspace, [row_of(workspace, outcome)]):
+            rows.setdefault(key_of_row(row), row)
+    return list(rows.values())

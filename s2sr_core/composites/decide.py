@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from s2sr_core.composites.recorded_files import INTACT, FileState
-from s2sr_core.composites.records import inputs_in, key_of, scenes_in
+from s2sr_core.composites.records import inputs_in, joint_scenes_in, key_of, scenes_in
 
 Action = Literal["keep", "compute", "keep earlier", "no scene"]
 
@@ -79,7 +79,13 @@ def _lost_scenes(inputs: Mapping[str, Any], earlier: Earlier, failed: Collection
     None if that composite does not hold what was written: there is nothing to keep.
     """
     before = inputs_in(earlier.record or {})
-    if before is None or earlier.composite not in INTACT or {**before, "scenes": []} != {**inputs, "scenes": []}:
+    if before is None or earlier.composite not in INTACT or _without_scenes(before) != _without_scenes(inputs):
         return []
-    now = {scene["product"] for scene in inputs["scenes"]}
-    return sorted(product for product in scenes_in(before) if product in failed and product not in now)
+    used, usable = ({"": scenes_in(each), **joint_scenes_in(each)} for each in (before, inputs))
+    lost = {product for band, scenes in used.items() for product in scenes if product not in usable.get(band, {})}
+    return sorted(product for product in lost if product in failed)
+
+
+def _without_scenes(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """The inputs without the scenes, but with the names of the bands that are joint."""
+    return {**inputs, "scenes": [], "joint": sorted(joint_scenes_in(inputs))}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from s2sr_core.composites.cog import remove_raster
@@ -30,9 +30,9 @@ def mosaic_path(workspace: Workspace, band: str, kind: str = "median", period: s
 
 
 def mosaic_cells(workspace: Workspace, parameters: RunParameters) -> list[Path]:
-    """Mosaic the composites of the run's periods that the folder's index names, one VRT for each period and band.
+    """Mosaic the composites of the run's periods that the folder's index names.
 
-    Returns those written.
+    One VRT for each period, band and statistic or layer; returns those written.
     """
     cells: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
     for row in rows_in(workspace):
@@ -41,9 +41,9 @@ def mosaic_cells(workspace: Workspace, parameters: RunParameters) -> list[Path]:
     made = []
     for label, band in _labels_and_bands(parameters):
         here = cells[label, band]
-        medians = [workspace.composite(cell_id, band, period=label) for cell_id in here]
-        counts = [path for cell_id in here if (path := workspace.count(cell_id, band, label)).exists()]
-        for kind, rasters in (("median", medians), ("count", counts)):
+        for kind in _kinds(parameters):
+            paths = (workspace.composite(cell_id, band, kind, label) for cell_id in here)
+            rasters = [path for path in paths if path.exists()]
             target = mosaic_path(workspace, band, kind, label)
             remove_raster(target)
             if rasters:
@@ -57,7 +57,7 @@ def mosaic_folders(target: Workspace, folders: Sequence[Workspace], parameters: 
     for folder in folders:
         mosaic_cells(folder, parameters)
     for label, band in _labels_and_bands(parameters):
-        for kind in ("median", "count"):
+        for kind in _kinds(parameters):
             rasters = [path for folder in folders if (path := mosaic_path(folder, band, kind, label)).exists()]
             whole = mosaic_path(target, band, kind, label)
             remove_raster(whole)
@@ -66,12 +66,17 @@ def mosaic_folders(target: Workspace, folders: Sequence[Workspace], parameters: 
     return made
 
 
+def _kinds(parameters: RunParameters) -> Iterable[str]:
+    """Names of what the run computes, and of the counts that an earlier one may have left."""
+    return dict.fromkeys([*parameters.statistic_names, COUNT.name])
+
+
 def _labels_and_bands(parameters: RunParameters) -> Iterator[tuple[str, str]]:
     return itertools.product([period.label for period in parameters.periods], parameters.bands)
 
 
 def mosaic(target: Path, rasters: Sequence[Path], lattice: Lattice) -> Path:
-    """One VRT of single-band rasters that lie on ``lattice``: Float32 medians or UInt16 counts, as they are.
+    """One VRT of single-band rasters that lie on ``lattice``: Float32 statistics or UInt16 counts, as they are.
 
     Paths in it are relative to it. Where two rasters overlap, a value comes before nodata.
 

@@ -37,15 +37,21 @@ PIXEL_CODE = (
 )
 
 
+Scenes = Sequence[tuple[Scene, SceneBand]]
+"""Scenes of a composite, each with the band."""
+
+
 def inputs_of(
-    context: RunContext, cell: Gridcell, band: str, scenes: Sequence[tuple[Scene, SceneBand]], period: Period
+    context: RunContext, cell: Gridcell, band: str, scenes: Mapping[str, Scenes], period: Period
 ) -> dict[str, Any]:
     """All that decides the pixels of a composite, as plain JSON: scenes, polygon, parameters, lattice, software.
 
     The engine is not part of it (all give the same pixels), nor is where files are, nor when ``period`` begins and
-    ends: of it only the label is, so that a longer time window recomputes what has new scenes.
+    ends: of it only the label is, so that a longer time window recomputes what has new scenes. ``scenes`` are by band;
+    those of other bands are inputs if a statistic is joint.
     """
     parameters = context.parameters
+    others = [each for each in scenes if each != band] if context.is_joint else []
     return {
         **({"period": period.label} if period.label else {}),
         "software": f"s2sr {__version__}",
@@ -54,22 +60,29 @@ def inputs_of(
         "polygon": cell.wkt,
         "band": band,
         "statistic": context.statistics[0].name,
+        "min_count": parameters.min_count,
+        "group_by": parameters.group_by,
         "lattice": lattice_record(parameters.lattice_of(cell), parameters.tap),
         "resolution": parameters.resolution,
         "resampling": parameters.resampling,
         "mask": context.mask.record(),
         **({"gdal_scale": True} if parameters.gdal_scale else {}),
-        "scenes": [
-            {
-                "product": str(scene.product.name),
-                "offset": scene_band.offset,
-                band: scene_band.file.checksum,
-                "SCL": scene.scl.checksum,
-                **({} if scene.given_mask is None else {"mask": scene.given_mask.checksum}),
-            }
-            for scene, scene_band in sorted(scenes, key=lambda pair: pair[0].product.name)
-        ],
+        "scenes": _entries(band, scenes[band]),
+        "joint": {each: _entries(each, scenes[each]) for each in others},
     }
+
+
+def _entries(band: str, scenes: Scenes) -> list[dict[str, Any]]:
+    return [
+        {
+            "product": str(scene.product.name),
+            "offset": scene_band.offset,
+            band: scene_band.file.checksum,
+            "SCL": scene.scl.checksum,
+            **({} if scene.given_mask is None else {"mask": scene.given_mask.checksum}),
+        }
+        for scene, scene_band in sorted(scenes, key=lambda pair: pair[0].product.name)
+    ]
 
 
 def inputs_in(record: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -87,7 +100,16 @@ def inputs_in(record: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def scenes_in(inputs: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """The scenes among the inputs of a record, by product; what is not a scene's entry is left out."""
-    scenes = inputs.get("scenes")
+    return _by_product(inputs.get("scenes"))
+
+
+def joint_scenes_in(inputs: Mapping[str, Any]) -> dict[str, dict[str, dict[str, Any]]]:
+    """The scenes of other bands among the inputs of a record, by band and product; none without joint statistics."""
+    joint = inputs.get("joint")
+    return {str(band): _by_product(scenes) for band, scenes in joint.items()} if isinstance(joint, dict) else {}
+
+
+def _by_product(scenes: object) -> dict[str, dict[str, Any]]:
     entries = [scene for scene in scenes if isinstance(scene, dict)] if isinstance(scenes, list) else []
     return {entry["product"]: entry for entry in entries if isinstance(entry.get("product"), str)}
 

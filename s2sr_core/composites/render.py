@@ -1,8 +1,10 @@
-"""From a stack of scenes to rasters, clipped to the cell's polygon."""
+"""From stacks of scenes to rasters, clipped to the cell's polygon."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,38 +35,55 @@ class Rendering:
     valid: int
 
 
-def render(engine: Engine, stack: CellStack, cell: Gridcell, band: str, statistics: Sequence[Statistic]) -> Rendering:
-    """Compute ``statistics`` of a stack by ``engine`` and clip them; the rasters are in the stack's folder."""
-    rasters: list[ScratchRaster] = []
+def render(
+    engine: Engine, stacks: Sequence[CellStack], cell: Gridcell, statistics: Sequence[Statistic], bands: Collection[str]
+) -> dict[str, Rendering]:
+    """Compute ``statistics`` of stacks of the same pixels by ``engine`` and clip them.
+
+    Gives the renderings of ``bands``, which are those of some of the stacks; their rasters are in the stacks' folders.
+    """
+    rasters: dict[str, list[ScratchRaster]] = {}
     try:
-        for statistic in statistics:
-            scratch = stack.folder / f"{stack.name}_{statistic.name}.tif"
-            rasters.append(ScratchRaster(scratch, stack.lattice, stack.window, statistic, band))
-        owned, valid = _fill(rasters, engine, stack, cell, statistics)
+        for stack in stacks:
+            if stack.band in bands:
+                rasters[stack.band] = []
+                for statistic in statistics:
+                    scratch = stack.folder / f"{stack.name}_{statistic.name}.tif"
+                    raster = ScratchRaster(scratch, stack.lattice, stack.window, statistic, stack.band)
+                    rasters[stack.band].append(raster)
+        owned, valid = _fill(rasters, engine, stacks, cell, statistics)
     except Exception:
-        for raster in rasters:
+        for raster in itertools.chain(*rasters.values()):
             raster.abandon()
         raise
-    return Rendering(tuple(rasters), owned, valid)
+    return {band: Rendering(tuple(of_band), owned, valid[band]) for band, of_band in rasters.items()}
 
 
 def _fill(
-    rasters: Sequence[ScratchRaster], engine: Engine, stack: CellStack, cell: Gridcell, statistics: Sequence[Statistic]
-) -> tuple[int, int]:
-    """Compute and write all pixels; returns how many are owned, and how many of them have a value."""
-    owned = valid = 0
-    for part in engine(stack, statistics) if stack.layers else _empty_windows(stack, statistics):
-        inside = owned_pixels(cell.polygon, stack.lattice, part.window)
-        for raster, statistic, values in zip(rasters, statistics, part.values, strict=True):
-            clipped = np.where(inside, values, statistic.outside)
-            raster.write(part.window, clipped)
-            if raster is rasters[0]:
-                valid += int(np.count_nonzero(clipped != statistic.outside))
+    rasters: Mapping[str, Sequence[ScratchRaster]],
+    engine: Engine,
+    stacks: Sequence[CellStack],
+    cell: Gridcell,
+    statistics: Sequence[Statistic],
+) -> tuple[int, Counter[str]]:
+    """Compute and write all pixels; returns how many are owned and, by band, how many of them have a value."""
+    owned, valid = 0, Counter[str]()
+    has_layers = any(stack.layers for stack in stacks)
+    for part in engine(stacks, statistics) if has_layers else _empty_windows(stacks, statistics):
+        inside = owned_pixels(cell.polygon, stacks[0].lattice, part.window)
+        for stack, of_stack in zip(stacks, part.values, strict=True):
+            of_band = rasters.get(stack.band, ())
+            for raster, statistic, values in zip(of_band, statistics, of_stack, strict=False):
+                clipped = np.where(inside, values, statistic.outside)
+                raster.write(part.window, clipped)
+                if raster is of_band[0]:
+                    valid[stack.band] += int(np.count_nonzero(clipped != statistic.outside))
         owned += int(np.count_nonzero(inside))
     return owned, valid
 
 
-def _empty_windows(stack: CellStack, statistics: Sequence[Statistic]) -> Iterator[PixelWindow]:
-    """What a stack without any scene is; engines want at least one."""
-    for part in stack.window.tiles(_ROWS):
-        yield PixelWindow(part, tuple(statistic.filled(part.shape) for statistic in statistics))
+def _empty_windows(stacks: Sequence[CellStack], statistics: Sequence[Statistic]) -> Iterator[PixelWindow]:
+    """What stacks without any scene are; engines want at least one."""
+    for part in stacks[0].window.tiles(_ROWS):
+        values = tuple(statistic.filled(part.shape) for statistic in statistics)
+        yield PixelWindow(part, tuple(values for _ in stacks))

@@ -1,4 +1,4 @@
-"""Engines: a cell, its scenes and a band → windows of pixels. Every engine gives the same pixels, bit for bit."""
+"""Engines: a cell, its scenes and bands → windows of pixels. Every engine gives the same pixels, bit for bit."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ from s2sr_core.pixels.statistics import Statistic
 
 
 class Engine(Protocol):
-    """Computes ``statistics`` of ``stack`` window by window, in any order, each pixel once."""
+    """Computes ``statistics`` of each of ``stacks`` window by window, in any order, each pixel once.
 
-    def __call__(self, stack: CellStack, statistics: Sequence[Statistic]) -> Iterator[PixelWindow]: ...
+    The stacks are bands of the same pixels: one or, for joint statistics, all. At least one has a layer.
+    """
+
+    def __call__(self, stacks: Sequence[CellStack], statistics: Sequence[Statistic]) -> Iterator[PixelWindow]: ...
 
 
 ENGINES: Mapping[EngineName, Engine] = {"fast": fast.read_windows, "reference": reference.read_windows}

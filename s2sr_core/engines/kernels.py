@@ -10,16 +10,13 @@ The first process that imports this compiles it and, where it can, keeps the res
 
 from __future__ import annotations
 
-import atexit
-import contextlib
+import functools
 import math
-from collections.abc import Callable
-from typing import Any
 
-import numba
 import numpy as np
 import numpy.typing as npt
 
+from s2sr_core.pixels.compiled import compiled
 from s2sr_core.pixels.rules import COMPOSITE_NODATA, SCENE_NODATA
 
 _NODATA = np.uint16(SCENE_NODATA)
@@ -35,19 +32,7 @@ _SIGNATURE = (
 )
 
 
-def _compiled(signature: str | None = None) -> Callable[[Callable[..., Any]], Any]:
-    """Compile a function, and keep the result on disk if numba finds a folder that it may write to."""
-
-    def decorate(function: Callable[..., Any]) -> Any:
-        try:
-            return numba.njit(signature, cache=True, nogil=True, error_model="numpy")(function)
-        except RuntimeError:
-            return numba.njit(signature, nogil=True, error_model="numpy")(function)
-
-    return decorate
-
-
-@_compiled()
+@compiled()
 def _places(xs, ys, size, window, nearest, near, first, weights):  # type: ignore[no-untyped-def]
     """Where the values of a strip of pixels come from, the same for all scenes of a grid.
 
@@ -86,7 +71,7 @@ def _places(xs, ys, size, window, nearest, near, first, weights):  # type: ignor
     return True
 
 
-@_compiled()
+@compiled()
 def _sample(pixels, start, width, nearest, near, first, weights, values, valid):  # type: ignore[no-untyped-def]
     """The values of a scene for a strip of pixels, from where :func:`_places` says; counts the valid ones.
 
@@ -125,7 +110,7 @@ def _sample(pixels, start, width, nearest, near, first, weights, values, valid):
         valid[index] += value != _NODATA
 
 
-@_compiled(_SIGNATURE)
+@compiled(_SIGNATURE)
 def composite(pixels, scenes, windows, sizes, xs, ys, nearest, network, medians, counts):  # type: ignore[no-untyped-def]
     """Median and count of the valid values of scenes, warped.
 
@@ -193,11 +178,12 @@ def composite(pixels, scenes, windows, sizes, xs, ys, nearest, network, medians,
     return True
 
 
-@_compiled()
-def warp(pixels, scenes, windows, sizes, xs, ys, nearest, stack):  # type: ignore[no-untyped-def]
+@compiled()
+def warp(pixels, scenes, windows, sizes, xs, ys, nearest, places, stack):  # type: ignore[no-untyped-def]
     """The values of scenes, warped: what :func:`composite` takes the median of.
 
-    Parameters and the returned value are as there; ``stack`` (scenes × rows × columns, UInt16, nodata 65535) is filled.
+    Parameters and the returned value are as there. Fills ``stack`` (rows × columns for each scene, UInt16, nodata
+    65535): ``places`` (int64) says for each scene where in it.
     """
     rows, columns = stack.shape[1], stack.shape[2]
     valid = np.zeros(_STRIP, np.uint16)
@@ -215,9 +201,33 @@ def warp(pixels, scenes, windows, sizes, xs, ys, nearest, stack):  # type: ignor
                     if not _places(x, y, sizes[grid], windows[grid], nearest, near, first, weights):
                         return False
                     last = grid
-                values = stack[scene, row, begin:end]
+                values = stack[places[scene], row, begin:end]
                 _sample(pixels, start, width, nearest, near[:length], first, weights, values, valid)
     return True
+
+
+def sort(values: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint16]:
+    """Scenes × rows × columns sorted along the first axis, as numpy does, in a tenth of its time."""
+    result = values.copy()
+    _sort(result.reshape(len(values), -1), network(len(values)))
+    return result
+
+
+@compiled("void(uint16[:, ::1], int64[:, ::1])")
+def _sort(values, pairs):  # type: ignore[no-untyped-def]
+    for begin in range(0, values.shape[1], _STRIP):
+        end = min(begin + _STRIP, values.shape[1])
+        for pair in range(pairs.shape[0]):
+            low, high = values[pairs[pair, 0], begin:end], values[pairs[pair, 1], begin:end]
+            for index in range(end - begin):
+                a, b = low[index], high[index]
+                low[index], high[index] = min(a, b), max(a, b)
+
+
+@functools.cache
+def network(size: int) -> npt.NDArray[np.int64]:
+    """:func:`sorting_network`, made once."""
+    return sorting_network(size)
 
 
 def sorting_network(size: int) -> npt.NDArray[np.int64]:
@@ -237,10 +247,3 @@ def sorting_network(size: int) -> npt.NDArray[np.int64]:
             k //= 2
         p *= 2
     return np.array(pairs, np.int64).reshape(-1, 2)
-
-
-with contextlib.suppress(ImportError):
-    # numba starts colorama if it is installed, which would write an escape sequence to standard output at the end.
-    from colorama.initialise import reset_all
-
-    atexit.unregister(reset_all)

@@ -12,7 +12,7 @@ import numpy as np
 from osgeo import gdal_array
 
 from s2sr_core.engines.decoded import DecodedReader, decode_all
-from s2sr_core.engines.stack import CellStack, Layer, PixelWindow
+from s2sr_core.engines.stack import CellStack, Layer, PixelWindow, SceneOrder
 from s2sr_core.engines.undecodable import check_decoded
 from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.geo.geometry import spatial_reference
@@ -31,8 +31,8 @@ _BYTES_A_VALUE = 24
 _ROWS = 128
 
 
-def read_windows(stack: CellStack, statistics: Sequence[Statistic]) -> Iterator[PixelWindow]:
-    """Write the stack VRT and a VRT for each statistic, and read these in bounded windows.
+def read_windows(stacks: Sequence[CellStack], statistics: Sequence[Statistic]) -> Iterator[PixelWindow]:
+    """Write a VRT of each stack and of each of its statistics, and read these in bounded windows.
 
     If an image cannot be read, which shows only here, its scene is read from a decoded copy of the parts that count.
 
@@ -42,45 +42,61 @@ def read_windows(stack: CellStack, statistics: Sequence[Statistic]) -> Iterator[
         If a part that the cell needs cannot be decoded either.
     """
     image_drivers()  # VRTs must not open images with another one
+    window, layers = stacks[0].window, sum(len(stack.layers) for stack in stacks)
     # VRTs keep this many sources open; a scene takes a warped, a masked and two image files.
-    pool = str(min(max(5 * len(stack.layers), 100), 900))
+    pool = str(min(max(5 * layers, 100), 900))
     with gdal.config_option("GDAL_MAX_DATASET_POOL_SIZE", pool), contextlib.ExitStack() as copies:
-        datasets = _open(stack, statistics)
+        datasets = _open(stacks, statistics)
         has_copies = False
-        for part in stack.window.tiles(*_read_shape(len(stack.layers), stack.window.width)):
+        for part in window.tiles(*_read_shape(layers, window.width)):
             try:
-                pixels = _read(datasets, part, stack.window)
+                pixels = _read(datasets, part, window)
             except RuntimeError:
                 if has_copies:
                     raise
-                folder = copies.enter_context(TemporaryDirectory(dir=stack.folder))
-                stack, has_copies = _with_copies(stack, Path(folder)), True
-                datasets = _open(stack, statistics)
-                pixels = _read(datasets, part, stack.window)
+                folder = copies.enter_context(TemporaryDirectory(dir=stacks[0].folder))
+                stacks, has_copies = [_with_copies(stack, Path(folder)) for stack in stacks], True
+                datasets = _open(stacks, statistics)
+                pixels = _read(datasets, part, window)
             yield pixels
 
 
-def _open(stack: CellStack, statistics: Sequence[Statistic]) -> list[gdal.Dataset]:
-    lattice, window, folder = stack.lattice, stack.window, stack.folder
-    sources = [(layer.piece.path, layer.piece.window) for layer in stack.layers]
-    stacked = vrt.stack(folder / f"{stack.name}_stack.vrt", sources=sources, lattice=lattice, window=window)
-    paths = [
-        vrt.reduced(
-            folder / f"{stack.name}_{statistic.name}.vrt",
-            stack=stacked,
-            count=len(sources),
-            lattice=lattice,
-            window=window,
-            statistic=statistic,
-        )
-        for statistic in statistics
+Datasets = Sequence[Sequence[gdal.Dataset]]
+"""For each stack, a dataset for each statistic."""
+
+
+def _open(stacks: Sequence[CellStack], statistics: Sequence[Statistic]) -> Datasets:
+    order = SceneOrder.of(stacks)
+    stacked = []
+    for stack in stacks:
+        pieces = {layer.product: (layer.piece.path, layer.piece.window) for layer in stack.layers}
+        path = stack.folder / f"{stack.name}_stack.vrt"
+        sources = [pieces.get(product) for product in order.products]
+        stacked.append(vrt.stack(path, sources=sources, lattice=stack.lattice, window=stack.window))
+    return [
+        [
+            gdal.Open(
+                str(
+                    vrt.reduced(
+                        stack.folder / f"{stack.name}_{statistic.name}.vrt",
+                        stacks=stacked if statistic.joint else [stacked[place]],
+                        place=place if statistic.joint else 0,
+                        acquisitions=order.acquisitions,
+                        lattice=stack.lattice,
+                        window=stack.window,
+                        statistic=statistic,
+                    )
+                )
+            )
+            for statistic in statistics
+        ]
+        for place, stack in enumerate(stacks)
     ]
-    return [gdal.Open(str(path)) for path in paths]
 
 
-def _read(datasets: Sequence[gdal.Dataset], part: Window, within: Window) -> PixelWindow:
+def _read(datasets: Datasets, part: Window, within: Window) -> PixelWindow:
     at = (*part.offset_in(within), part.width, part.height)
-    return PixelWindow(part, tuple(dataset.ReadAsArray(*at) for dataset in datasets))
+    return PixelWindow(part, tuple(tuple(dataset.ReadAsArray(*at) for dataset in each) for each in datasets))
 
 
 # ------------------------------------------------------------------------------------------ images that cannot be read
@@ -117,10 +133,10 @@ def _copy_of(layer: Layer, stack: CellStack, folder: Path) -> Layer:
     source.SetSpatialRef(spatial_reference(grid.crs))
     source.SetGeoTransform(grid.geotransform)
     source.GetRasterBand(1).SetNoDataValue(SCENE_NODATA)
-    copy = folder / f"{layer.product}.tif"
+    copy = folder / f"{layer.product}_{stack.band}.tif"
     gdal.GetDriverByName("GTiff").CreateCopy(str(copy), source, options=["TILED=YES", "COMPRESS=DEFLATE"]).Close()
     warped = vrt.warped(
-        folder / f"{layer.product}.vrt",
+        folder / f"{layer.product}_{stack.band}.vrt",
         source=copy,
         lattice=stack.lattice,
         window=layer.piece.window,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from s2sr_core.engines.decoded import DecodedBand
 from s2sr_core.fields import Resampling
 from s2sr_core.geo.lattice import Lattice, Window
 from s2sr_core.geo.raster_grid import RasterGrid
+from s2sr_core.pixels.observations import Acquisitions
 from s2sr_core.scenes.scene import WarpedPiece
 
 #: Below this scale GDAL's bilinear kernel widens beyond four pixels (GDALWarpKernel).
@@ -26,12 +29,16 @@ class Layer:
     Attributes
     ----------
     product: its name.
+    sensing_time: UTC.
+    observation: scenes of a stack that name the same are parts of one observation.
     piece: the warped VRT, and the window it holds.
     grid, scale: of the scene.
     decoded: its decoded band, for engines that want one; None if phase 1 did not find out which pixels count.
     """
 
     product: str
+    sensing_time: datetime
+    observation: str
     piece: WarpedPiece
     grid: RasterGrid
     scale: tuple[float, float]
@@ -44,13 +51,15 @@ class CellStack:
 
     Attributes
     ----------
+    band: its name.
     name: of cell, period and band, for files.
     lattice, window: the pixels asked for.
-    layers: the scenes that meet them, at least one.
+    layers: the scenes that meet them.
     resampling: kernel of the warp.
     folder: where VRTs may be written.
     """
 
+    band: str
     name: str
     lattice: Lattice
     window: Window
@@ -61,6 +70,27 @@ class CellStack:
     def warp(self, layer: Layer) -> Warp:
         """From the lattice to the grid of ``layer``."""
         return Warp(layer.grid, self.lattice, layer.piece.window)
+
+
+@dataclass(frozen=True, slots=True)
+class SceneOrder:
+    """The scenes of stacks of the same pixels, each once, by sensing time and name.
+
+    Attributes
+    ----------
+    products: their names.
+    acquisitions: when they were sensed, and which are parts of one observation.
+    """
+
+    products: tuple[str, ...]
+    acquisitions: Acquisitions
+
+    @classmethod
+    def of(cls, stacks: Sequence[CellStack]) -> SceneOrder:
+        scenes = {layer.product: layer for stack in stacks for layer in stack.layers}
+        order = sorted(scenes.values(), key=lambda layer: (layer.sensing_time, layer.product))
+        acquisitions = Acquisitions.of([(layer.sensing_time, layer.observation) for layer in order])
+        return cls(tuple(layer.product for layer in order), acquisitions)
 
 
 def four_samples_do(resampling: str, scale: tuple[float, float]) -> bool:
@@ -74,9 +104,9 @@ class PixelWindow:
 
     Attributes
     ----------
-    window: on the lattice of the stack.
-    values: an array for each statistic that was asked for, in their order; of ``window.shape``.
+    window: on the lattice of the stacks.
+    values: for each stack, an array for each statistic that was asked for, in their order; of ``window.shape``.
     """
 
     window: Window
-    values: tuple[npt.NDArray[Any], ...]
+    values: tuple[tuple[npt.NDArray[Any], ...], ...]

@@ -26,12 +26,13 @@ class UndecodableError(S2SRError):
 
     Attributes
     ----------
+    band: of the stack.
     reasons: what is wrong, by the name of the product.
     """
 
-    def __init__(self, reasons: Mapping[str, str]) -> None:
-        super().__init__(reasons)
-        self.reasons = reasons
+    def __init__(self, band: str, reasons: Mapping[str, str]) -> None:
+        super().__init__(band, reasons)
+        self.band, self.reasons = band, reasons
 
     def __str__(self) -> str:
         return "; ".join(f"{product}: {reason}" for product, reason in self.reasons.items())
@@ -47,7 +48,7 @@ def check_decoded(stack: CellStack, layers: Sequence[Layer]) -> None:
     """
     reasons = {layer.product: reason for layer in layers if (reason := _failure(stack, layer)) is not None}
     if reasons:
-        raise UndecodableError(reasons)
+        raise UndecodableError(stack.band, reasons)
 
 
 def _failure(stack: CellStack, layer: Layer) -> str | None:

@@ -22,7 +22,7 @@ import shapely
 from s2sr_core.cells.gridcell_csv import read_gridcells
 from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.composites.recorded_files import INTACT, FileState, recorded_files
-from s2sr_core.composites.records import inputs_in, inputs_of, left_out_in, scenes_in
+from s2sr_core.composites.records import inputs_in, inputs_of, joint_scenes_in, left_out_in, scenes_in
 from s2sr_core.errors import InputError, ProductError
 from s2sr_core.files import read_record
 from s2sr_core.geo.clip import owned_pixels
@@ -33,9 +33,11 @@ from s2sr_core.geo.projection import transformed
 from s2sr_core.outputs.pixel_history import History, Pixel, SceneValue, Verdict, history_of
 from s2sr_core.parameters import RunParameters
 from s2sr_core.periods import Period
+from s2sr_core.pixels.observations import Acquisitions
 from s2sr_core.pixels.rules import SCENE_NODATA
-from s2sr_core.pixels.statistics import Statistic
+from s2sr_core.pixels.statistics import Statistic, compute_all
 from s2sr_core.products.bands import BANDS
+from s2sr_core.products.names import ProductName
 from s2sr_core.products.safe import read_product
 from s2sr_core.progress import progress
 from s2sr_core.run_context import RunContext
@@ -346,17 +348,15 @@ def _told(context: RunContext, row: Row, verdict: Verdict, reason: str) -> Histo
 def _explained(
     context: RunContext, pixel: Pixel, period: Period, band: str, histories: Sequence[tuple[Row, History]]
 ) -> BandExplanation:
-    record = read_record(_record_of(context, pixel, period, band)) or {}
-    left_out = left_out_in(record)
-    scenes = tuple(_unless_left_out(history.values[band], left_out) for _, history in histories)
+    scenes = _scenes(context, pixel, period, band, histories)
     values = tuple(sorted(scene.warped for scene in scenes if scene.warped is not None))
-    stack = np.array(values or [SCENE_NODATA], np.uint16).reshape(-1, 1, 1)
     compared = []
-    for statistic in context.statistics:
+    found = _computed(context, pixel, period, band, histories)
+    for statistic, computed_value in zip(context.statistics, found, strict=True):
         path = context.workspace.composite(pixel.cell.cell_id, band, statistic.name, period.label)
         if not path.is_file():
             continue
-        computed = _value(statistic, statistic.of_stack(stack)[0, 0])
+        computed = _value(statistic, computed_value)
         lattice = context.parameters.lattice_of(pixel.cell)
         is_there, composite = _value_in(path, statistic, lattice, pixel.window)
         equal = is_there and composite == computed
@@ -367,6 +367,36 @@ def _explained(
 
 def _record_of(context: RunContext, pixel: Pixel, period: Period, band: str) -> Path:
     return context.workspace.record(pixel.cell.cell_id, band, context.statistics[0].name, period.label)
+
+
+def _scenes(
+    context: RunContext, pixel: Pixel, period: Period, band: str, histories: Sequence[tuple[Row, History]]
+) -> tuple[SceneValue, ...]:
+    """What each product gives to the band's composite."""
+    left_out = left_out_in(read_record(_record_of(context, pixel, period, band)) or {})
+    return tuple(_unless_left_out(history.values[band], left_out) for _, history in histories)
+
+
+def _computed(
+    context: RunContext, pixel: Pixel, period: Period, band: str, histories: Sequence[tuple[Row, History]]
+) -> Sequence[np.generic]:
+    """Each statistic of the run, of the values that the products give."""
+    bands: list[str] = [*context.parameters.bands] if context.is_joint else [band]
+    named = [
+        (ProductName.parse(row["product"]), number)
+        for number, (row, history) in enumerate(histories)
+        if history.scene is not None
+    ]
+    order = sorted(named, key=lambda each: (each[0].sensing_time, str(each[0])))
+    names = [name for name, _ in order]
+    stacks = []
+    for each in bands:
+        scenes = _scenes(context, pixel, period, each, histories)
+        warped = [SCENE_NODATA if (value := scenes[number].warped) is None else value for _, number in order]
+        stacks.append(np.array(warped or [SCENE_NODATA], np.uint16).reshape(-1, 1, 1))
+    acquisitions = context.acquisitions(names) if names else Acquisitions((0,), (0,))
+    found = compute_all(context.statistics, stacks, acquisitions)[bands.index(band)]
+    return [value[0, 0] for value in found]
 
 
 def _unless_left_out(value: SceneValue, left_out: Mapping[str, str]) -> SceneValue:
@@ -434,21 +464,31 @@ def _differences(
     state = FileState.UNRECORDED if recorded is None else recorded.state(path, thorough=True)
     if state not in INTACT:
         yield f"the file is not the one that its record describes ({state}); see --verify"
-    usable = [
+    usable = _usable(band, histories, record)
+    others: list[str] = [*context.parameters.bands] if context.is_joint else []
+    scenes = {**{each: _usable(each, histories, record) for each in others}, band: usable}
+    now = inputs_of(context, pixel.cell, band, scenes, period)
+    for key in ("lattice", "polygon", "resampling", "mask", "statistic", "min_count", "group_by"):
+        if before.get(key) != now.get(key):
+            shown = "" if key == "polygon" else f": it was {_flat(before.get(key))}, and is {_flat(now.get(key))}"
+            yield f"the composite was made with another {key}{shown}"
+    if (were := sorted(joint_scenes_in(before))) != (are := sorted(joint_scenes_in(now))):
+        yield f"the composite was made together with other bands: they were {_flat(were)}, and are {_flat(are)}"
+    if any(before.get(key) != now[key] for key in ("software", "code")):
+        yield "the composite was made by another version of the program"
+    yield from _differences_of_scenes(before, now, band, histories)
+    yield from _changed_images(usable)
+
+
+def _usable(
+    band: str, histories: Sequence[tuple[Row, History]], record: Mapping[str, Any]
+) -> list[tuple[Scene, SceneBand]]:
+    return [
         (history.scene, scene_band)
         for row, history in histories
         if history.scene is not None and (scene_band := history.scene.band(band)) is not None
         if row["product"] not in left_out_in(record)
     ]
-    now = inputs_of(context, pixel.cell, band, usable, period)
-    for key in ("lattice", "polygon", "resampling", "mask", "statistic"):
-        if before.get(key) != now[key]:
-            shown = "" if key == "polygon" else f": it was {_flat(before.get(key))}, and is {_flat(now[key])}"
-            yield f"the composite was made with another {key}{shown}"
-    if any(before.get(key) != now[key] for key in ("software", "code")):
-        yield "the composite was made by another version of the program"
-    yield from _differences_of_scenes(before, now, band, histories)
-    yield from _changed_images(usable)
 
 
 def _differences_of_scenes(

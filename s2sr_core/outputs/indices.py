@@ -182,8 +182,8 @@ def update_composite_index(context: RunContext, outcomes: Sequence[Outcome]) -> 
     remaining += checked_rows(workspace, others_before if isinstance(others_before, list) else [])
     others = []
     for row in remaining:
-        cell_id, period, band = key = key_of_row(row)
-        record = read_record(workspace.record(cell_id, band, period=period))
+        key = key_of_row(row)
+        record = read_record((workspace.composites / row["path"]).with_suffix(".json")) if row["path"] else None
         if key in rows or record is None:
             continue
         own = (inputs_in(record) or {}).get("lattice")

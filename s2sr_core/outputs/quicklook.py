@@ -29,12 +29,14 @@ _GAMMA = 0.8
 _GAP = 8
 
 
-def draw_cell(workspace: Workspace, cell_id: str, bands: Sequence[str], period: str = "") -> Path | None:
+def draw_cell(
+    workspace: Workspace, cell_id: str, bands: Sequence[str], period: str = "", statistic: str = "median"
+) -> Path | None:
     """Draw the composites of a cell in a period (its label) as :meth:`Workspace.quicklook`; None if there are none.
 
     True colour if B04, B03 and B02 are there, else the first band in grey; transparent where there is no value.
     """
-    rasters = {band: workspace.composite(cell_id, band, period=period) for band in bands}
+    rasters = {band: workspace.composite(cell_id, band, statistic, period) for band in bands}
     available = [band for band, path in rasters.items() if path.exists()]
     if not available:
         return None

@@ -31,24 +31,3 @@ def harmonised(dn: npt.NDArray[np.integer[Any]], masked_out: BoolArray, offset: 
     shifted: UInt16Array = np.clip(dn.astype(np.int32) + offset, 0, SCENE_NODATA - 1).astype(np.uint16)
     shifted[masked_out | (dn == _DN_NODATA) | (dn == DN_SATURATED)] = SCENE_NODATA
     return shifted
-
-
-def median_of_valid(stack: UInt16Array) -> npt.NDArray[np.float32]:
-    """Median over the scenes (axis 0) of the values that are not :data:`SCENE_NODATA`.
-
-    The median of an even number of values is the mean of the two in the middle: at most 65534 in steps of 0.5, which
-    Float32 holds exactly. Returns :data:`COMPOSITE_NODATA` where no value is valid.
-    """
-    valid = stack != SCENE_NODATA
-    covered = valid.any(axis=0)
-    result = np.full(stack.shape[1:], COMPOSITE_NODATA, np.float32)
-    if covered.any():
-        values = np.where(valid[:, covered], stack[:, covered], np.nan).astype(np.float32)
-        result[covered] = np.nanmedian(values, axis=0)
-    return result
-
-
-def count_of_valid(stack: UInt16Array) -> UInt16Array:
-    """Number of values (axis 0) that are not :data:`SCENE_NODATA`."""
-    counts: UInt16Array = np.count_nonzero(stack != SCENE_NODATA, axis=0).astype(np.uint16)
-    return counts

@@ -7,6 +7,7 @@ cell) → ``reduced`` (the median, or another statistic, of the stack). Each wri
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
@@ -19,6 +20,7 @@ from s2sr_core.geo.geometry import spatial_reference
 from s2sr_core.geo.lattice import Geotransform, Lattice, Window
 from s2sr_core.geo.raster_grid import RasterGrid
 from s2sr_core.pixels.masks import Mask, to_arguments
+from s2sr_core.pixels.observations import Acquisitions
 from s2sr_core.pixels.rules import SCENE_NODATA
 from s2sr_core.pixels.statistics import Statistic
 
@@ -80,15 +82,18 @@ def warped(
     return target
 
 
-def stack(target: Path, *, sources: Sequence[tuple[Path, Window]], lattice: Lattice, window: Window) -> Path:
+def stack(target: Path, *, sources: Sequence[tuple[Path, Window] | None], lattice: Lattice, window: Window) -> Path:
     """The warped scenes of a cell, one band each, cropped to ``window``: UInt16, nodata 65535.
 
-    ``sources`` are warped VRTs on ``lattice``, each with the window it holds.
+    ``sources`` are warped VRTs on ``lattice``, each with the window it holds; None is a scene without any pixel.
     """
     bands: list[str] = []
-    for path, held in sources:
-        shared = held & window
-        source = _source(path, 1, shared.offset_in(held), shared.offset_in(window), shared.shape)
+    for found in sources:
+        source = ""
+        if found is not None:
+            path, held = found
+            shared = held & window
+            source = _source(path, 1, shared.offset_in(held), shared.offset_in(window), shared.shape)
         bands.append(
             f'<VRTRasterBand dataType="UInt16" band="{len(bands) + 1}"><NoDataValue>{SCENE_NODATA}</NoDataValue>'
             f"{source}</VRTRasterBand>"
@@ -96,23 +101,43 @@ def stack(target: Path, *, sources: Sequence[tuple[Path, Window]], lattice: Latt
     return _write(target, window.shape, _srs(lattice.crs), lattice.geotransform(window), "".join(bands))
 
 
-def reduced(target: Path, *, stack: Path, count: int, lattice: Lattice, window: Window, statistic: Statistic) -> Path:
-    """A statistic of the ``count`` bands of a stack VRT, of the statistic's type."""
-    sources = "".join(_source(stack, band + 1, (0, 0), (0, 0), window.shape) for band in range(count))
-    arguments = {"statistic": statistic.name}
+def reduced(
+    target: Path,
+    *,
+    stacks: Sequence[Path],
+    place: int,
+    acquisitions: Acquisitions,
+    lattice: Lattice,
+    window: Window,
+    statistic: Statistic,
+) -> Path:
+    """A statistic of stack VRTs, whose bands are scenes of ``acquisitions``, of the statistic's type.
+
+    ``stacks`` are one or, for a joint statistic, those of all bands, and the result is that of band ``place``.
+    """
+    scenes = range(1, len(acquisitions.days) + 1)
+    sources = "".join(_source(path, scene, (0, 0), (0, 0), window.shape) for path in stacks for scene in scenes)
+    arguments = {
+        "statistic": statistic.name,
+        "min_count": statistic.min_count,
+        "place": place,
+        **acquisitions.arguments(),
+    }
     band = _derived_band("statistic", _type_of(statistic), "UInt16", _nodata_of(statistic), sources, arguments)
     return _write(target, window.shape, _srs(lattice.crs), lattice.geotransform(window), band)
 
 
-def composite(target: Path, *, layers: Path, lattice: Lattice, window: Window, statistics: Sequence[Statistic]) -> Path:
-    """The statistics of the fast engine's layers, a band for each, of the statistic's type.
+def composite(
+    target: Path, *, layers: Path, lattice: Lattice, window: Window, places: int, statistics: Sequence[Statistic]
+) -> Path:
+    """The statistics of the fast engine's stacks, so many ``places``: a band for each stack and statistic, in order.
 
     The bands have no sources: the pixel function gets their pixels from what the file ``layers`` describes.
     """
     bands = []
-    for number, statistic in enumerate(statistics, start=1):
+    for number, (place, statistic) in enumerate(itertools.product(range(places), statistics), start=1):
         data_type, nodata = _type_of(statistic), _nodata_of(statistic)
-        arguments = {"layers": layers, "statistic": statistic.name}
+        arguments = {"layers": layers, "place": place, "statistic": statistic.name}
         bands.append(_derived_band("composite", data_type, data_type, nodata, "", arguments, number=number))
     return _write(target, window.shape, _srs(lattice.crs), lattice.geotransform(window), "".join(bands))
 

@@ -164,15 +164,22 @@ def scene_unit(
 
 
 def cell_groups(
-    cells: Sequence[Gridcell], bands: Sequence[str], workers: int, periods: Sequence[Period] = (ALWAYS,)
+    cells: Sequence[Gridcell],
+    bands: Sequence[str],
+    workers: int,
+    periods: Sequence[Period] = (ALWAYS,),
+    *,
+    together: bool = False,
 ) -> list[CellGroup]:
     """Phase 2: neighbouring cells with all bands or, if these alone would leave workers idle, groups of bands.
 
     One period comes after the other, each with all cells, so that the scenes of one can be forgotten before those of
     the next are needed. Of many periods, some in a row are taken together: so many that cells are not left in a few
     large groups, because what a process knows of a cell serves all dates.
+
+    ``together``: bands are not divided, because each unit would compute all of them.
     """
-    groups = min(len(bands), -(-2 * workers // (len(cells) * len(periods))))
+    groups = 1 if together else min(len(bands), -(-2 * workers // (len(cells) * len(periods))))
     bands_of, most = tuple(map(tuple, shares(bands, groups))), max(most_units(workers) // groups, 1)
     in_time = shares(periods, max(most // len(cells), isqrt(most)))
     in_space = shares(cells, max(most // len(in_time), 1))

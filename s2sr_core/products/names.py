@@ -127,6 +127,11 @@ class ProductName:
         return f"{self._text[11:26]}_T{self.tile}"
 
     @property
+    def datatake(self) -> str:
+        """Satellite, start and orbit of the datatake, which all tiles of one pass share."""
+        return f"{self.mission}_{self._text[11:26]}_R{self.relative_orbit:03d}"
+
+    @property
     def folder(self) -> str:
         """The name of the product's folder, ``….SAFE``."""
         return f"{self}.SAFE"

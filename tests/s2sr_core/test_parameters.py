@@ -212,6 +212,40 @@ def test_the_start_must_be_before_the_end(end: str) -> None:
 # ---------------------------------------------------------------------------------------------------------- periods
 
 
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        (
+            {"statistic": ["percentile:101"]},
+            "statistic = 'percentile:101': 'percentile:101' is not a statistic; choose from median mean medoid "
+            "geomedian, or percentile:N with a whole number from 0 to 100.",
+        ),
+        ({"statistic": "percentile:2.5"}, "'percentile:2.5' is not a statistic; "),
+        ({"statistic": ["p25"]}, "'p25' is not a statistic; "),
+        ({"statistic": []}, "names no statistic; write at least one, for example median."),
+        ({"statistic": ["median", "mean", "median"]}, "'median' is given twice; write it once."),
+        ({"layers": ["foo"]}, "layers = 'foo': 'foo' is not a layer; choose from count mad iqr doy first last."),
+        ({"layers": "mad mad"}, "'mad' is given twice; write it once."),
+        (
+            {"statistic": ["median", "medoid"], "bands": ["B04"]},
+            "statistic = 'medoid': is computed of several bands, and bands names B04 alone; "
+            "add bands, or choose median.",
+        ),
+    ],
+)
+def test_bad_statistics_and_layers_are_refused_in_one_sentence(changes: dict[str, Any], sentence: str) -> None:
+    assert sentence in refusal(**changes)
+
+
+def test_statistics_and_layers_have_names_in_files_each_once_and_in_order() -> None:
+    assert parameters().statistic_names == ("median",)
+    assert parameters(count=True).statistic_names == ("median", "count")
+    given = parameters(
+        statistic="percentile:25 median percentile:0 percentile:100", layers=["mad", "count"], count=True
+    )
+    assert given.statistic_names == ("p25", "median", "p0", "p100", "count", "mad")
+
+
 @pytest.mark.parametrize("value", ["0d", "weekly", "", "10000d", "010d", "-1d", "1.5d", "Year", 10, "year\n"])
 def test_every_that_is_not_a_period_is_refused_in_one_sentence(value: object) -> None:
     problem = "is not year, month, season, or a number of days from 1d to 9999d; write one of these."

@@ -10,12 +10,13 @@ import pytest
 import shapely
 from support.independent import RawScene, composite
 from support.scenes import parameters_for, pixels, run
+from support.statistics import count_of, median_of
 
 from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.geo.lattice import Lattice
 from s2sr_core.pixels.masks import SclMask
-from s2sr_core.pixels.rules import count_of_valid, harmonised, median_of_valid
+from s2sr_core.pixels.rules import harmonised
 from s2sr_core.products.names import ProductName
 from s2sr_sandbox.grid import Grid
 from s2sr_sandbox.products import write_product
@@ -46,10 +47,10 @@ def test_the_unwarped_check_of_three_august_dates_is_reproduced(chips) -> None:
     sums = {"B02": 86_137_954.0, "B03": 107_819_663.0, "B04": 102_125_851.5, "B08": 342_269_652.0}
     for band, expected in sums.items():
         stack = np.stack([harmonised(c[band], SclMask(MASK).masked(c["SCL"]), -1000) for c in august])
-        median = median_of_valid(stack)
+        median = median_of(stack)
         assert median[median != -9999].sum(dtype=float) == expected
     stack = np.stack([harmonised(c["B02"], SclMask(MASK).masked(c["SCL"]), -1000) for c in august])
-    assert np.bincount(count_of_valid(stack).ravel()).tolist() == [2952, 54309, 43169, 18160]
+    assert np.bincount(count_of(stack).ravel()).tolist() == [2952, 54309, 43169, 18160]
 
 
 @pytest.fixture(scope="module")

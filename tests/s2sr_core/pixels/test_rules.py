@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from support.statistics import count_of, median_of
 
 from s2sr_core.pixels import rules
 from s2sr_core.pixels.masks import SclMask
@@ -58,7 +59,7 @@ def test_one_truth_gives_one_value_whatever_the_baseline(truth: np.ndarray, offs
 
 @given(hnp.arrays(np.uint16, hnp.array_shapes(min_dims=3, max_dims=3, max_side=7), elements=st.integers(0, 65535)))
 def test_the_median_is_that_of_the_valid_values(stack: np.ndarray) -> None:
-    found, counts = rules.median_of_valid(stack), rules.count_of_valid(stack)
+    found, counts = median_of(stack), count_of(stack)
     assert found.dtype == np.float32
     assert counts.dtype == np.uint16
     for row, column in np.ndindex(stack.shape[1:]):
@@ -71,14 +72,14 @@ def test_the_median_is_that_of_the_valid_values(stack: np.ndarray) -> None:
 def test_the_order_of_scenes_does_not_matter(seed: int) -> None:
     rng = np.random.default_rng(seed)
     stack = rng.choice([0, 1, 7, 8, 900, NODATA], (6, 4, 5)).astype(np.uint16)
-    assert np.array_equal(rules.median_of_valid(stack), rules.median_of_valid(rng.permutation(stack)))
+    assert np.array_equal(median_of(stack), median_of(rng.permutation(stack)))
 
 
 def test_an_even_number_of_values_gives_the_mean_of_the_middle_two() -> None:
     stack = np.array([4, 1, 9, 6, NODATA], np.uint16).reshape(5, 1, 1)
-    assert rules.median_of_valid(stack).item() == 5.0
-    assert rules.median_of_valid(np.array([65534, 65533], np.uint16).reshape(2, 1, 1)).item() == 65533.5
+    assert median_of(stack).item() == 5.0
+    assert median_of(np.array([65534, 65533], np.uint16).reshape(2, 1, 1)).item() == 65533.5
 
 
 def test_a_median_without_any_value_is_nodata_and_warns_of_nothing() -> None:
-    assert (rules.median_of_valid(np.full((3, 2, 2), NODATA, np.uint16)) == -9999).all()
+    assert (median_of(np.full((3, 2, 2), NODATA, np.uint16)) == -9999).all()

@@ -14,6 +14,7 @@ from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.parameters import EngineName
 from s2sr_core.pixels import statistics
+from s2sr_core.pixels.observations import Observations
 from s2sr_core.pixels.statistics import COUNT, MEDIAN, Statistic, register, statistic_of
 from s2sr_core.run_context import RunContext
 from s2sr_sandbox.grid import Grid
@@ -22,10 +23,8 @@ TR = 1 / 4096  # sums of it are exact
 BOX = (-600_000 * TR, 280_000 * TR - 90 * TR, -600_000 * TR + 120 * TR, 280_000 * TR)
 
 
-def largest(stack: np.ndarray) -> np.ndarray:
-    """65535 where nothing is valid."""
-    found = np.where(stack == 65535, 0, stack).max(axis=0)
-    return np.where((stack == 65535).all(axis=0), 65535, found).astype(np.uint16)
+def largest(observations: Observations) -> np.ndarray:
+    return np.where(observations.valid, observations.values, 0).max(axis=0)
 
 
 MAXIMUM = Statistic("maximum", np.uint16, largest, nodata=65535, empty=65535)
