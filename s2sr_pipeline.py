@@ -32,9 +32,10 @@ from s2sr_core.command_line import (
 )
 from s2sr_core.errors import InputError, RunError, SourceError
 from s2sr_core.fields import ExpandedPath, doubt_about
-from s2sr_core.files import read_bytes, read_record
+from s2sr_core.files import read_bytes
 from s2sr_core.installation import require_gdal
 from s2sr_core.parameters import RunParameters
+from s2sr_core.planning.last_run import parameters_of_last_run
 from s2sr_core.signals import exit_now
 from s2sr_core.validation import checked
 from s2sr_core.workspace import Workspace
@@ -188,24 +189,8 @@ def _of_last_run(arguments: argparse.Namespace) -> RunParameters:
     if arguments.work_dir is None:
         raise InputError("work_dir", "", "is required", "add --work-dir, the folder of the last run")
     folder = build(_Folder, arguments).work_dir
-    workspace = Workspace(folder)
-    last = read_record(workspace.flow_run) or read_record(workspace.run_record) or {}
-    if not isinstance(last.get("parameters"), dict):
-        raise InputError("work_dir", folder, "has no record of a run", "give the folder of a run")
     given = {name: value for name in RunParameters.model_fields if (value := getattr(arguments, name)) is not None}
-    recorded = last.get("parameters")
-    if not isinstance(recorded, dict):
-        raise InputError("work_dir", folder, "has no record of a run", "give all parameters, without --repair")
-    if given.get("cluster") == "local":
-        recorded = recorded | {"site": None}
-    if recorded.get("site") is not None and "site" not in given and not _approved(Path(str(recorded["site"]))):
-        raise InputError(
-            "site",
-            str(recorded["site"]),
-            "is the site file that the run's record names, and holds commands that would run as you",
-            "look at it, then add --site with its path",
-        )
-    return checked(RunParameters, {**recorded, **given, "work_dir": folder})
+    return parameters_of_last_run(folder, given, _approved)
 
 
 def _approved(site: Path) -> bool:

@@ -17,6 +17,7 @@ if __name__ == "__main__":  # before anything is imported that may lie in the cu
 import argparse
 import contextlib
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -43,12 +44,14 @@ from s2sr_sandbox.server import SandboxSettings, running
 _CHECKOUT = f"change to the checkout, {ROOT}" if is_checkout() else "change to a checkout of S2SR, which has one"
 #: The folder that the parameters in prefect.yaml name.
 FOLDER = Path("service")
+#: Sourced by a shell, it points commands at the service.
+ENVIRONMENT = FOLDER / "environment.sh"
 _BOX, _CELL_SIZE = (-149.69, 68.58, -149.51, 68.68), 0.1
 #: The four cells of that box: the sandbox's products cover them.
 _CELLS = (-149.7, 68.5, -149.5, 68.7)
 _BANDS = ("B02", "B03", "B04")
 #: Seconds within which a server must answer, and a process that was asked to stop must have stopped.
-_START, _STOP = 180.0, 4.0
+_START, _STOP = 600.0, 4.0
 #: How often a server or worker that died is started again.
 _RESTARTS = 5
 _SETTINGS = {
@@ -70,7 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(number, _stop)
     try:
         with service(given.port, sandbox=given.sandbox) as (url, processes):
-            print(f"\n{url}  is where the runs are. Ctrl-C stops all of it.", flush=True)
+            print(f"\n{url}  is where the runs are. Ctrl-C stops all of it.")
+            print(f". {ENVIRONMENT}  lets commands of another terminal use it.", flush=True)
             _keep_alive(processes)
             return 1
     except InputError as error:
@@ -100,11 +104,13 @@ def service(port: int, *, sandbox: bool = True) -> Iterator[tuple[str, list[_Pro
     logs = FOLDER / "logs"
     logs.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:
+        shown = {"PREFECT_API_URL": own["PREFECT_API_URL"]}
         if sandbox:
             _say("a sandbox CDSE")
-            environment |= stack.enter_context(running(_products(), SandboxSettings())).environment()
+            shown |= stack.enter_context(running(_products(), SandboxSettings())).environment()
         _grid()
-        environment |= stack.enter_context(_results(port + 1, without_account(environment), logs))
+        shown |= stack.enter_context(_results(port + 1, without_account(environment), logs))
+        environment |= shown
         _say("the Prefect server")
         prefect = [sys.executable, "-P", "-m", "prefect"]
         server = [*prefect, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
@@ -115,6 +121,7 @@ def service(port: int, *, sandbox: bool = True) -> Iterator[tuple[str, list[_Pro
         _resume_schedule(url, "season-update/season-update")
         worker = [*prefect, "worker", "start", "--pool", "s2sr", "--type", "process", "--name", socket.gethostname()]
         worker_process = stack.enter_context(_running(worker, environment, logs / "worker.log"))
+        stack.enter_context(_environment_file(shown))
         yield url, [server_process, worker_process]
 
 
@@ -165,6 +172,18 @@ def _results(port: int, environment: Mapping[str, str], logs: Path) -> Iterator[
     with _running(words, environment, logs / "results.log") as process:
         _wait_for(url, process, logs / "results.log")
         yield {RESULTS_FOLDER: str(folder.absolute()), RESULTS_URL: url}
+
+
+@contextlib.contextmanager
+def _environment_file(variables: Mapping[str, str]) -> Iterator[None]:
+    """While the block lasts, shell lines after which a command uses this server, its results and its sandbox."""
+    ENVIRONMENT.unlink(missing_ok=True)
+    ENVIRONMENT.touch(mode=0o600)
+    ENVIRONMENT.write_text("".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items()))
+    try:
+        yield
+    finally:
+        ENVIRONMENT.unlink(missing_ok=True)
 
 
 def _resume_schedule(url: str, deployment: str) -> None:

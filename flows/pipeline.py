@@ -19,7 +19,7 @@ from prefect.utilities.annotations import quote
 from deployments.clusters import cluster_of
 from deployments.process.signals import flow_stops_on_signals
 from deployments.server.cancellation import RunCancelledError, RunPausedError, requests_of_server, wait_while_paused
-from deployments.server.orphans import settle_task_runs
+from deployments.server.orphans import settle_task_runs, task_runs_ended
 from deployments.server.outage import answered, check_server
 from flows.dataflow import Dataflow, Threads
 from flows.recovery import opened_again, recorded_flow_run
@@ -91,6 +91,7 @@ def _run_in_folder(context: RunContext, source: Source[Any]) -> Summary | State:
                 logged(context),
                 recorded_flow_run(context),
                 requests_of_server() as watch,
+                task_runs_ended(UUID(str(flow_run.id))),
                 keys_of(context.parameters.work_dir),
                 Bars().shown() as bars,
             ):

@@ -62,7 +62,9 @@ def recorded_flow_run(context: RunContext) -> Iterator[None]:
     earlier = read_record(workspace.flow_run) or {}
     remove_jobs(workspace.work_dir)
     flow_run_id = _uuid(earlier.get("flow_run_id"))
-    if flow_run_id is not None and not earlier.get("ended"):
+    if str(flow_run_id) == flow_run.id:  # resumed, or run again: it is alive, its old task runs are not
+        end_task_runs_of(UUID(flow_run.id))
+    elif flow_run_id is not None and not earlier.get("ended"):
         _end(flow_run_id)
     record = {
         "flow_run_id": flow_run.id,
@@ -84,10 +86,7 @@ def recorded_flow_run(context: RunContext) -> Iterator[None]:
 def _end(earlier: UUID) -> None:
     get_run_logger().warning("flow run %s did not end properly; its jobs and task runs are ended now", earlier)
     with get_client(sync_client=True) as client:
-        if str(earlier) == flow_run.id:  # the same run, started again: it is alive, its old task runs are not
-            end_task_runs_of(earlier)
-        else:
-            end_flow_run(client, earlier)
+        end_flow_run(client, earlier)
 
 
 def _uuid(text: object) -> UUID | None:

@@ -100,11 +100,6 @@ class TaskGroup[U: Unit, R]:
         self._pending[new] = unit
         return new
 
-    def break_off(self) -> None:
-        """No worker will report on the rest."""
-        pending, self._pending = self._pending, {}
-        end_task_runs((future.task_run_id for future in pending), "The run ended before this unit did.")
-
 
 class TaskGroups:
     """Several groups of tasks, and the coroutines that await their results.
@@ -237,8 +232,6 @@ class TaskGroups:
             self._waiting[group.submit_again(future)] = coroutine
 
     def _break_off(self) -> None:
-        for group in self._groups:
-            group.break_off()
         for coroutine in self._waiting.values():
             coroutine.close()
 

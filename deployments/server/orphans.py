@@ -6,9 +6,10 @@ Crashed.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from uuid import UUID
 
 import httpx
@@ -24,16 +25,22 @@ from prefect.client.schemas.filters import (
     TaskRunFilterStateType,
 )
 from prefect.client.schemas.objects import State, StateType
+from prefect.events.worker import EventsWorker
 from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.states import Completed, Crashed
 
+from deployments.server.run_server import is_server_of_run
 from s2sr_core import stopping
+from s2sr_core.stopping import Reason
 
 logger = logging.getLogger("s2sr_core.flow")
 
 ORPHANED = "the process of this run is gone; the next run in its work_dir continues where it stopped"
 #: Seconds within which the server learns of ended task runs by itself, once it is back.
 _SETTLING = 20.0
+#: Seconds without an unfinished task run after which the server is taken to have heard of all of them, and between
+#: looks; seconds that this process may take to tell what it knows.
+_QUIET, _LOOK, _TELLING = 2.0, 0.5, 5.0
 #: Runs that one request asks for.
 _PAGE = 200
 #: States that a flow run can have only while it has a process.
@@ -53,13 +60,37 @@ def end_task_runs(task_run_ids: Iterable[UUID], message: str) -> int:
     """
     ids = list(task_run_ids)
     chosen = TaskRunFilter(id=TaskRunFilterId(any_=ids), state=_UNFINISHED)
-    return _end(chosen, Crashed(message=message)) if ids else 0
+    return (_end(chosen, Crashed(message=message)) or 0) if ids else 0
 
 
 def end_task_runs_of(flow_run_id: UUID) -> int:
     """Bring every unfinished task run of a flow run whose process is gone to Crashed; returns how many."""
     chosen = TaskRunFilter(flow_run_id=TaskRunFilterFlowRunId(any_=[flow_run_id]), state=_UNFINISHED)
-    return _end(chosen, Crashed(message=ORPHANED))
+    return _end(chosen, Crashed(message=ORPHANED)) or 0
+
+
+@contextlib.contextmanager
+def task_runs_ended(flow_run_id: UUID) -> Iterator[None]:
+    """If an error leaves the block, or a request to stop, no task run of the flow run stays Pending or Running.
+
+    Workers and threads must have ended by then. The server hears of task runs late, through a queue, also of some that
+    never began: it is asked until nothing new comes. A server that ends with this process is not asked.
+    """
+    try:
+        yield
+    except BaseException:
+        if stopping.requested() is Reason.SIGNAL and is_server_of_run():
+            raise
+        EventsWorker.drain_all(timeout=_TELLING, at_exit=False)
+        deadline, quiet = time.monotonic() + _SETTLING, time.monotonic() + _QUIET
+        chosen = TaskRunFilter(flow_run_id=TaskRunFilterFlowRunId(any_=[flow_run_id]), state=_UNFINISHED)
+        while (now := time.monotonic()) < min(deadline, quiet):
+            if (ended := _end(chosen, Crashed(message="the run ended before this unit did"))) is None:
+                break
+            if ended:
+                quiet = now + _QUIET
+            time.sleep(_LOOK)  # not a pause of `stopping`: the process may have been asked to stop
+        raise
 
 
 def settle_task_runs(flow_run_id: UUID) -> int:
@@ -74,7 +105,7 @@ def settle_task_runs(flow_run_id: UUID) -> int:
     with get_client(sync_client=True) as client:
         while client.read_task_runs(task_run_filter=unfinished, limit=1) and time.monotonic() < deadline:
             stopping.pause(1.0)
-    return _end(unfinished, Completed(message="the server did not hear of its end"))
+    return _end(unfinished, Completed(message="the server did not hear of its end")) or 0
 
 
 def end_flow_run(client: SyncPrefectClient, flow_run_id: UUID) -> None:
@@ -102,7 +133,8 @@ def end_all_flow_runs(client: SyncPrefectClient) -> int:
     return count
 
 
-def _end(chosen: TaskRunFilter, state: State) -> int:
+def _end(chosen: TaskRunFilter, state: State) -> int | None:
+    """Bring task runs to ``state``; returns how many, None if the server does not answer."""
     count = 0
     try:
         with get_client(sync_client=True) as client:
@@ -112,4 +144,5 @@ def _end(chosen: TaskRunFilter, state: State) -> int:
                 count += len(page)
     except (httpx.HTTPError, PrefectException, RuntimeError) as error:
         logger.warning("task runs of lost units keep their state in Prefect: %s", error)
+        return None
     return count

@@ -47,6 +47,14 @@ SETTINGS = {
 }
 
 
+_own = False
+
+
+def is_server_of_run() -> bool:
+    """Whether the API of this process is that of a server which ends with the run."""
+    return _own
+
+
 class ServerError(InstallationError):
     """The run's own Prefect server did not start."""
 
@@ -63,6 +71,7 @@ def server_of_run(host: str, shared: Path) -> Iterator[None]:
     ServerError
         If the server does not start.
     """
+    global _own
     if PREFECT_API_URL.value():
         yield
         return
@@ -77,7 +86,11 @@ def server_of_run(host: str, shared: Path) -> Iterator[None]:
         held.callback(
             APILogHandler().flush
         )  # later there is no server, which Prefect would say after the last sentence
-        yield
+        _own = True
+        try:
+            yield
+        finally:
+            _own = False
 
 
 @contextlib.contextmanager

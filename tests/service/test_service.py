@@ -118,7 +118,7 @@ def test_the_documented_curl_line_starts_a_run(service: Service, first: str) -> 
     [
         ({"workers": 0}, "workers"),
         ({"max_cloud_cover": 101}, "max_cloud_cover"),
-        ({"bands": ["B09"]}, "bands"),
+        ({"bands": ["B08"]}, "bands"),
         ({"resampling": "lanczos"}, "resampling"),
         ({"bbox": [0, 1, 2]}, "bbox"),
         ({"min_baseline": "5"}, "min_baseline"),
@@ -266,11 +266,8 @@ def test_cancelling_stops_the_work_and_leaves_nothing_half_written(service: Serv
     assert len(pd.read_csv(here.composite_index)) == 12
 
 
-def test_after_a_crash_the_command_takes_the_run_up_again(service: Service, first: str) -> None:
-    """The process of a run is killed, and with it the only one who could have told the server."""
-    here = workspace(service, "killed")
-    told = {"work_dir": str(here.work_dir), "source": str(workspace(service).imagery_raw)}
-    flow_run_id = service.trigger("s2sr-pipeline/local", **told)
+def killed(service: Service, flow_run_id: str, here: Workspace) -> None:
+    """Kill the process of a run at work, with its workers."""
     until(lambda: [run for run in service.task_runs(flow_run_id) if run["state_type"] == "RUNNING"] and files(here.tmp))
     note = json.loads(here.flow_run.read_text())
     assert (note["flow_run_id"], note["ended"]) == (flow_run_id, None)
@@ -278,19 +275,38 @@ def test_after_a_crash_the_command_takes_the_run_up_again(service: Service, firs
     for member in [process, *process.children(recursive=True)]:
         member.kill()
 
-    command = [sys.executable, "-m", "s2sr_pipeline", "--repair", "--work-dir", str(here.work_dir), "--workers", "1"]
-    done = subprocess.run(
-        command, env=service.environment, capture_output=True, text=True, check=False, timeout=PATIENCE
-    )
-    assert done.returncode == 0, done.stderr
-    assert "12 composites of 4 cells" in done.stdout
+
+def test_after_a_crash_the_deployment_repair_takes_the_run_up_again(service: Service, first: str) -> None:
+    """The process of a run is killed, and with it the only one who could have told the server."""
+    here = workspace(service, "killed")
+    told = {"work_dir": str(here.work_dir), "source": str(workspace(service).imagery_raw)}
+    flow_run_id = service.trigger("s2sr-pipeline/local", **told)
+    killed(service, flow_run_id, here)
+    repaired = service.trigger("repair/repair", work_dir=str(here.work_dir))
+    state = service.ended(repaired)
+    assert state["message"].startswith("12 composites of 4 cells from"), state["message"]
     assert service.ended(flow_run_id)["type"] == "CRASHED"
-    states = {run["state_type"] for run in service.task_runs(flow_run_id)}
-    assert "CRASHED" in states
-    assert states <= {"CRASHED", "COMPLETED", "FAILED"}
+    for run in (flow_run_id, repaired):
+        states = {each["state_type"] for each in service.task_runs(run)}
+        assert states <= {"CRASHED", "COMPLETED", "FAILED"}
     note = json.loads(here.flow_run.read_text())
-    assert note["flow_run_id"] != flow_run_id
+    assert note["flow_run_id"] == repaired
     assert note["ended"]
+
+
+def test_the_command_repairs_in_the_environment_of_the_service(service: Service, first: str) -> None:
+    """With its server and the account of its sandbox, and nothing else."""
+    words = [".", "service/environment.sh", "&&", sys.executable, "-m", "s2sr_pipeline", "--repair", "--stage", "query"]
+    environment = {name: value for name, value in service.environment.items() if name != "PREFECT_API_URL"}
+    done = subprocess.run(
+        ["sh", "-c", " ".join([*words, "--work-dir", "service/runs/local"])],
+        cwd=service.folder, env=environment, capture_output=True, text=True, check=False, timeout=PATIENCE,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (service.folder / "service" / "environment.sh").stat().st_mode & 0o777 == 0o600
+    note = json.loads(workspace(service).flow_run.read_text())
+    assert service.flow_run(note["flow_run_id"])["state_type"] == "COMPLETED"
+    assert note["parameters"]["source"] is None
 
 
 def test_a_retry_shows_and_what_failed_is_told(service: Service, first: str) -> None:
