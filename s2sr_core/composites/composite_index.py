@@ -16,7 +16,7 @@ from s2sr_core.composites.composite import Outcome
 from s2sr_core.composites.records import inputs_in, pixels_in, scenes_in
 from s2sr_core.files import read_record, table_in
 from s2sr_core.periods import is_label
-from s2sr_core.products.bands import BANDS, BANDS_10M
+from s2sr_core.products.bands import ALL_BANDS
 from s2sr_core.workspace import Workspace
 
 logger = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ def checked_rows(workspace: Workspace, rows: Sequence[Any]) -> list[Row]:
         if not all(isinstance(row.get(column), str) for column in COLUMNS):
             continue
         cell_id, period, band = key_of_row(row)
-        if is_safe_id(cell_id) and is_label(period) and band in (*BANDS, *BANDS_10M):
+        if is_safe_id(cell_id) and is_label(period) and band in ALL_BANDS:
             folder = workspace.cell_folder(cell_id, period)
             if row["path"] == "" or is_composite(folder, workspace.composites / row["path"], cell_id, period, band):
                 checked.append({column: row[column] for column in COLUMNS})

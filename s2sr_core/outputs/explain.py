@@ -36,7 +36,7 @@ from s2sr_core.periods import Period
 from s2sr_core.pixels.observations import Acquisitions
 from s2sr_core.pixels.rules import SCENE_NODATA
 from s2sr_core.pixels.statistics import Statistic, compute_all
-from s2sr_core.products.bands import BANDS
+from s2sr_core.products.bands import ALL_BANDS
 from s2sr_core.products.names import ProductName
 from s2sr_core.products.safe import read_product
 from s2sr_core.progress import progress
@@ -239,7 +239,7 @@ def _holds(cell: Gridcell, x: float, y: float) -> bool:
 
 def _check_composite(context: RunContext, cell_id: str, band: str) -> None:
     periods = context.parameters.periods
-    others = [each for each in BANDS if any(_has_composite(context, cell_id, period, each) for period in periods)]
+    others = [each for each in ALL_BANDS if any(_has_composite(context, cell_id, period, each) for period in periods)]
     if band in others:
         return
     remedy = f"choose from {' '.join(others)}" if others else "choose a cell that has one"

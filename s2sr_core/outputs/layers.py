@@ -18,10 +18,10 @@ from s2sr_core.errors import InputError
 from s2sr_core.geo.geometry import spatial_reference
 from s2sr_core.geo.lattice import Window
 from s2sr_core.periods import is_label
-from s2sr_core.products.bands import BANDS
+from s2sr_core.products.bands import ALL_BANDS
 from s2sr_core.workspace import Workspace
 
-_NAME = re.compile(rf"(?P<band>{'|'.join(BANDS)})_(?P<statistic>[a-z][a-z0-9_]*)_clip\.tif")
+_NAME = re.compile(rf"(?P<band>{'|'.join(ALL_BANDS)})_(?P<statistic>[a-z][a-z0-9_]*)_clip\.tif")
 #: How far an edge may lie from the lattice of the first raster, pixels: roundings of coordinates.
 _TOLERANCE = 1e-3
 #: Name of the statistic whose variable is called as the band.

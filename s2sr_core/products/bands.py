@@ -53,3 +53,5 @@ SPECTRA = {
     "B11": Spectrum(1.610, 0.090, "swir16"),
     "B12": Spectrum(2.190, 0.180, "swir22"),
 }
+#: Every band that composites are made of, at either resolution.
+ALL_BANDS = tuple(SPECTRA)
