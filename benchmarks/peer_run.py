@@ -78,7 +78,7 @@ def _odc_stac(task: Any, items: Any, chunk: int) -> Any:
         return None
     raster = task["raster"]
     geobox = GeoBox(raster["shape"], Affine(*raster["transform"]), "EPSG:4326")
-    chunks = {"time": 1, **dict(zip(("latitude", "longitude"), _sides(raster["shape"], chunk), strict=True))}
+    chunks: Any = {"time": 1, **dict(zip(("latitude", "longitude"), _sides(raster["shape"], chunk), strict=True))}
     loaded = load(
         items,
         bands=[*task["bands"], "SCL"],

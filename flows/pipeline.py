@@ -45,7 +45,7 @@ from tasks.events import announce_composites
 from tasks.gridcells import select_gridcells
 from tasks.logs import logged
 from tasks.products import index_scenes, query_products
-from tasks.reports import draw_quicklooks, show_results, write_manifests
+from tasks.reports import draw_quicklooks, publish_catalogue, show_results, write_manifests
 
 logger = logging.getLogger("s2sr_core.flow")
 
@@ -130,6 +130,7 @@ def _run(context: RunContext, source: Source[Any]) -> Summary:
     if context.parameters.stage == "download":
         return summary
     _draw(context, dataflow.outcomes)
+    answered(publish_catalogue, context, quote(dataflow.outcomes))
     after = None if summary.failures else fingerprint(context, cells, found, _manifest(context, source))
     return answered(write_manifests, context, quote(dataflow.outcomes), summary, after)
 

@@ -134,6 +134,26 @@ class Workspace:
     def quicklook(self, cell_id: str, period: str = "") -> Path:
         return self._of_cell(cell_id, period, "quicklook.png")
 
+    def stac_item(self, cell_id: str, period: str = "") -> Path:
+        """What STAC says of a cell's composites."""
+        return self._of_cell(cell_id, period, "stac.json")
+
+    def descriptions(self, cell_id: str, period: str = "") -> tuple[Path, ...]:
+        """Files that show or describe the composites of a cell, and are removed when one of these is."""
+        picture = self.quicklook(cell_id, period)
+        world, place = picture.with_suffix(".pgw"), picture.with_name(f"{picture.name}.aux.xml")
+        return picture, world, place, self.stac_item(cell_id, period)
+
+    @property
+    def collection(self) -> Path:
+        """The STAC collection of all composites."""
+        return self.composites / "collection.json"
+
+    @property
+    def tile_index(self) -> Path:
+        """The outlines of all composites, with their paths, for a GIS."""
+        return self.composites / "tile_index.gpkg"
+
     def _of_cell(self, cell_id: str, period: str, name: str) -> Path:
         """``cell_<cell_id>_<name>`` in the cell's folder, or ``cell_<cell_id>_<period>_<name>`` in the period's."""
         return self.cell_folder(cell_id, period) / "_".join(filter(None, ("cell", cell_id, period, name)))

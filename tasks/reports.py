@@ -9,6 +9,7 @@ import pandas as pd
 from prefect import task
 
 from s2sr_core.composites.composite import Outcome
+from s2sr_core.composites.mosaic import mosaic_cells
 from s2sr_core.outputs import indices, maps
 from s2sr_core.outputs.quicklook import draw_cell
 from s2sr_core.outputs.report import products_of, report_of, write_report
@@ -44,6 +45,17 @@ def draw_quicklooks(context: RunContext, cells: Sequence[tuple[str, str]]) -> li
             drawn.append(draw_cell(context.workspace, cell_id, bands, period, statistic))
             advance()
     return [path for path in drawn if path is not None]
+
+
+@task(name="publish-catalogue", tags={"s2sr", "publish"}, **COMMON, **INDEX_TIMEOUT)
+def publish_catalogue(context: RunContext, outcomes: Sequence[Outcome]) -> None:
+    """Mosaics, the STAC collection and the tile index of all composites that ``indices/composite_index.csv`` lists."""
+    from s2sr_core.outputs import stac, tile_index  # pystac takes a second
+
+    workspace = context.workspace
+    indices.update_composite_index(context, outcomes)
+    mosaic_cells(workspace, context.parameters)
+    tile_index.write_tile_index(workspace.tile_index, stac.publish(workspace))
 
 
 @task(name="write-manifests", tags={"s2sr", "publish"}, **COMMON, **INDEX_TIMEOUT)

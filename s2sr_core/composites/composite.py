@@ -380,7 +380,8 @@ class _Composite:
         others = self._take_over()
         for path in removed if count.name in others else {*removed, count}:
             remove_raster(path)
-        self._workspace.quicklook(self._cell.cell_id, self.period.label).unlink(missing_ok=True)
+        for path in self._workspace.descriptions(self._cell.cell_id, self.period.label):
+            path.unlink(missing_ok=True)
 
     def _take_over(self) -> set[str]:
         """Remove the files that are written here from records of other runs; gives what these still name."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
+import logging
 import os
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from s2sr_core.composites.cog import remove_raster
@@ -16,67 +15,95 @@ from s2sr_core.geo.geometry import is_in
 from s2sr_core.geo.lattice import Lattice, Window
 from s2sr_core.parameters import RunParameters
 from s2sr_core.pixels import vrt
-from s2sr_core.pixels.rules import COMPOSITE_NODATA
-from s2sr_core.pixels.statistics import COUNT
+from s2sr_core.pixels.statistics import DN_UNIT
+from s2sr_core.products.bands import TRUE_COLOUR
 from s2sr_core.workspace import Workspace
+
+logger = logging.getLogger(__name__)
 
 #: How far an edge may lie from the lattice, pixels: the sum of two roundings of a coordinate.
 _TOLERANCE = 1e-4
+#: What stands for the band in the name of a mosaic in true colour.
+_COLOURED = "true_colour"
 
 
 def mosaic_path(workspace: Workspace, band: str, kind: str = "median", period: str = "") -> Path:
-    """``composites/mosaic_<band>_<kind>.vrt`` or, with the label of a period, ``mosaic_<period>_<band>_<kind>.vrt``."""
-    return workspace.composites / f"{'_'.join(filter(None, ('mosaic', period, band, kind)))}.vrt"
+    """``composites/mosaic_[<period>_]<band>_<kind>.vrt``."""
+    return workspace.composites / "_".join(filter(None, ("mosaic", period, band, f"{kind}.vrt")))
 
 
 def mosaic_cells(workspace: Workspace, parameters: RunParameters) -> list[Path]:
-    """Mosaic the composites of the run's periods that the folder's index names.
+    """Mosaic the composites that the folder's index names; returns the VRTs written.
 
-    One VRT for each period, band and statistic or layer; returns those written.
+    There is one per band, period and statistic, and one in true colour if the bands are there. Other mosaics that the
+    folder holds are of composites that are gone or lie on another lattice, and are removed. Without a common lattice
+    there is none.
     """
-    cells: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+    made = list(_mosaics(workspace, parameters)) if parameters.tap else []
+    for path in workspace.composites.glob("mosaic_*.vrt"):
+        if path not in made:
+            remove_raster(path)
+    return made
+
+
+def _mosaics(workspace: Workspace, parameters: RunParameters) -> Iterator[Path]:
+    rasters: dict[tuple[str, str, str], list[Path]] = {}
     for row in rows_in(workspace):
         if row["path"]:
-            cells[row["period"], row["band"]].append(row["cell_id"])
-    made = []
-    for label, band in _labels_and_bands(parameters):
-        here = cells[label, band]
-        for kind in _kinds(parameters):
-            paths = (workspace.composite(cell_id, band, kind, label) for cell_id in here)
-            rasters = [path for path in paths if path.exists()]
-            target = mosaic_path(workspace, band, kind, label)
-            remove_raster(target)
-            if rasters:
-                made.append(mosaic(target, rasters, parameters.lattice))
-    return made
+            own = workspace.composites / row["path"]
+            prefix, of_band, _ = own.name.rpartition(f"_{row['band']}_")
+            for path in sorted(own.parent.glob(f"{prefix}{of_band}*_clip.tif")):
+                kind = path.name.removeprefix(prefix + of_band).removesuffix("_clip.tif")
+                rasters.setdefault((row["period"], kind, row["band"]), []).append(path)
+    written: set[Path] = set()
+    for (period, kind, band), paths in sorted(rasters.items()):
+        target = mosaic_path(workspace, band, kind, period)
+        try:
+            yield mosaic(target, paths, parameters.lattice)
+        except (RuntimeError, ValueError) as error:  # a file that somebody changed
+            logger.warning("no mosaic of %s %s: %s", band, kind, error)
+            continue
+        written.add(target)
+        bands = [mosaic_path(workspace, other, kind, period) for other in TRUE_COLOUR]
+        if band == TRUE_COLOUR[0] and written.issuperset(bands):  # the others come before it
+            with gdal.Open(str(bands[0])) as red:
+                is_reflectance = red.GetRasterBand(1).GetUnitType() == DN_UNIT
+            if is_reflectance:
+                yield true_colour(mosaic_path(workspace, _COLOURED, kind, period), bands)
+
+
+def true_colour(target: Path, bands: Sequence[Path]) -> Path:
+    """One VRT of three mosaics in the folder of ``target``: red, green and blue."""
+    options = gdal.BuildVRTOptions(separate=True, resolution="highest")
+    remove_raster(target)
+    with written_atomically(target) as temporary:
+        dataset = gdal.BuildVRT(str(temporary), [str(path) for path in bands], options=options)
+        for number, colour in enumerate((gdal.GCI_RedBand, gdal.GCI_GreenBand, gdal.GCI_BlueBand), start=1):
+            dataset.GetRasterBand(number).SetColorInterpretation(colour)
+            dataset.GetRasterBand(number).SetDescription(TRUE_COLOUR[number - 1])
+        dataset.Close()
+    return target
 
 
 def mosaic_folders(target: Workspace, folders: Sequence[Workspace], parameters: RunParameters) -> list[Path]:
     """Mosaic the mosaics of ``folders``, so that no VRT names more rasters than a reader can handle."""
-    made = []
+    named: dict[str, list[Path]] = {}
     for folder in folders:
-        mosaic_cells(folder, parameters)
-    for label, band in _labels_and_bands(parameters):
-        for kind in _kinds(parameters):
-            rasters = [path for folder in folders if (path := mosaic_path(folder, band, kind, label)).exists()]
-            whole = mosaic_path(target, band, kind, label)
-            remove_raster(whole)
-            if rasters:
-                made.append(mosaic(whole, rasters, parameters.lattice))
+        for path in mosaic_cells(folder, parameters):
+            named.setdefault(path.name, []).append(path)
+    made = [
+        mosaic(target.composites / name, paths, parameters.lattice)
+        for name, paths in sorted(named.items())
+        if _COLOURED not in name
+    ]
+    for name in sorted(name for name in named if _COLOURED in name):
+        bands = [target.composites / name.replace(_COLOURED, band) for band in TRUE_COLOUR]
+        made.append(true_colour(target.composites / name, bands))
     return made
 
 
-def _kinds(parameters: RunParameters) -> Iterable[str]:
-    """Names of what the run computes, and of the counts that an earlier one may have left."""
-    return dict.fromkeys([*parameters.statistic_names, COUNT.name])
-
-
-def _labels_and_bands(parameters: RunParameters) -> Iterator[tuple[str, str]]:
-    return itertools.product([period.label for period in parameters.periods], parameters.bands)
-
-
 def mosaic(target: Path, rasters: Sequence[Path], lattice: Lattice) -> Path:
-    """One VRT of single-band rasters that lie on ``lattice``: Float32 statistics or UInt16 counts, as they are.
+    """One VRT of single-band rasters of one kind that lie on ``lattice``, as they are.
 
     Paths in it are relative to it. Where two rasters overlap, a value comes before nodata.
 
@@ -89,7 +116,9 @@ def mosaic(target: Path, rasters: Sequence[Path], lattice: Lattice) -> Path:
     for raster in rasters:
         with gdal.Open(str(raster)) as dataset:
             window = _window(dataset, lattice, raster)
-            data_type = gdal.GetDataTypeName(dataset.GetRasterBand(1).DataType)
+            band = dataset.GetRasterBand(1)
+            data_type, nodata = gdal.GetDataTypeName(band.DataType), band.GetNoDataValue()
+            described = {"description": band.GetDescription(), "unit": band.GetUnitType()}
         sources.append((Path(os.path.relpath(raster, target.parent)), window))
     windows = [window for _, window in sources]
     whole = Window(
@@ -98,9 +127,17 @@ def mosaic(target: Path, rasters: Sequence[Path], lattice: Lattice) -> Path:
         max(window.x1 for window in windows),
         max(window.y1 for window in windows),
     )
-    nodata = COUNT.nodata if data_type == "UInt16" else COMPOSITE_NODATA
+    remove_raster(target)
     with written_atomically(target) as temporary:
-        vrt.mosaic(temporary, sources=sources, lattice=lattice, window=whole, data_type=data_type, nodata=nodata)
+        vrt.mosaic(
+            temporary,
+            sources=sources,
+            lattice=lattice,
+            window=whole,
+            data_type=data_type,
+            nodata=nodata,
+            **described,
+        )
     return target
 
 

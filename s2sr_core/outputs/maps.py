@@ -23,9 +23,10 @@ from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.geo.geometry import METRES_PER_DEGREE, is_in, spatial_reference
 from s2sr_core.geo.lattice import WGS84, Bounds
 from s2sr_core.geo.projection import transformed
-from s2sr_core.outputs.quicklook import TRUE_COLOUR, read_thinned, stretched
+from s2sr_core.outputs.quicklook import read_thinned, stretched
 from s2sr_core.pixels.rules import COMPOSITE_NODATA
 from s2sr_core.pixels.statistics import COUNT
+from s2sr_core.products.bands import TRUE_COLOUR
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

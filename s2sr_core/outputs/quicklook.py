@@ -7,19 +7,20 @@ import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from xml.sax.saxutils import escape
 
 import numpy as np
 import numpy.typing as npt
 
 from s2sr_core.composites.cog import open_raster
-from s2sr_core.files import written_atomically
+from s2sr_core.files import write_text, written_atomically
 from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.geo.geometry import is_in
 from s2sr_core.geo.lattice import WGS84
 from s2sr_core.pixels.rules import COMPOSITE_NODATA
+from s2sr_core.products.bands import TRUE_COLOUR
 from s2sr_core.workspace import Workspace
 
-TRUE_COLOUR = ("B04", "B03", "B02")
 #: Longest side of a picture, pixels.
 _SIDE = 1024
 #: Percentiles of the valid pixels that become black and white.
@@ -34,7 +35,8 @@ def draw_cell(
 ) -> Path | None:
     """Draw the composites of a cell in a period (its label) as :meth:`Workspace.quicklook`; None if there are none.
 
-    True colour if B04, B03 and B02 are there, else the first band in grey; transparent where there is no value.
+    True colour if B04, B03 and B02 are there, else the first band in grey; transparent where there is no value. A world
+    file and an ``.aux.xml`` next to it say where it lies.
     """
     rasters = {band: workspace.composite(cell_id, band, statistic, period) for band in bands}
     available = [band for band, path in rasters.items() if path.exists()]
@@ -45,6 +47,7 @@ def draw_cell(
     target = workspace.quicklook(cell_id, period)
     with written_atomically(target) as temporary:
         write_png(stretched(pixels, (pixels != COMPOSITE_NODATA).all(axis=0)), temporary)
+    _write_place(target, open_raster(rasters[shown[0]]), (pixels.shape[1], pixels.shape[2]))
     return target
 
 
@@ -57,6 +60,19 @@ def thumbnail(paths: Sequence[Path], side: int) -> bytes:
     written = io.BytesIO()
     imsave(written, np.moveaxis(colours[[0, 0, 0, 1] if len(paths) == 1 else [0, 1, 2, 3]], 0, -1), format="png")
     return written.getvalue()
+
+
+def _write_place(picture: Path, raster: gdal.Dataset, shape: tuple[int, int]) -> None:
+    """Say where a picture of all of ``raster`` lies: a world file, and GDAL's .aux.xml with the CRS."""
+    left, dx, _, top, _, dy = raster.GetGeoTransform()
+    rows, columns = shape
+    width, height = raster.RasterXSize * dx / columns, raster.RasterYSize * dy / rows
+    # Sizes of a pixel and rotations, then the centre of the upper left pixel.
+    numbers = (width, 0.0, 0.0, height, left + width / 2, top + height / 2)
+    write_text(picture.with_suffix(".pgw"), "".join(f"{number!r}\n" for number in numbers))
+    mapping = ",".join(map(str, raster.GetSpatialRef().GetDataAxisToSRSAxisMapping()))
+    crs = f'<SRS dataAxisToSRSAxisMapping="{mapping}">{escape(raster.GetProjection())}</SRS>'
+    write_text(picture.with_name(f"{picture.name}.aux.xml"), f"<PAMDataset>{crs}</PAMDataset>\n")
 
 
 def draw_date_and_composite(workspace: Workspace, cell_id: str, images: Mapping[str, Path], target: Path) -> None:

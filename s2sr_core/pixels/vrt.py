@@ -150,6 +150,8 @@ def mosaic(
     window: Window,
     data_type: str,
     nodata: float,
+    description: str = "",
+    unit: str = "",
 ) -> Path:
     """Rasters side by side, one band, nothing resampled; a source's nodata covers nothing.
 
@@ -160,7 +162,8 @@ def mosaic(
         for path, held in sources
     )
     band = (
-        f'<VRTRasterBand dataType="{data_type}" band="1"><NoDataValue>{nodata:g}</NoDataValue>{placed}</VRTRasterBand>'
+        f'<VRTRasterBand dataType="{data_type}" band="1"><Description>{escape(description)}</Description>'
+        f"<UnitType>{escape(unit)}</UnitType><NoDataValue>{nodata:g}</NoDataValue>{placed}</VRTRasterBand>"
     )
     return _write(target, window.shape, _srs(lattice.crs), lattice.geotransform(window), band)
 

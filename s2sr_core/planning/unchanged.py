@@ -84,6 +84,7 @@ def fingerprint(
             "manifest": hashlib.sha256(manifest).hexdigest(),
             "products": {title: list(_files(folder)) for title, folder in sorted(folders.items())},
             "masks": [] if parameters.mask_dir is None else list(_files(parameters.mask_dir)),
+            "catalogue": [path.exists() for path in (workspace.collection, workspace.tile_index)],
             "composites": {cell.cell_id: list(_files(workspace.cell_folder(cell.cell_id))) for cell in cells},
         }
     except OSError:

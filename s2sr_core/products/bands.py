@@ -8,6 +8,8 @@ from dataclasses import dataclass
 BANDS = ("B02", "B03", "B04", "B05", "B06", "B07", "B8A", "B11", "B12")
 #: Those that they hold at 10 m: of B08 there is no image of 20 m.
 BANDS_10M = ("B02", "B03", "B04", "B08")
+#: Red, green and blue.
+TRUE_COLOUR = ("B04", "B03", "B02")
 #: The scene classification, which they hold at 20 m.
 SCL = "SCL"
 #: Metres per pixel of the images that are used unless others are asked for, and of SCL in any case.
@@ -45,9 +47,9 @@ SPECTRA = {
     "B02": Spectrum(0.490, 0.065, "blue"),
     "B03": Spectrum(0.560, 0.035, "green"),
     "B04": Spectrum(0.665, 0.030, "red"),
-    "B05": Spectrum(0.705, 0.015, "rededge071"),
-    "B06": Spectrum(0.740, 0.015, "rededge075"),
-    "B07": Spectrum(0.783, 0.020, "rededge078"),
+    "B05": Spectrum(0.705, 0.015, "rededge"),
+    "B06": Spectrum(0.740, 0.015, "rededge"),
+    "B07": Spectrum(0.783, 0.020, "rededge"),
     "B08": Spectrum(0.842, 0.115, "nir"),
     "B8A": Spectrum(0.865, 0.020, "nir08"),
     "B11": Spectrum(1.610, 0.090, "swir16"),

@@ -3,6 +3,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 import shapely
 from support.scenes import parameters_for, product_name, run
 
@@ -46,6 +47,15 @@ def test_a_cell_is_drawn_in_true_colour_with_square_pixels_on_the_ground(tmp_pat
     image = gdal.Open(str(path)).ReadAsArray().astype(int)
     assert (image[0] > image[1] + 100).all()
     assert abs(image.shape[2] / image.shape[1] - 1) < 0.05
+    with gdal.Open(str(Workspace(parameters.work_dir).composite("c", "B04"))) as composite:
+        left, dx, _, top, _, dy = composite.GetGeoTransform()
+        whole = (left, top, left + dx * composite.RasterXSize, top + dy * composite.RasterYSize)
+    # Other programs look for sidecar files.
+    with gdal.config_options({"GDAL_PAM_ENABLED": "YES", "GDAL_DISABLE_READDIR_ON_OPEN": "FALSE"}):
+        picture = gdal.Open(str(path))
+        left, dx, _, top, _, dy = picture.GetGeoTransform()
+        assert picture.GetSpatialRef().GetAuthorityCode(None) == "4326"
+    assert (left, top, left + dx * picture.RasterXSize, top + dy * picture.RasterYSize) == pytest.approx(whole)
 
 
 def test_a_cell_without_composites_has_no_picture(tmp_path: Path) -> None:
