@@ -25,9 +25,10 @@ from s2sr_core.files import shown, write_text
 from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.geo.geometry import from_wkt
 from s2sr_core.outputs import maps
-from s2sr_core.outputs.quicklook import TRUE_COLOUR, thumbnail
+from s2sr_core.outputs.quicklook import thumbnail
 from s2sr_core.outputs.summary import Summary, counted
 from s2sr_core.parameters import RunParameters
+from s2sr_core.products.bands import TRUE_COLOUR
 from s2sr_core.run_context import RunContext
 from s2sr_core.workspace import Workspace
 

@@ -154,7 +154,7 @@ def test_composites_of_another_lattice_are_named_and_left_out(tmp_path: Path, ar
     assert publish(tmp_path, archive, CELLS[:1], tr=(0.0003, 0.0003)) == ({"a"}, {"b"})
     assert publish(tmp_path, archive, CELLS[:1], tr=(0.0003, 0.0003)) == ({"a"}, {"b"})
     record = json.loads(Workspace(tmp_path / "run").run_record.read_text())
-    assert record["lattice"] == {"tap": True, "tr": [0.0003, 0.0003]}
+    assert record["lattice"] == {"tap": True, "tr": [0.0003, 0.0003], "crs": "EPSG:4326"}
     assert [row["cell_id"] for row in record["other_lattice"]] == ["b"]
     assert publish(tmp_path, archive, CELLS[:1]) == ({"a", "b"}, set())
 
