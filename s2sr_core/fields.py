@@ -31,6 +31,7 @@ from s2sr_core.products.names import is_tile
 
 _MONTHS = re.compile(r"(0?[1-9]|1[0-2])(?:-(0?[1-9]|1[0-2]))?")
 _BASELINE = re.compile(r"[0-9]{2}\.[0-9]{2}")
+_ADDRESS = re.compile(r"[a-z][a-z0-9+]*://[^\s/]\S*")
 _TIME_REMEDY = "write 2019-06-01 or 2019-06-01T00:00:00Z"
 _BBOX_REMEDY = "write xmin ymin xmax ymax in degrees, longitude before latitude"
 #: Degrees of longitude that a box with xmin > xmax may have: in a wider one, xmin and xmax are likely swapped.
@@ -46,7 +47,7 @@ EngineName = Literal["fast", "reference"]
 Checking = Literal["once", "always", "never"]
 GroupBy = Literal["granule", "datatake"]
 Stage = Literal["all", "query", "download", "composite"]
-ClusterName = Literal["local", "mpi", "slurm", "pbs", "lsf", "sge", "oar", "htcondor"]
+ClusterName = Literal["local", "mpi", "slurm", "pbs", "lsf", "sge", "oar", "htcondor", "dask"]
 
 
 # ------------------------------------------------------------------------------------------------------------ shown
@@ -330,6 +331,15 @@ def _expand(path: Path) -> Path:
         raise ValueError(f"there is no home folder for {path.parts[0]}; give the path without ~") from error
 
 
+def _check_scheduler(text: str) -> str:
+    """An address, or the path of a scheduler file, which is made absolute."""
+    if _ADDRESS.fullmatch(text):
+        return text
+    if "://" in text or not text.strip():
+        raise ValueError("is not an address; write tcp://HOST:PORT or tls://HOST:PORT, or the path of a scheduler file")
+    return str(_expand(Path(text)))
+
+
 def _check_folder(path: Path) -> Path:
     try:
         is_folder = path.is_dir()
@@ -451,6 +461,7 @@ Crs = Annotated[
     AfterValidator(_check_crs),
     WithJsonSchema({"type": "string", "pattern": r"^\s*[Ee][Pp][Ss][Gg]:[1-9][0-9]{3,5}\s*$"}),
 ]
+Scheduler = Annotated[str, AfterValidator(_check_scheduler)]
 ExpandedPath = Annotated[Path, BeforeValidator(_not_empty), AfterValidator(_expand)]
 MaskValues = Annotated[list[Annotated[int, Field(ge=-32768, le=65535)]], Field(min_length=1)]
 SourceFolder = Annotated[ExpandedPath, AfterValidator(_check_folder)]

@@ -35,6 +35,7 @@ from s2sr_core.fields import (
     PixelSizes,
     Resampling,
     Resolution,
+    Scheduler,
     SclClasses,
     Shown,
     SourceFolder,
@@ -321,16 +322,28 @@ class RunParameters(BaseModel):
     workers: Annotated[
         int | None,
         Shown(Group.RUNNING, "N"),
-        Field(ge=1, le=1024, description="Dask workers on this machine. Default: one per core."),
+        Field(
+            ge=1,
+            le=1024,
+            description="Dask workers on this machine. Default: one per core. Of an existing cluster: those to expect.",
+        ),
     ] = None
     cluster: Annotated[
         ClusterName,
         Shown(Group.RUNNING, "NAME"),
         Field(
             description="Where the workers run: local (this machine), mpi (the ranks of mpirun, found automatically), "
-            "or jobs of slurm, pbs, lsf, sge, oar or htcondor."
+            "jobs of slurm, pbs, lsf, sge, oar or htcondor, or an existing cluster (dask)."
         ),
     ] = "local"
+    scheduler: Annotated[
+        Scheduler | None,
+        Shown(Group.RUNNING, "ADDRESS"),
+        Field(
+            description="With cluster dask: the address of its scheduler, tls://HOST:PORT or tcp://HOST:PORT, or the "
+            "path of its scheduler file."
+        ),
+    ] = None
     site: Annotated[
         ExpandedPath | None,
         Shown(Group.RUNNING, "FILE"),
@@ -359,6 +372,10 @@ class RunParameters(BaseModel):
             raise InputError("statistic", min(joint), problem, "add bands, or choose median")
         if self.site is not None and self.cluster == "local":
             raise InputError("site", self.site, "has no effect without --cluster", "add --cluster")
+        if self.scheduler is not None and self.cluster != "dask":
+            raise InputError("scheduler", self.scheduler, "has no effect without --cluster dask", "add --cluster dask")
+        if self.cluster == "dask" and self.scheduler is None:
+            raise InputError("cluster", self.cluster, "needs a scheduler", "add --scheduler with its address or file")
         if self.imagery is not None and Workspace(self.work_dir).owns(self.imagery):
             raise InputError(
                 "imagery", self.imagery, "is or lies in a folder that the run writes itself", "give a folder of its own"

@@ -14,12 +14,12 @@ import os
 #: The names of this machine.
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 #: Clients read one or the other, most of them the first.
-_VARIABLES = ("no_proxy", "NO_PROXY")
+VARIABLES = ("no_proxy", "NO_PROXY")
 
 
 def exempt_from_proxies(*hosts: str) -> None:
     """From now on neither this process nor one that it starts asks a proxy for these hosts."""
-    listed = [entry.strip() for name in _VARIABLES for entry in os.environ.get(name, "").split(",")]
+    listed = [entry.strip() for name in VARIABLES for entry in os.environ.get(name, "").split(",")]
     entries = list(dict.fromkeys(entry for entry in (*listed, *hosts) if entry))
-    for name in _VARIABLES:
+    for name in VARIABLES:
         os.environ[name] = "*" if "*" in entries else ",".join(entries)

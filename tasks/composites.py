@@ -29,7 +29,7 @@ def composite_cells(unit: CompositeUnit, parameters: RunParameters) -> list[Outc
     PartlyFailedError
         If a composite failed; the others are written.
     """
-    context = RunContext(parameters, worker_number())
+    context = RunContext(parameters, worker_number(parameters.work_dir))
     with logged(context):
         outcomes = [
             outcome

@@ -30,7 +30,7 @@ def classify_scenes(unit: SceneUnit, parameters: RunParameters) -> list[list[Sta
     PartlyFailedError
         If a product cannot be used, also if another takes its place.
     """
-    context = RunContext(parameters, worker_number())
+    context = RunContext(parameters, worker_number(parameters.work_dir))
     with logged(context):
         results = [stand(context, contenders, cells, bands=False) for contenders, cells in unit.observations]
     return _complete(results)
@@ -51,7 +51,7 @@ def prepare_scene(unit: SceneUnit, parameters: RunParameters) -> list[list[Stand
     PartlyFailedError
         If a product, or a band of one, cannot be used, also if another takes its place.
     """
-    context = RunContext(parameters, worker_number())
+    context = RunContext(parameters, worker_number(parameters.work_dir))
     with logged(context):
         results = [stand(context, contenders, cells) for contenders, cells in unit.observations]
         for standing in (standing for standings in results for standing in standings):

@@ -45,7 +45,18 @@ ORCHESTRATION = {"prefect", "prefect_dask", "dask", "distributed", "dask_jobqueu
 #: every stage from the cells on is given. Doors into the program are on the last line: nothing in the core imports
 #: them, and GDAL alone imports ``pixel_functions``.
 ORDER = (
-    ("account", "disk_space", "errors", "import_path", "installation", "periods", "proxies", "signature", "stopping"),
+    (
+        "account",
+        "assigned_rank",
+        "disk_space",
+        "errors",
+        "import_path",
+        "installation",
+        "periods",
+        "proxies",
+        "signature",
+        "stopping",
+    ),
     ("files", "progress", "signals", "user_folders"),
     ("workspace",),
     ("geo",),

@@ -1,4 +1,4 @@
-"""Clusters that the pipeline computes on: this machine, MPI ranks, batch systems.
+"""Clusters that the pipeline computes on: this machine, MPI ranks, batch systems, an existing cluster.
 
 Each is a class with the methods of :class:`~deployments.clusters.cluster.Cluster`, in a module of its own.
 """
@@ -22,6 +22,7 @@ CLUSTERS = {
     "sge": "deployments.clusters.sge:GridEngine",
     "oar": "deployments.clusters.oar:Oar",
     "htcondor": "deployments.clusters.htcondor:HTCondor",
+    "dask": "deployments.clusters.existing:ExistingDask",
 }
 
 

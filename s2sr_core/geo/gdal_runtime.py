@@ -21,7 +21,7 @@ try:
 except ImportError as error:
     raise InstallationError(f"GDAL's Python bindings cannot be imported ({error}); {GDAL_REMEDY}.") from error
 
-__all__ = ["IMAGE_DRIVERS", "gdal", "gdal_array", "ogr", "osr", "overridden_python_setting"]
+__all__ = ["IMAGE_DRIVERS", "configure", "gdal", "gdal_array", "ogr", "osr", "overridden_python_setting", "restore"]
 
 PIXEL_FUNCTION_MODULE = "s2sr_core.pixel_functions"
 
@@ -39,7 +39,11 @@ _SETTINGS = {
 _CACHE = 512 * 1024**2
 
 
-def _configure() -> None:
+_before = {key: gdal.GetGlobalConfigOption(key) for key in _SETTINGS}
+
+
+def configure() -> None:
+    """Configure GDAL in this process; importing this module does it as well."""
     gdal.UseExceptions()
     ogr.UseExceptions()
     osr.UseExceptions()
@@ -49,10 +53,16 @@ def _configure() -> None:
         gdal.SetCacheMax(_CACHE)
 
 
+def restore() -> None:
+    """Give GDAL the settings again that it had before this module was imported."""
+    for key, value in _before.items():
+        gdal.SetConfigOption(key, value)
+
+
 def overridden_python_setting() -> str | None:
     """The value of ``GDAL_VRT_ENABLE_PYTHON`` in the environment if this program overrides it, else None."""
     asked = os.environ.get("GDAL_VRT_ENABLE_PYTHON")
     return asked if asked not in (None, _SETTINGS["GDAL_VRT_ENABLE_PYTHON"]) else None
 
 
-_configure()
+configure()

@@ -164,7 +164,7 @@ SHOWN: dict[str, list[tuple[object, object]]] = {
     "resolution": [(20, 20), (10, 10)],
     "resampling": [(word, word) for word in ("bilinear", "nearest", "cubic")],
     "stage": [(word, word) for word in ("query", "download", "composite", "all")],
-    "cluster": [(word, word) for word in ("local", "mpi", "slurm", "pbs", "lsf", "sge", "oar", "htcondor")],
+    "cluster": [(word, word) for word in ("local", "mpi", "slurm", "pbs", "lsf", "sge", "oar", "htcondor", "dask")],
 }
 
 
@@ -181,6 +181,8 @@ def test_what_a_description_shows_is_accepted_by_form_rest_and_command_line(
         {name: shown}, parameter_schema(pipeline).model_dump_for_openapi(), raise_on_error=True, ignore_required=True
     )
     given_fields = {key: value for key, value in GIVEN.items() if key != "source"} | {name: shown}
+    if shown == "dask":
+        given_fields["scheduler"] = "tls://host:8786"
     assert getattr(RunParameters(**given_fields), name) == meant
 
 

@@ -37,11 +37,13 @@ def test_each_worker_is_a_process_of_one_thread_with_a_rank_of_its_own(tmp_path:
     with cluster_of(parameters(tmp_path, 2)).task_runner() as runner:
         client = runner.client
         addresses = list(client.nthreads())
-        ranks = [client.submit(worker_number, workers=[address], pure=False).result() for address in addresses]
+        ranks = [
+            client.submit(worker_number, tmp_path, workers=[address], pure=False).result() for address in addresses
+        ]
         assert sorted(ranks) == [1, 2]
         assert len(set(client.run(os.getpid).values())) == 2
         assert set(client.nthreads().values()) == {1}
-    assert worker_number() == 0
+    assert worker_number(tmp_path) == 0
 
 
 def starting_workers(known: Collection[psutil.Process] = ()) -> list[psutil.Process]:
@@ -71,7 +73,7 @@ def test_a_worker_killed_while_it_starts_is_replaced_at_first_and_later(tmp_path
         second.kill()
         until(lambda: runner.watch() or starting_workers([*before, worker, second]))
         until(lambda: runner.watch() or runner.client.nthreads())
-        assert runner.client.submit(worker_number, pure=False).result() == 1
+        assert runner.client.submit(worker_number, tmp_path, pure=False).result() == 1
 
         known = starting_workers()
         with dask.config.set({"distributed.deploy.lost-worker-timeout": 0}):  # as if its nanny were slow

@@ -44,7 +44,7 @@ def test_its_jobs_compute_and_are_gone_afterwards(
     assert cluster.worker_count() == 2
     cluster.check()
     with cluster.task_runner() as runner:
-        assert runner.client.submit(worker_number).result() in (1, 2)
+        assert runner.client.submit(worker_number, parameters.work_dir).result() in (1, 2)
         run_of_job = psutil.Process(runner.client.submit(os.getpid).result())
         assert {ip for ip, _ in ports([psutil.Process(), run_of_job])} == {"127.0.0.1"}  # that of the interface, lo
         environment = runner.client.submit(lambda: dict(os.environ)).result()
