@@ -195,7 +195,7 @@ class RunParameters(BaseModel):
         SclClasses,
         Shown(Group.METHOD, "CLASS"),
         Field(
-            description="SCL classes to mask, by number from 0 to 11 or by name (cloud_shadow), or none. A value that "
+            description="SCL classes to mask, by number from 0 to 11 or by name: 9 cloud_shadow. Or none. A value that "
             "is not a class is always masked."
         ),
     ] = list(MASKED_BY_DEFAULT)
@@ -229,9 +229,9 @@ class RunParameters(BaseModel):
         Statistics,
         Shown(Group.METHOD, "STATISTIC"),
         Field(
-            description="What the values of the scenes become, one or several: median, mean, percentile:N "
-            "(percentile:25 is p25 in file names), medoid or geomedian (of all bands together). The first one is "
-            "listed and drawn."
+            description="What the values of the scenes become, one or several: median percentile:25. Of median, mean, "
+            "percentile:N (percentile:25 is p25 in file names), medoid and geomedian (of all bands together). The "
+            "first one is listed and drawn."
         ),
     ] = ["median"]
     min_count: Annotated[
@@ -286,8 +286,9 @@ class RunParameters(BaseModel):
         Layers,
         Shown(Group.OUTPUT, "LAYER"),
         Field(
-            description="Also write, of each band: count (of valid values), mad (median absolute deviation from the "
-            "median), iqr (interquartile range), doy (median day of year), first, last (dates of valid values)."
+            description="Also write, of each band, one or several: count mad. Of count (of valid values), mad (median "
+            "absolute deviation from the median), iqr (interquartile range), doy (median day of year), first and last "
+            "(dates of valid values)."
         ),
     ] = []
     count: Annotated[

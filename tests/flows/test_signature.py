@@ -235,7 +235,7 @@ def test_the_form_shows_bounds_and_choices() -> None:
         *("XMIN (west)", "YMIN (south)", "XMAX (east)", "YMAX (north)")
     ]
     assert [item["title"] for item in own["tr"]["anyOf"][0]["prefixItems"]] == ["WIDTH", "HEIGHT"]
-    assert own["bands"]["items"]["enum"] == ["B02", "B03", "B04", "B05", "B06", "B07", "B8A", "B11", "B12"]
+    assert own["bands"]["items"]["enum"] == ["B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12"]
     assert own["bands"]["minItems"] == 1
 
 
