@@ -267,7 +267,7 @@ def test_help_tells_every_parameter_and_the_exit_codes(command) -> None:
         assert re.search(rf"--{name.replace('_', '-')}[ ,]", text), name
         assert re.sub(r"\s+", " ", str(field.description)) in text
     assert "exit codes: 0 all done 1 finished with failures, failed, or cancelled in Prefect 2 bad input" in text
-    assert "Default: 0.000179663056824 0.000179663056824." in text
+    assert "Default: 0.000179663056824 degrees, or 20;" in text
     assert "Default: 0 1 2 3 7 8 9 10 11." in text
 
 
