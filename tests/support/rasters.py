@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from osgeo import gdal, osr
 
+from s2sr_core.geo.gdal_runtime import gdal, osr
 from s2sr_core.geo.lattice import Lattice, Window
 
 NODATA = -9999.0
