@@ -31,7 +31,9 @@ from s2sr_sandbox.server.fault_plans import PLANS
 
 pytestmark = pytest.mark.usefixtures("workers_here")
 CELL = Gridcell("a", shapely.box(-149.61, 68.626, -149.60, 68.634))
-SLOW_SEEDS, LONG_SEEDS = range(10), range(10, 60)
+#: Seed 9 is a long one: its download host seems down for most of the run, which takes ten minutes, and then products
+#: fail that no fault names.
+SLOW_SEEDS, LONG_SEEDS = (*range(9), 10), (9, *range(11, 60))
 #: These need a sandbox of their own, or minutes.
 _APART = {"totp", "wrong-audience", "untrusted-certificate", "stall", "slow-count"}
 _PATHS = (

@@ -32,7 +32,7 @@ def parameters(tmp_path_factory: pytest.TempPathFactory) -> RunParameters:
     rng, grid = np.random.default_rng(0), Grid.utm(-149.6, 68.63, 100, zone=5)
     for number in range(3):
         write_scene(folder / "archive", product_name(number), grid, rng, ("B04",))
-    return parameters_for(folder, folder / "archive", CELLS)
+    return parameters_for(folder, folder / "archive", CELLS, start="2019-06-01", end="2019-08-31")
 
 
 def command(

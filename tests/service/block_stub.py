@@ -12,9 +12,9 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from flows.signature import takes_fields_of
 from s2sr_core.cells.gridcell_csv import read_gridcells
 from s2sr_core.parameters import RunParameters
+from s2sr_core.signature import takes_fields_of
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # Prefect's worker finds the flow by path
 

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from support.waiting import until
 ROOT = Path(__file__).resolve().parents[2]
 #: Seconds that anything may take: generous, because nothing here is about speed.
 PATIENCE = 600.0
+#: How often a busy server is asked again, a second apart.
+_BUSY = 60
 
 
 class Service:
@@ -101,7 +104,13 @@ class Service:
         return done
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
+        """The answer; a server whose SQLite is locked says 503, and clients are to ask again."""
         answer = self.api.post(path, json=body)
+        for _ in range(_BUSY):
+            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                break
+            time.sleep(1)
+            answer = self.api.post(path, json=body)
         answer.raise_for_status()
         return answer.json() if answer.content else None
 
