@@ -276,6 +276,7 @@ def killed(service: Service, flow_run_id: str, here: Workspace) -> None:
         member.kill()
 
 
+@pytest.mark.long
 def test_after_a_crash_the_deployment_repair_takes_the_run_up_again(service: Service, first: str) -> None:
     """The process of a run is killed, and with it the only one who could have told the server."""
     here = workspace(service, "killed")
@@ -294,6 +295,7 @@ def test_after_a_crash_the_deployment_repair_takes_the_run_up_again(service: Ser
     assert note["ended"]
 
 
+@pytest.mark.long
 def test_the_command_repairs_in_the_environment_of_the_service(service: Service, first: str) -> None:
     """With its server and the account of its sandbox, and nothing else."""
     words = [".", "service/environment.sh", "&&", sys.executable, "-m", "s2sr_pipeline", "--repair", "--stage", "query"]

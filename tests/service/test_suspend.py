@@ -62,6 +62,7 @@ def slots(service: Service) -> int:
     return int(service.get("/v2/concurrency_limits/cdse")["active_slots"])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("asked", [BUTTON, PAUSE], ids=["button", "REST"])
 def test_a_suspended_run_of_a_deployment_gives_everything_back_and_is_resumed(
     service: Service, asked: dict[str, Any]
