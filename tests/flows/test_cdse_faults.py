@@ -103,9 +103,10 @@ def test_what_passes_is_waited_for(
     assert 1 <= answers.count(401) <= 2  # one per connection
     assert statuses(sandbox, "catalogue")[:4] == [408, 403, 403, 200]
     assert statuses(sandbox, "identity") == [408, 200, 401, 401, 401, 200]
-    # Each image that broke off after 1000 bytes was continued there, also if it broke again.
+    # Each image that broke off after 1000 bytes was continued there, also if it broke again. Some of the three cuts may
+    # hit the requests that find out whether the host is down; those need no rest.
     rest = [(request.range, request.status) for request in sandbox.byte_requests() if request.range]
-    assert len(rest) == 3
+    assert 1 <= len(rest) <= 3
     assert set(rest) <= {("bytes=1000-", 206), ("bytes=2000-", 206), ("bytes=3000-", 206)}
     assert_no_secret(chosen, "".join(capfd.readouterr()), "marker-of-the-password")
 

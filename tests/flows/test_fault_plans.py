@@ -31,9 +31,7 @@ from s2sr_sandbox.server.fault_plans import PLANS
 
 pytestmark = pytest.mark.usefixtures("workers_here")
 CELL = Gridcell("a", shapely.box(-149.61, 68.626, -149.60, 68.634))
-#: Seed 9 is a long one: its download host seems down for most of the run, which takes ten minutes, and then products
-#: fail that no fault names.
-SLOW_SEEDS, LONG_SEEDS = (*range(9), 10), (9, *range(11, 60))
+SLOW_SEEDS, LONG_SEEDS = range(10), range(10, 60)
 #: These need a sandbox of their own, or minutes.
 _APART = {"totp", "wrong-audience", "untrusted-certificate", "stall", "slow-count"}
 _PATHS = (
@@ -77,6 +75,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with running(archive, settings) as sandbox, pytest.MonkeyPatch.context() as patch:
         for variable, value in sandbox.environment().items():
             patch.setenv(variable, value)
+        patch.setenv("S2SR_OUTAGE_PATIENCE", "3")  # some seeds draw a host that never comes back
         shorten_pauses(patch)
         parameters = parameters_for(folder, archive, [CELL]).model_copy(
             update={"source": None, "workers": 1, "download_connections": 2}
@@ -139,7 +138,7 @@ def check(tmp_path: Path, served: Served, seed: int) -> None:
     assert state.is_final()
     assert state.message, faults
     assert "Traceback" not in state.message
-    check_disturbed(tmp_path, served, parameters)
+    check_disturbed(tmp_path, served, parameters, is_down=" is down (" in state.message)
 
     for cached in (client._http, client._tokens, client._downloader):
         cached.cache_clear()
@@ -148,8 +147,11 @@ def check(tmp_path: Path, served: Served, seed: int) -> None:
     check_as_undisturbed(served, parameters)
 
 
-def check_disturbed(tmp_path: Path, served: Served, parameters: RunParameters) -> None:
-    """Each product that counts is in the composite or in the table of errors; the pixels are those of the former."""
+def check_disturbed(tmp_path: Path, served: Served, parameters: RunParameters, *, is_down: bool) -> None:
+    """Each product that counts is in the composite or in the table of errors; the pixels are those of the former.
+
+    A run that ended because a host ``is_down`` has not come to every product.
+    """
     workspace = Workspace(parameters.work_dir)
     check_files(served, workspace)
     if not workspace.scene_index.exists():  # the catalogue or the login failed, which the run's state says
@@ -163,7 +165,7 @@ def check_disturbed(tmp_path: Path, served: Served, parameters: RunParameters) -
         failed = dict(zip(table["product"], table["reason"], strict=True))
     assert all(failed.values())
     assert used.isdisjoint(failed)
-    assert served.selected <= used | set(failed), served.selected - used - set(failed)
+    assert is_down or served.selected <= used | set(failed), served.selected - used - set(failed)
     if not used:
         assert not workspace.composite("a", "B04").exists()
         return

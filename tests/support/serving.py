@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,6 @@ from support.waiting import until
 ROOT = Path(__file__).resolve().parents[2]
 #: Seconds that anything may take: generous, because nothing here is about speed.
 PATIENCE = 600.0
-#: How often a busy server is asked again, a second apart.
-_BUSY = 60
 
 
 class Service:
@@ -105,12 +102,13 @@ class Service:
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
         """The answer; a server whose SQLite is locked says 503, and clients are to ask again."""
-        answer = self.api.post(path, json=body)
-        for _ in range(_BUSY):
-            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
-                break
-            time.sleep(1)
+
+        def answered() -> httpx.Response | None:
             answer = self.api.post(path, json=body)
+            return None if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE else answer
+
+        answer = until(answered, what="an answer of a server that is not busy")
+        assert answer is not None
         answer.raise_for_status()
         return answer.json() if answer.content else None
 

@@ -82,7 +82,7 @@ def test_a_worker_killed_while_it_starts_is_replaced_at_first_and_later(tmp_path
                     process.kill()
             until(lambda: not runner.client.nthreads())
             until(lambda: runner.watch() or runner.client.nthreads())
-        assert runner.client.submit(worker_number, pure=False).result() == 1
+        assert runner.client.submit(worker_number, tmp_path, pure=False).result() == 1
 
 
 def test_workers_that_never_start_are_a_sentence() -> None:
