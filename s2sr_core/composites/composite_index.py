@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import itertools
 import logging
-import re
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from s2sr_core.cells.gridcell_csv import is_safe_id
 from s2sr_core.composites.composite import Outcome
+from s2sr_core.composites.composite_names import name_of
 from s2sr_core.composites.records import inputs_in, pixels_in, scenes_in
 from s2sr_core.files import read_record, table_in
 from s2sr_core.periods import is_label
@@ -89,16 +88,11 @@ def checked_rows(workspace: Workspace, rows: Sequence[Any]) -> list[Row]:
             continue
         cell_id, period, band = key_of_row(row)
         if is_safe_id(cell_id) and is_label(period) and band in ALL_BANDS:
-            folder = workspace.cell_folder(cell_id, period)
-            if row["path"] == "" or is_composite(folder, workspace.composites / row["path"], cell_id, period, band):
+            path, folder = workspace.composites / row["path"], workspace.cell_folder(cell_id, period)
+            name = name_of(path) if path.parent == folder and path.suffix == ".tif" else None
+            if row["path"] == "" or (name is not None and name.about == key_of_row(row)):
                 checked.append({column: row[column] for column in COLUMNS})
     return checked
-
-
-def is_composite(folder: Path, path: Path, cell_id: str, period: str, band: str) -> bool:
-    """Whether ``path`` is in ``folder``, and is named like a statistic of this cell, period and band."""
-    start = "_".join(filter(None, ("cell", cell_id, period, band)))
-    return path.parent == folder and re.fullmatch(rf"{re.escape(start)}_[a-z0-9_]+_clip\.tif", path.name) is not None
 
 
 def recorded_rows(workspace: Workspace) -> list[Row]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from s2sr_core.composites.cog import remove_raster
 from s2sr_core.composites.composite_index import rows_in
+from s2sr_core.composites.composite_names import rasters_beside
 from s2sr_core.files import written_atomically
 from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.geo.geometry import is_in
@@ -40,21 +41,22 @@ def mosaic_cells(workspace: Workspace, parameters: RunParameters) -> list[Path]:
     there is none.
     """
     made = list(_mosaics(workspace, parameters)) if parameters.tap else []
+    _remove_others(workspace, made)
+    return made
+
+
+def _remove_others(workspace: Workspace, made: Sequence[Path]) -> None:
     for path in workspace.composites.glob("mosaic_*.vrt"):
         if path not in made:
             remove_raster(path)
-    return made
 
 
 def _mosaics(workspace: Workspace, parameters: RunParameters) -> Iterator[Path]:
     rasters: dict[tuple[str, str, str], list[Path]] = {}
     for row in rows_in(workspace):
         if row["path"]:
-            own = workspace.composites / row["path"]
-            prefix, of_band, _ = own.name.rpartition(f"_{row['band']}_")
-            for path in sorted(own.parent.glob(f"{prefix}{of_band}*_clip.tif")):
-                kind = path.name.removeprefix(prefix + of_band).removesuffix("_clip.tif")
-                rasters.setdefault((row["period"], kind, row["band"]), []).append(path)
+            for path, name in rasters_beside(workspace.composites / row["path"]).items():
+                rasters.setdefault((name.period, name.statistic, name.band), []).append(path)
     written: set[Path] = set()
     for (period, kind, band), paths in sorted(rasters.items()):
         target = mosaic_path(workspace, band, kind, period)
@@ -99,6 +101,7 @@ def mosaic_folders(target: Workspace, folders: Sequence[Workspace], parameters: 
     for name in sorted(name for name in named if _COLOURED in name):
         bands = [target.composites / name.replace(_COLOURED, band) for band in TRUE_COLOUR]
         made.append(true_colour(target.composites / name, bands))
+    _remove_others(target, made)
     return made
 
 
@@ -115,18 +118,12 @@ def mosaic(target: Path, rasters: Sequence[Path], lattice: Lattice) -> Path:
     sources = []
     for raster in rasters:
         with gdal.Open(str(raster)) as dataset:
-            window = _window(dataset, lattice, raster)
+            window = window_on(lattice, dataset, raster)
             band = dataset.GetRasterBand(1)
             data_type, nodata = gdal.GetDataTypeName(band.DataType), band.GetNoDataValue()
             described = {"description": band.GetDescription(), "unit": band.GetUnitType()}
         sources.append((Path(os.path.relpath(raster, target.parent)), window))
-    windows = [window for _, window in sources]
-    whole = Window(
-        min(window.x0 for window in windows),
-        min(window.y0 for window in windows),
-        max(window.x1 for window in windows),
-        max(window.y1 for window in windows),
-    )
+    whole = Window.around([window for _, window in sources])
     remove_raster(target)
     with written_atomically(target) as temporary:
         vrt.mosaic(
@@ -141,8 +138,14 @@ def mosaic(target: Path, rasters: Sequence[Path], lattice: Lattice) -> Path:
     return target
 
 
-def _window(dataset: gdal.Dataset, lattice: Lattice, path: Path) -> Window:
-    """The window of ``lattice`` that a raster holds."""
+def window_on(lattice: Lattice, dataset: gdal.Dataset, path: Path) -> Window:
+    """The window of ``lattice`` that a raster fills.
+
+    Raises
+    ------
+    ValueError
+        If it does not lie on the lattice; ``path`` names it.
+    """
     left, dx, _, top, _, dy = dataset.GetGeoTransform()
     column, row = (left - lattice.x_anchor) / lattice.dx, (lattice.y_anchor - top) / lattice.dy
     width, height = dataset.RasterXSize, dataset.RasterYSize

@@ -8,21 +8,20 @@ from __future__ import annotations
 import csv
 import io
 import os
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from s2sr_core.composites.composite_names import name_of
 from s2sr_core.composites.recorded_files import INTACT, FileState, RecordedFile, recorded_files
 from s2sr_core.composites.records import inputs_in, key_of
 from s2sr_core.files import read_record, table_in
 from s2sr_core.geo.lattice import WGS84, Lattice
 from s2sr_core.parameters import default_pixel_size
-from s2sr_core.periods import is_label
 from s2sr_core.products.bands import RESOLUTION
 from s2sr_core.progress import progress
 from s2sr_core.workspace import Workspace
@@ -135,28 +134,9 @@ class _Folder:
                         found.leftovers.append(path)
                 elif path.suffix.lower() in _RASTER_SUFFIXES:
                     found.rasters.append(path)
-                elif path.suffix == ".json" and _named(path):
+                elif path.suffix == ".json" and name_of(path):
                     found.records.append(path)
         return found
-
-
-class _Named(NamedTuple):
-    """What the name of a composite or a record says; the period is empty if it has none."""
-
-    cell_id: str
-    period: str
-    band: str
-
-
-def _named(path: Path) -> _Named | None:
-    """What a file's name says, if it is named like a composite or a record of its folder's cell, or cell and period."""
-    folder, above = path.parent.name, path.parent.parent.name
-    for cell_id, period in ((folder, ""), (above, folder)):
-        prefix = re.escape("_".join(filter(None, ("cell", cell_id, period))))
-        found = re.fullmatch(prefix + r"_(?P<band>B[0-9][0-9A])_[a-z0-9_]+_clip\.(?:tif|json)", path.name)
-        if found is not None and is_label(period):
-            return _Named(cell_id, period, found["band"])
-    return None
 
 
 def _undescribed(workspace: Workspace, folder: _Folder, records: set[Path], described: set[Path]) -> Iterator[Finding]:
@@ -167,12 +147,12 @@ def _undescribed(workspace: Workspace, folder: _Folder, records: set[Path], desc
     for path in folder.leftovers:
         detail = "was left by a process that was stopped while writing, unless a run is working here"
         yield Finding(_below(workspace, path), Condition.INCOMPLETE, detail)
-    recorded = {(path.parent, named.band) for path in records if (named := _named(path))}
+    recorded = {(path.parent, name.band) for path in records if (name := name_of(path))}
     for path in folder.rasters:
         if path in described:
             continue
-        named = _named(path)
-        if named is not None and (path.parent, named.band) not in recorded:
+        name = name_of(path)
+        if name is not None and (path.parent, name.band) not in recorded:
             yield Finding(_below(workspace, path), Condition.INCOMPLETE, "has no record that can be read")
         else:
             yield Finding(_below(workspace, path), Condition.FOREIGN, "is not described by any record")
@@ -260,7 +240,8 @@ def _problem_of_record(path: Path, record: Mapping[str, Any]) -> tuple[Condition
     if record.get("key") != key_of(record.get("inputs", record.get("made_of", {}))):
         return Condition.CHANGED, "does not have the key of its inputs"
     own = (inputs.get("cell_id"), inputs.get("period", ""), inputs.get("band"))
-    if _named(path) != own:
+    name = name_of(path)
+    if name is None or name.about != own:
         return Condition.FOREIGN, f"is the record of cell {' '.join(str(each) for each in own if each != '')}"
     return None
 

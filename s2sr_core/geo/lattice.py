@@ -9,7 +9,7 @@ those of the CRS: degrees of longitude and latitude in EPSG:4326, nearly always 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 #: Longitude and latitude, degrees: the CRS of gridcells and footprints, and of lattices unless another is asked for.
@@ -30,6 +30,16 @@ class Window:
     y0: int
     x1: int
     y1: int
+
+    @classmethod
+    def around(cls, windows: Collection[Window]) -> Window:
+        """The least one that holds all of at least one window."""
+        return cls(
+            min(window.x0 for window in windows),
+            min(window.y0 for window in windows),
+            max(window.x1 for window in windows),
+            max(window.y1 for window in windows),
+        )
 
     @property
     def width(self) -> int:
@@ -55,6 +65,10 @@ class Window:
     def offset_in(self, outer: Window) -> tuple[int, int]:
         """Column and row of its upper left pixel, counted from that of ``outer``."""
         return self.x0 - outer.x0, self.y0 - outer.y0
+
+    def seen_from(self, outer: Window) -> Window:
+        """The same pixels, counted from the upper left one of ``outer``."""
+        return Window(*self.offset_in(outer), self.x1 - outer.x0, self.y1 - outer.y0)
 
     def tiles(self, height: int, width: int | None = None) -> Iterator[Window]:
         """Cut it into windows of at most ``height`` rows and ``width`` columns (all of them by default), row-wise."""

@@ -5,7 +5,6 @@ Only ``composites/`` is needed, so that a copy of it can be read.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,46 +13,24 @@ import numpy as np
 import numpy.typing as npt
 
 from s2sr_core.composites.cog import open_raster
+from s2sr_core.composites.composite_names import CompositeName, name_of
+from s2sr_core.composites.mosaic import window_on
 from s2sr_core.errors import InputError
 from s2sr_core.geo.geometry import spatial_reference
-from s2sr_core.geo.lattice import Window
-from s2sr_core.periods import is_label
-from s2sr_core.products.bands import ALL_BANDS
+from s2sr_core.geo.lattice import Lattice, Window
 from s2sr_core.workspace import Workspace
 
-_NAME = re.compile(rf"(?P<band>{'|'.join(ALL_BANDS)})_(?P<statistic>[a-z][a-z0-9_]*)_clip\.tif")
 #: How far an edge may lie from the lattice of the first raster, pixels: roundings of coordinates.
 _TOLERANCE = 1e-3
-#: Name of the statistic whose variable is called as the band.
-_PLAIN = "median"
 
 
-@dataclass(frozen=True, slots=True)
-class CompositeFile:
-    """A GeoTIFF of one cell, period (empty in a run without periods), band and statistic."""
-
-    path: Path
-    cell_id: str
-    period: str
-    band: str
-    statistic: str
-
-    @property
-    def variable(self) -> str:
-        """``B04`` for the median, otherwise ``B04_count``."""
-        return self.band if self.statistic == _PLAIN else f"{self.band}_{self.statistic}"
-
-
-def composite_files(workspace: Workspace) -> Iterator[CompositeFile]:
-    """The composites of a folder by their names; what has another name is left out."""
+def composite_files(workspace: Workspace) -> Iterator[tuple[Path, CompositeName]]:
+    """The composites of a folder with what their names say; files with other names are left out."""
     for below in ("*", "*/*"):
         for path in sorted(workspace.composites.glob(f"{below}/cell_*_clip.tif")):
-            folders = path.relative_to(workspace.composites).parts[:-1]
-            if match := _NAME.fullmatch(path.name.removeprefix("_".join(("cell", *folders, "")))):
-                cell_id, period = (*folders, "")[:2]
-                if not is_label(period):
-                    continue
-                yield CompositeFile(path, cell_id, period, match["band"], match["statistic"])
+            name = name_of(path)
+            if name is not None and path.parent == workspace.cell_folder(name.cell_id, name.period):
+                yield path, name
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,17 +119,17 @@ def open_layers(workspace: Workspace, cells: Sequence[str] | None = None, bands:
     if not files:
         remedy = "give the folder of a run that has made composites"
         raise InputError("work_dir", workspace.work_dir, "holds no composite", remedy)
-    there = sorted({file.cell_id for file in files})
+    there = sorted({name.cell_id for _, name in files})
     if missing := sorted(set(cells or ()).difference(there)):
         raise InputError("cells", missing, "have no composite in the folder", f"choose among {' '.join(there[:8])}")
-    files = [file for file in files if cells is None or file.cell_id in cells]
-    files = [file for file in files if bands is None or file.band in bands]
+    files = [(path, name) for path, name in files if cells is None or name.cell_id in cells]
+    files = [(path, name) for path, name in files if bands is None or name.band in bands]
     frame, windows = _frame_of(workspace, files)
-    periods = tuple(sorted({file.period for file in files}))
+    periods = tuple(sorted({name.period for _, name in files}))
     rasters: dict[tuple[str, str, str], dict[str, list[tuple[Path, Window]]]] = {}
-    for file in files:
-        by_period = rasters.setdefault((file.variable, file.band, file.statistic), {each: [] for each in periods})
-        by_period[file.period].append((file.path, windows[file.cell_id]))
+    for path, name in files:
+        by_period = rasters.setdefault((name.variable, name.band, name.statistic), {each: [] for each in periods})
+        by_period[name.period].append((path, windows[name.cell_id]))
     layers = {
         variable: Layer(band, statistic, (len(periods), *frame.shape), tuple(map(tuple, by_period.values())))
         for (variable, band, statistic), by_period in sorted(rasters.items())
@@ -160,35 +137,35 @@ def open_layers(workspace: Workspace, cells: Sequence[str] | None = None, bands:
     return Layers(frame, periods, layers)
 
 
-def _frame_of(workspace: Workspace, files: Sequence[CompositeFile]) -> tuple[Frame, dict[str, Window]]:
+def _frame_of(workspace: Workspace, files: Sequence[tuple[Path, CompositeName]]) -> tuple[Frame, dict[str, Window]]:
     """The frame around all cells, and the window of each in it.
 
     One raster of each cell and band is opened: earlier runs may have left some on another lattice.
     """
-    first: Frame | None = None
+    lattice: Lattice | None = None
     windows: dict[str, Window] = {}
-    for file in {(file.cell_id, file.band): file for file in files}.values():
-        with open_raster(file.path) as dataset:
-            left, dx, _, top, _, dy = dataset.GetGeoTransform()
-            shape, crs = (dataset.RasterYSize, dataset.RasterXSize), dataset.GetProjection()
-        if first is None:
-            first = Frame(crs, left, top, dx, -dy, shape)
-        column, row = (left - first.left) / first.dx, (first.top - top) / first.dy
-        off = max(abs(column - round(column)), abs(row - round(row)), abs(dx / first.dx - 1) * shape[1])
-        x0, y0 = round(column), round(row)
-        window = Window(x0, y0, x0 + shape[1], y0 + shape[0])
-        if off > _TOLERANCE or crs != first.crs or windows.setdefault(file.cell_id, window) != window:
+    for path, name in {(name.cell_id, name.band): (path, name) for path, name in files}.values():
+        with open_raster(path) as dataset:
+            if lattice is None:
+                left, dx, _, top, _, dy = dataset.GetGeoTransform()
+                lattice = Lattice(dx, -dy, left, top, dataset.GetProjection())
+            try:
+                window = window_on(lattice, dataset, path)
+            except ValueError:
+                window = None
+        if window is None or windows.setdefault(name.cell_id, window) != window:
             raise InputError(
                 "work_dir",
                 workspace.work_dir,
-                f"holds composites that do not share one lattice, among them {file.path.name}",
+                f"holds composites that do not share one lattice, among them {path.name}",
                 "name cells that do, make them with tap, or move what another run left there",
             )
-    if first is None:
+    if lattice is None:
         raise InputError("bands", "", "have no composite in the folder", "name other bands")
-    x0, y0 = min(window.x0 for window in windows.values()), min(window.y0 for window in windows.values())
-    x1, y1 = max(window.x1 for window in windows.values()), max(window.y1 for window in windows.values())
-    left, top = first.left + x0 * first.dx, first.top - y0 * first.dy
-    frame = Frame(first.crs, left, top, first.dx, first.dy, (y1 - y0, x1 - x0))
-    moved = {cell: Window(w.x0 - x0, w.y0 - y0, w.x1 - x0, w.y1 - y0) for cell, w in windows.items()}
-    return frame, moved
+    whole = Window.around(windows.values())
+    left, top = lattice.x_edge(whole.x0), lattice.y_edge(whole.y0)
+    moved = {
+        cell: Window(*window.offset_in(whole), window.x1 - whole.x0, window.y1 - whole.y0)
+        for cell, window in windows.items()
+    }
+    return Frame(lattice.crs, left, top, lattice.dx, lattice.dy, whole.shape), moved

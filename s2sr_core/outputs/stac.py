@@ -24,6 +24,7 @@ from pystac.extensions.raster import DataType, RasterBand, RasterExtension, Stat
 from s2sr_core import __version__
 from s2sr_core.composites.cog import open_raster
 from s2sr_core.composites.composite_index import Row, rows_in
+from s2sr_core.composites.composite_names import name_of
 from s2sr_core.composites.recorded_files import RecordedFile, recorded_files
 from s2sr_core.composites.records import inputs_in, scenes_in
 from s2sr_core.files import read_record, write_record
@@ -119,14 +120,11 @@ class _Described:
         return f"{self.record.get('key')} {' '.join(sorted(recorded_files(self.record)))}"
 
     def assets(self) -> Iterator[tuple[str, Path, RecordedFile]]:
-        """Each raster with its key: the band for the composite, band and statistic for the others."""
-        band = self.row["band"]
-        prefix, own, _ = self.path.name.rpartition(f"_{band}_")
+        """Each raster with its key, the name of its variable."""
         for name, file in recorded_files(self.record).items():
-            if name.startswith(prefix + own):
-                statistic = name.removeprefix(prefix + own).removesuffix("_clip.tif")
-                key = band if name == self.path.name else f"{band}_{statistic}"
-                yield key, self.path.with_name(name), file
+            path = self.path.with_name(name)
+            if (parts := name_of(path)) is not None:
+                yield parts.variable, path, file
 
 
 # ------------------------------------------------------------------------------------------------------------- an item
@@ -168,7 +166,7 @@ def _item(
     folder = workspace.cell_folder(cell_id, period)
     for each in described.values():
         for key, path, file in each.assets():
-            _add_raster(item, key, path, file, each.row["band"])
+            _add_raster(item, key, path, file, each.row["band"] if path == each.path else None)
         record = each.path.with_suffix(".json")
         item.add_asset(
             f"{each.row['band']}_record",
@@ -186,7 +184,8 @@ def _item(
     return item
 
 
-def _add_raster(item: pystac.Item, key: str, path: Path, file: RecordedFile, band: str) -> None:
+def _add_raster(item: pystac.Item, key: str, path: Path, file: RecordedFile, band: str | None) -> None:
+    """Add an asset; that of the composite itself names its ``band``, so that no common name has two assets."""
     with open_raster(path) as raster:
         layer = raster.GetRasterBand(1)
         metadata, unit, nodata = layer.GetMetadata(), layer.GetUnitType(), layer.GetNoDataValue()
@@ -207,7 +206,7 @@ def _add_raster(item: pystac.Item, key: str, path: Path, file: RecordedFile, ban
         statistics=Statistics.create(**numbers) if numbers else None,
     )
     RasterExtension.ext(asset, add_if_missing=True).apply(bands=[described])
-    if key == band:
+    if band is not None:
         spectrum = SPECTRA[band]
         of_band = Band.create(
             name=band,

@@ -24,30 +24,13 @@ from s2sr_core.outputs.summary import Summary
 from s2sr_core.run_context import RunContext
 from s2sr_core.selection.candidates import Candidate
 
-#: Parameters that decide what composites are made of the products that count, and what is made with them. Others select
-#: products, which is known when this is asked, or say how and where to work.
-_DECISIVE = frozenset(
+#: Parameters that select cells and products, which are known when this is asked, or that say how and where to work. All
+#: others decide what composites are made of the products that count, and what is made with them.
+_NOT_DECISIVE = frozenset(
     {
-        "bands",
-        "check_files",
-        "count",
-        "every",
-        "layers",
-        "statistic",
-        "min_count",
-        "group_by",
-        "gdal_scale",
-        "mask_clear",
-        "mask_dir",
-        "quicklook",
-        "resampling",
-        "scl_dilation",
-        "scl_first",
-        "scl_mask",
-        "scl_opening",
-        "stage",
-        "tap",
-        "tr",
+        *("bbox", "grid_csv", "start", "end", "months", "tiles", "min_baseline", "max_cloud_cover", "keep_duplicates"),
+        *("source", "imagery", "work_dir", "download_connections", "engine", "overwrite", "keep_tmp"),
+        *("workers", "cluster", "scheduler", "site"),
     }
 )
 
@@ -76,7 +59,7 @@ def fingerprint(
     try:
         content = {
             "software": [__version__, code_digest(Path(s2sr_core.__file__).parent), gdal.__version__],
-            "parameters": json.loads(parameters.model_dump_json(include=set(_DECISIVE))),
+            "parameters": json.loads(parameters.model_dump_json(exclude=set(_NOT_DECISIVE))),
             "cells": [(cell.cell_id, cell.wkt) for cell in cells],
             # With ``every``, labels say to which period a sensing time belongs, and not how far the window cuts it.
             "periods": [period.label for period in parameters.periods],

@@ -47,7 +47,7 @@ def test_names_are_taken_apart_by_their_folders(workspace: Workspace) -> None:
     yearly = workspace.composites / "b_1" / "2019-06" / "cell_b_1_2019-06_B11_max_2_clip.tif"
     write_raster(yearly, 42, 9, [[1]], -9999)
     found = {
-        (file.cell_id, file.period, file.band, file.statistic, file.variable) for file in composite_files(workspace)
+        (name.cell_id, name.period, name.band, name.statistic, name.variable) for _, name in composite_files(workspace)
     }
     assert found == {
         ("a", "", "B04", "median", "B04"),

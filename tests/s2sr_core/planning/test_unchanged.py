@@ -86,7 +86,7 @@ def test_parameters_that_only_select_products_or_say_how_do_not_matter(
         *({"scl_mask": [3]}, {"scl_dilation": {9: 100}}, {"resampling": "cubic"}, {"scl_first": False}),
         *({"every": "month"}, {"statistic": ["mean"]}, {"layers": ["mad"]}, {"min_count": 2}, {"group_by": "datatake"}),
         *({"overwrite": True}, {"keep_tmp": True}, {"check_files": "always"}, {"check_files": "never"}),
-        *({"stage": "composite"},),
+        *({"stage": "composite"}, {"crs": "EPSG:3413"}, {"resolution": 10}, {"mask_dir": "/masks"}),
     ],
     ids=str,
 )
