@@ -27,6 +27,7 @@ from s2sr_core import stopping
 from s2sr_core.composites.mosaic import mosaic_folders, mosaic_path
 from s2sr_core.errors import InputError
 from s2sr_core.outputs.maps import MappedBlock, blocks_map
+from s2sr_core.outputs.pictures import pictures_of
 from s2sr_core.outputs.summary import counted
 from s2sr_core.parameters import RunParameters
 from s2sr_core.planning.campaign import (
@@ -41,8 +42,7 @@ from s2sr_core.planning.campaign import (
 )
 from s2sr_core.signature import takes_fields_of
 from s2sr_core.workspace import Workspace
-from tasks.artifacts import Bar, Bars, MovingPicture, keys_of, never_failing, publish_table
-from tasks.reports import show_pictures
+from tasks.artifacts import Bar, Bars, MovingPicture, keys_of, never_failing, publish_pictures, publish_table
 
 #: Seconds between two looks at the runs of the blocks.
 _PAUSE = 3.0
@@ -219,7 +219,8 @@ class _Blocks:
         parameters, workspace = self._work.parameters, self._work.workspace
         mosaic_folders(workspace, [folder for folder in folders if folder.composite_index.exists()], parameters)
         what = f"{workspace.work_dir.name}: {counted(len(done), 'block')}"
-        show_pictures(parameters, partial(_mosaics, folders), what)
+        with never_failing("the pictures"):
+            publish_pictures(pictures_of(parameters, partial(_mosaics, folders), what))
         if failed := self._in_state("failed"):
             rows = [{"block": e.block, "reason": e.message, "flow_run_id": e.flow_run_id} for e in failed]
             publish_table("failures", rows, f"{counted(len(failed), 'block')} failed.")

@@ -18,12 +18,14 @@ from s2sr_core import __version__
 from s2sr_core.geo.lattice import Window
 from s2sr_core.outputs.layers import Frame, Layer, Layers, open_layers
 from s2sr_core.outputs.time_axis import time_axis
+from s2sr_core.pixels.statistics import COUNT, DAY_OF_YEAR_UNIT, DN_UNIT, statistic_of
 from s2sr_core.workspace import Workspace
 
 #: Rows and columns of a chunk: 16 MB, and four blocks of a GeoTIFF a side.
 _CHUNK = 2048
-#: Attributes of variables, by statistic; of those that have the unit of the pixels if it is not named.
+#: Attributes of variables, by what their values are.
 _COUNT = {"standard_name": "number_of_observations", "units": "1"}
+_DAY_OF_YEAR = {"units": "1", "comment": "day of year, 1 to 366"}
 _REFLECTANCE = {
     "standard_name": "surface_bidirectional_reflectance",
     "units": "1e-4",
@@ -108,14 +110,23 @@ class _Pixels(BackendArray):
 
 
 def _variable(layer: Layer, dims: tuple[str, str, str]) -> Variable:
-    kind = _COUNT if layer.statistic == "count" else _REFLECTANCE
-    name = "number of values" if layer.statistic == "count" else layer.statistic
-    attributes = {"long_name": f"{name} of {layer.band}", **kind, "grid_mapping": "spatial_ref"}
+    name = "number of values" if layer.statistic == COUNT.name else layer.statistic
+    attributes = {"long_name": f"{name} of {layer.band}", **_kind_of(layer), "grid_mapping": "spatial_ref"}
     if layer.statistic in _CELL_METHODS:
         attributes["cell_methods"] = _CELL_METHODS[layer.statistic]
     chunks = dict(zip(dims, (1, _CHUNK, _CHUNK), strict=True))
     sizes = {name: min(chunk, size) for (name, chunk), size in zip(chunks.items(), layer.shape, strict=True)}
     return Variable(dims, indexing.LazilyIndexedArray(_Pixels(layer)), attributes, {"preferred_chunks": sizes})
+
+
+def _kind_of(layer: Layer) -> dict[str, str]:
+    """What the values of a layer are; empty if this version does not know the statistic."""
+    try:
+        unit = statistic_of(layer.statistic).unit
+    except KeyError:
+        return {}
+    kinds = {DN_UNIT: _REFLECTANCE, COUNT.unit: _COUNT, DAY_OF_YEAR_UNIT: _DAY_OF_YEAR}
+    return kinds.get(unit, {"units": unit})
 
 
 def _time(workspace: Workspace, opened: Layers) -> dict[str, Variable]:

@@ -21,7 +21,7 @@ MOST_PERIODS = 1000
 _SEASONS = ("1-DJF", "2-MAM", "3-JJA", "4-SON")
 #: The first and the last time that can be written, and the shortest.
 _FIRST, _LAST, _MOMENT = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC), timedelta.resolution
-_LABEL = re.compile(r"[0-9]{4}(?:-[0-9]{2}(?:-[0-9]{2})?|-(?:1-DJF|2-MAM|3-JJA|4-SON))?")
+_LABEL = re.compile(rf"[0-9]{{4}}(?:-[0-9]{{2}}(?:-[0-9]{{2}})?|-(?:{'|'.join(_SEASONS)}))?")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from s2sr_core.parameters import RunParameters
 from s2sr_core.pixels.masks import MaskRule, SclRule
-from s2sr_core.pixels.observations import Acquisitions
 from s2sr_core.pixels.statistics import Statistic, statistic_of
 from s2sr_core.products.names import ProductName
 from s2sr_core.workspace import Workspace
@@ -47,10 +45,6 @@ class RunContext:
     def observation(self, name: ProductName) -> str:
         """Of which observation a product is a part: products that name the same one count once at a pixel."""
         return name.datatake if self.parameters.group_by == "datatake" else str(name)
-
-    def acquisitions(self, names: Sequence[ProductName]) -> Acquisitions:
-        """Of products, in this order."""
-        return Acquisitions.of([(name.sensing_time, self.observation(name)) for name in names])
 
     @property
     def is_joint(self) -> bool:

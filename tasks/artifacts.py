@@ -26,6 +26,8 @@ from prefect.artifacts import (
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactUpdate
 
+from s2sr_core.outputs.pictures import Picture
+
 logger = logging.getLogger("prefect.s2sr.artifacts")
 
 #: Seconds between updates of the progress artifacts.
@@ -178,6 +180,12 @@ def publish_markdown(key: str, text: str, description: str = "") -> UUID | None:
 def publish_picture(key: str, picture: bytes, caption: str) -> UUID | None:
     """A PNG inside the text of an artifact, so that no file has to be served."""
     return publish_markdown(key, _with_picture(key, picture), caption)
+
+
+def publish_pictures(pictures: Sequence[Picture]) -> None:
+    """Each of them, under its key."""
+    for picture in pictures:
+        publish_picture(picture.key, picture.png, picture.caption)
 
 
 class MovingPicture:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -10,15 +10,14 @@ from prefect import task
 
 from s2sr_core.composites.composite import Outcome
 from s2sr_core.composites.mosaic import mosaic_cells
-from s2sr_core.outputs import indices, maps
+from s2sr_core.outputs import indices
 from s2sr_core.outputs.quicklook import draw_cell
-from s2sr_core.outputs.report import products_of, report_of, write_report
-from s2sr_core.outputs.summary import Summary, counted
-from s2sr_core.parameters import RunParameters
+from s2sr_core.outputs.report import failures_of, products_of, report_of, write_report
+from s2sr_core.outputs.summary import Summary
 from s2sr_core.progress import progress
 from s2sr_core.run_context import RunContext
 from s2sr_core.selection.line import Result
-from tasks.artifacts import never_failing, publish_markdown, publish_picture, publish_table
+from tasks.artifacts import never_failing, publish_markdown, publish_pictures, publish_table
 from tasks.settings import COMMON, INDEX_TIMEOUT
 
 
@@ -77,9 +76,6 @@ def write_manifests(
 #: Columns of the tables of products, what matters first; those without a value are left out.
 _USED = ("sensing_time", "valid_share", "cloud_cover", "reason", "product")
 _LEFT_OUT = ("status", "reason", "product", "sensing_time", "cloud_cover")
-_FAILURES = ("reason", "step", "cell_id", "period", "band", "product")
-#: The most periods of a run whose pictures are shown, the last ones; the pictures of all cells are files.
-_MOST_PERIODS = 12
 
 
 def show_results(context: RunContext, summary: Summary, seconds: Mapping[str, float], *, queried: bool) -> None:
@@ -87,11 +83,11 @@ def show_results(context: RunContext, summary: Summary, seconds: Mapping[str, fl
 
     ``seconds`` are those of each stage; ``queried`` tells whether there is a query manifest of this run.
     """
-    parameters, workspace = context.parameters, context.workspace
     with never_failing("the report"):
         report = report_of(context, summary, seconds, products_of(context, queried=queried))
-        write_report(workspace, report)
+        write_report(context.workspace, report)
         publish_markdown("report", report.as_markdown(), summary.sentence())
+        publish_pictures(report.pictures)
     with never_failing("the tables"):
         scenes = products_of(context, queried=queried)
         used, left_out = scenes[scenes["status"] == "selected"], scenes[scenes["status"] != "selected"]
@@ -102,49 +98,11 @@ def show_results(context: RunContext, summary: Summary, seconds: Mapping[str, fl
         )
         left_out = left_out.sort_values(["status", "product"], kind="stable")
         publish_table("scenes-left-out", _rows(left_out, _LEFT_OUT), f"{len(left_out)} products are left out.")
-        failures = [path for path in (workspace.phase1_errors, workspace.phase2_errors) if path.exists()]
-        if summary.failures and failures:
-            table = pd.concat([pd.read_csv(path, dtype=str) for path in failures]).fillna("")
-            publish_table("failures", _rows(table, _FAILURES), f"{len(table)} failures.")
-    if summary.written + summary.kept == 0:
-        return
-    with never_failing("the pictures"):
-        cells = pd.read_csv(workspace.selected_gridcells, dtype=str)["cell_id"].tolist()
-
-        def rasters(period: str, band: str, statistic: str) -> list[Path]:
-            paths = (workspace.composite(cell_id, band, statistic, period) for cell_id in cells)
-            return [path for path in paths if path.exists()]
-
-        show_pictures(parameters, rasters, f"{workspace.work_dir.name}: {counted(len(cells), 'cell')}")
+        if summary.failures and not (failures := failures_of(context.workspace)).empty:
+            publish_table("failures", _rows(failures, failures.columns), f"{len(failures)} failures.")
 
 
-def show_pictures(parameters: RunParameters, rasters: Callable[[str, str, str], list[Path]], what: str) -> None:
-    """Maps of composites (of the first statistic) and of the counts of the first band on the page of the flow run.
-
-    ``rasters`` gives the files of a period (its label), band and statistic. Of a run with periods, the last ones that
-    have composites are shown.
-    """
-    shown, statistic = 0, parameters.statistic_names[0]
-    for label in reversed([period.label for period in parameters.periods]):
-        values: dict[str, list[Path]] = {band: rasters(label, band, statistic) for band in parameters.bands}
-        if any(values.values()):
-            _show_period(label, values, rasters(label, parameters.bands[0], "count"), what)
-            shown += 1
-        if shown == _MOST_PERIODS:
-            return
-
-
-def _show_period(label: str, values: Mapping[str, Sequence[Path]], counts: Sequence[Path], what: str) -> None:
-    title, suffix = (f"{what}, {label}", f"-{label.lower()}") if label else (what, "")
-    band = next(iter(values))
-    with never_failing("the pictures"):
-        if (picture := maps.true_colour(values, title)) is not None:
-            publish_picture(f"quicklook{suffix}", picture, f"{title}; white if there is no value.")
-        if (picture := maps.valid_counts(counts, f"{title}, {band}")) is not None:
-            publish_picture(f"valid-counts{suffix}", picture, f"{title}: values behind each pixel of {band}.")
-
-
-def _rows(table: pd.DataFrame, columns: Sequence[str]) -> list[dict[str, str]]:
+def _rows(table: pd.DataFrame, columns: Iterable[str]) -> list[dict[str, str]]:
     """Rows of those ``columns`` in which some row has a value."""
     shown = [column for column in columns if column in table and (table[column] != "").any()]
     return [{str(key): str(value) for key, value in row.items()} for row in table[shown].to_dict("records")]

@@ -7,7 +7,6 @@ that they see the work folder.
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
 import time
 from collections.abc import Mapping
@@ -113,10 +112,11 @@ class Guest(WorkerPlugin):  # type: ignore[misc]  # distributed has no types
 
     def _number(self) -> int:
         """The first number that no other worker has: making a file is a single step, also on a shared filesystem."""
-        for number in itertools.count(1):
+        number = 1
+        while True:
             try:
                 (self._folder / str(number)).touch(exist_ok=False)
             except FileExistsError:
-                continue
-            return number
-        raise AssertionError  # there is no last number
+                number += 1
+            else:
+                return number

@@ -72,11 +72,12 @@ def _fill(
     for part in engine(stacks, statistics) if has_layers else _empty_windows(stacks, statistics):
         inside = owned_pixels(cell.polygon, stacks[0].lattice, part.window)
         for stack, of_stack in zip(stacks, part.values, strict=True):
-            of_band = rasters.get(stack.band, ())
-            for raster, statistic, values in zip(of_band, statistics, of_stack, strict=False):
+            if stack.band not in rasters:
+                continue
+            for raster, statistic, values in zip(rasters[stack.band], statistics, of_stack, strict=True):
                 clipped = np.where(inside, values, statistic.outside)
                 raster.write(part.window, clipped)
-                if raster is of_band[0]:
+                if statistic is statistics[0]:
                     valid[stack.band] += int(np.count_nonzero(clipped != statistic.outside))
         owned += int(np.count_nonzero(inside))
     return owned, valid

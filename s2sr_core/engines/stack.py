@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -87,10 +87,14 @@ class SceneOrder:
 
     @classmethod
     def of(cls, stacks: Sequence[CellStack]) -> SceneOrder:
-        scenes = {layer.product: layer for stack in stacks for layer in stack.layers}
-        order = sorted(scenes.values(), key=lambda layer: (layer.sensing_time, layer.product))
-        acquisitions = Acquisitions.of([(layer.sensing_time, layer.observation) for layer in order])
-        return cls(tuple(layer.product for layer in order), acquisitions)
+        layers = (layer for stack in stacks for layer in stack.layers)
+        return cls.of_scenes({layer.product: (layer.sensing_time, layer.observation) for layer in layers})
+
+    @classmethod
+    def of_scenes(cls, scenes: Mapping[str, tuple[datetime, str]]) -> SceneOrder:
+        """Of sensing times and observations by product."""
+        products = sorted(scenes, key=lambda product: (scenes[product][0], product))
+        return cls(tuple(products), Acquisitions.of([scenes[product] for product in products]))
 
 
 def four_samples_do(resampling: str, scale: tuple[float, float]) -> bool:

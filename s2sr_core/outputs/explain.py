@@ -23,6 +23,7 @@ from s2sr_core.cells.gridcell_csv import read_gridcells
 from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.composites.recorded_files import INTACT, FileState, recorded_files
 from s2sr_core.composites.records import inputs_in, inputs_of, joint_scenes_in, left_out_in, scenes_in
+from s2sr_core.engines.stack import SceneOrder
 from s2sr_core.errors import InputError, ProductError
 from s2sr_core.files import read_record
 from s2sr_core.geo.clip import owned_pixels
@@ -382,19 +383,16 @@ def _computed(
 ) -> Sequence[np.generic]:
     """Each statistic of the run, of the values that the products give."""
     bands: list[str] = [*context.parameters.bands] if context.is_joint else [band]
-    named = [
-        (ProductName.parse(row["product"]), number)
-        for number, (row, history) in enumerate(histories)
-        if history.scene is not None
-    ]
-    order = sorted(named, key=lambda each: (each[0].sensing_time, str(each[0])))
-    names = [name for name, _ in order]
+    numbers = {row["product"]: number for number, (row, history) in enumerate(histories) if history.scene is not None}
+    names = {product: ProductName.parse(product) for product in numbers}
+    order = SceneOrder.of_scenes({each: (name.sensing_time, context.observation(name)) for each, name in names.items()})
     stacks = []
     for each in bands:
         scenes = _scenes(context, pixel, period, each, histories)
-        warped = [SCENE_NODATA if (value := scenes[number].warped) is None else value for _, number in order]
-        stacks.append(np.array(warped or [SCENE_NODATA], np.uint16).reshape(-1, 1, 1))
-    acquisitions = context.acquisitions(names) if names else Acquisitions((0,), (0,))
+        values = [scenes[numbers[product]].warped for product in order.products] or [None]
+        stack = [SCENE_NODATA if value is None else value for value in values]
+        stacks.append(np.array(stack, np.uint16).reshape(-1, 1, 1))
+    acquisitions = order.acquisitions if order.products else Acquisitions((0,), (0,))
     found = compute_all(context.statistics, stacks, acquisitions)[bands.index(band)]
     return [value[0, 0] for value in found]
 
@@ -468,7 +466,7 @@ def _differences(
     others: list[str] = [*context.parameters.bands] if context.is_joint else []
     scenes = {**{each: _usable(each, histories, record) for each in others}, band: usable}
     now = inputs_of(context, pixel.cell, band, scenes, period)
-    for key in ("lattice", "polygon", "resampling", "mask", "statistic", "min_count", "group_by"):
+    for key in ("lattice", "polygon", "resolution", "resampling", "mask", "statistic", "min_count", "group_by"):
         if before.get(key) != now.get(key):
             shown = "" if key == "polygon" else f": it was {_flat(before.get(key))}, and is {_flat(now.get(key))}"
             yield f"the composite was made with another {key}{shown}"

@@ -84,7 +84,7 @@ class Layer:
     rasters: tuple[tuple[tuple[Path, Window], ...], ...]
 
     def read(self, period: int, asked: Window) -> npt.NDArray[np.float32]:
-        """The pixels of one period in a window of the frame; NaN if there is no value."""
+        """The pixels of one period in a window of the frame; NaN where nothing is valid."""
         pixels = np.full(asked.shape, np.nan, np.float32)
         for path, window in self.rasters[period]:
             if part := window & asked:

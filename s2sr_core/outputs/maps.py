@@ -58,7 +58,7 @@ class MappedBlock[State: str]:
 
 
 def true_colour(rasters: Mapping[str, Sequence[Path]], title: str) -> bytes | None:
-    """A map of composites, by band, white where there is no value; None if there are no composites.
+    """A map of composites, by band, white where nothing is valid; None if there are no composites.
 
     True colour if B04, B03 and B02 are there, else the first band in grey.
     """

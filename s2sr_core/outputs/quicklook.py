@@ -35,7 +35,7 @@ def draw_cell(
 ) -> Path | None:
     """Draw the composites of a cell in a period (its label) as :meth:`Workspace.quicklook`; None if there are none.
 
-    True colour if B04, B03 and B02 are there, else the first band in grey; transparent where there is no value. A world
+    True colour if B04, B03 and B02 are there, else the first band in grey; transparent where nothing is valid. A world
     file and an ``.aux.xml`` next to it say where it lies.
     """
     rasters = {band: workspace.composite(cell_id, band, statistic, period) for band in bands}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import platform
@@ -25,6 +24,7 @@ from s2sr_core.files import shown, write_text
 from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.geo.geometry import from_wkt
 from s2sr_core.outputs import maps
+from s2sr_core.outputs.pictures import Picture, pictures_of
 from s2sr_core.outputs.quicklook import thumbnail
 from s2sr_core.outputs.summary import Summary, counted
 from s2sr_core.parameters import RunParameters
@@ -35,24 +35,10 @@ from s2sr_core.workspace import Workspace
 #: Where the files of runs can be opened: a folder, and the address under which a server shows it.
 RESULTS_FOLDER, RESULTS_URL = "S2SR_RESULTS_FOLDER", "S2SR_RESULTS_URL"
 #: The most of each that the page shows: it stays below some megabytes, however large the run is.
-_MOST_THUMBNAILS, _MOST_DATES, _MOST_FAILURES, _MOST_PERIODS = 24, 400, 100, 4
+_MOST_THUMBNAILS, _MOST_DATES, _MOST_FAILURES = 24, 400, 100
 #: Pixels of a thumbnail's longest side.
 _SIDE = 180
 _CITATION = f"The S2SR authors: S2SR, version {__version__}. https://github.com/s2sr/s2sr"
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """A PNG with its caption; ``key`` names it among the artifacts of a flow run."""
-
-    key: str
-    caption: str
-    png: bytes
-
-    @property
-    def address(self) -> str:
-        """The picture itself, as an address that needs no file."""
-        return f"data:image/png;base64,{base64.b64encode(self.png).decode('ascii')}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +120,7 @@ def report_of(context: RunContext, summary: Summary, seconds: Mapping[str, float
     """
     workspace, parameters = context.workspace, context.parameters
     composites = _composites(workspace, parameters) if summary.written + summary.kept else []
-    failures = _failures(workspace) if summary.failures else pd.DataFrame()
+    failures = failures_of(workspace) if summary.failures else pd.DataFrame()
     dates = _dates(products)
     described = json.loads(parameters.model_dump_json())
     defaults = {name: field.default for name, field in RunParameters.model_fields.items()}
@@ -223,13 +209,13 @@ def _composites(workspace: Workspace, parameters: RunParameters) -> list[Row]:
     ]
 
 
-def _failures(workspace: Workspace) -> pd.DataFrame:
-    """Both tables of errors as text, without columns in which nothing stands."""
+def failures_of(workspace: Workspace) -> pd.DataFrame:
+    """Both tables of errors as text, what matters first, without columns in which nothing stands."""
     tables = [pd.read_csv(p, dtype=str) for p in (workspace.phase1_errors, workspace.phase2_errors) if p.exists()]
     if not tables:
         return pd.DataFrame()
     table = pd.concat(tables).fillna("")
-    columns = ["product", "cell_id", "period", "band", "step", "reason"]
+    columns = ["reason", "step", "cell_id", "period", "band", "product"]
     return table[[name for name in columns if name in table and (table[name] != "").any()]]
 
 
@@ -253,25 +239,13 @@ def _overview(workspace: Workspace, used: pd.DataFrame) -> Picture | None:
 
 
 def _pictures(workspace: Workspace, parameters: RunParameters, composites: Sequence[Row]) -> list[Picture]:
-    """Mosaics in true colour of the last periods, and the counts behind the first band, if they were asked for."""
-    pictures = []
-    for period in sorted({row["period"] for row in composites})[-_MOST_PERIODS:]:
-        rows = [row for row in composites if row["period"] == period]
-        cells = sorted({row["cell_id"] for row in rows})
-        what = " ".join(filter(None, (f"{workspace.work_dir.name}: {counted(len(cells), 'cell')}", period)))
-        medians: dict[str, list[Path]] = {
-            band: [workspace.composites / row["path"] for row in rows if row["band"] == band]
-            for band in parameters.bands
-        }
-        if (picture := maps.true_colour(medians, what)) is not None:
-            key = "-".join(filter(None, ("quicklook", period.lower())))
-            pictures.append(Picture(key, f"{what}; white if there is no value.", picture))
-        band = parameters.bands[0]
-        counts = [path for cell_id in cells if (path := workspace.count(cell_id, band, period)).exists()]
-        if (picture := maps.valid_counts(counts, f"{what}, {band}")) is not None:
-            key = "-".join(filter(None, ("valid-counts", period.lower())))
-            pictures.append(Picture(key, f"{what}: values behind each pixel of {band}.", picture))
-    return pictures
+    cells = sorted({row["cell_id"] for row in composites})
+
+    def rasters(period: str, band: str, statistic: str) -> list[Path]:
+        paths = (workspace.composite(cell_id, band, statistic, period) for cell_id in cells)
+        return [path for path in paths if path.exists()]
+
+    return pictures_of(parameters, rasters, f"{workspace.work_dir.name}: {counted(len(cells), 'cell')}")
 
 
 def _thumbnails(workspace: Workspace, parameters: RunParameters, composites: Sequence[Row]) -> list[Picture]:
@@ -282,9 +256,9 @@ def _thumbnails(workspace: Workspace, parameters: RunParameters, composites: Seq
         shares[key] = min(shares.get(key, 1.0), float(row["valid_share"] or 0.0))
     chosen = sorted(shares, key=lambda key: (shares[key], key))[:_MOST_THUMBNAILS]
     bands = TRUE_COLOUR if set(TRUE_COLOUR) <= set(parameters.bands) else parameters.bands[:1]
-    pictures = []
+    statistic, pictures = parameters.statistic_names[0], []
     for cell_id, period in chosen:
-        paths = [workspace.composite(cell_id, band, period=period) for band in bands]
+        paths = [workspace.composite(cell_id, band, statistic, period) for band in bands]
         if all(path.exists() for path in paths):
             caption = " ".join(filter(None, (cell_id, period, f"{100 * shares[cell_id, period]:.0f} %")))
             pictures.append(Picture(cell_id, caption, thumbnail(paths, _SIDE)))

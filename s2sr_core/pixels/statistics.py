@@ -29,6 +29,7 @@ Array = npt.NDArray[Any]
 
 #: Unit of harmonised DN, and their factor: values times this are reflectance.
 DN_UNIT, DN_SCALE = "reflectance x 10000", 0.0001
+DAY_OF_YEAR_UNIT = "day of year"
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +240,7 @@ _OTHERS = (
         np.float32,
         _median_day_of_year,
         description="{band} median day of year of the valid values",
-        unit="day of year",
+        unit=DAY_OF_YEAR_UNIT,
     ),
     Statistic(
         "first",

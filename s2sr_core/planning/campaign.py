@@ -197,12 +197,9 @@ class Campaign:
 
     def _key(self, block: Block) -> str:
         cells = [(cell.cell_id, cell.wkt) for cell in block.cells]
-        parameters = self.block_parameters(block)
-        told = {name: value for name, value in parameters.items() if name not in ("grid_csv", "work_dir")}
-        if told["every"] is None:  # as before there were periods
-            del told["every"]
-        # "told" stays as earlier versions wrote it: blocks that are done keep their keys.
-        text = json.dumps({"software": __version__, "cells": cells, "told": told}, sort_keys=True)
+        given = self.block_parameters(block)
+        parameters = {name: value for name, value in given.items() if name not in ("grid_csv", "work_dir")}
+        text = json.dumps({"software": __version__, "cells": cells, "parameters": parameters}, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def _record(self, name: str) -> Path:

@@ -20,6 +20,7 @@ from s2sr_core.periods import span_of
 from s2sr_core.planning.units import DOWNLOADS, composite_units, most_units, shares
 from s2sr_core.products.bands import RESOLUTION, SCL
 from s2sr_core.products.safe import Product, band_files
+from s2sr_core.run_context import RunContext
 from s2sr_core.selection.candidates import Candidate, selected_products
 from s2sr_core.selection.judge import find_products
 from s2sr_core.selection.near_cells import CellsNear
@@ -108,6 +109,8 @@ def plan(parameters: RunParameters, workers: int) -> Plan:
     periods = parameters.periods
     in_periods = f" in {counted(len(periods), 'period')} ({span_of(periods)})" if parameters.every else ""
     left_out = ", ".join(f"{count} {status}" for status, count in sorted(statuses.items()) if status != "selected")
+    together = RunContext(parameters).is_joint
+    composites = composite_units(cells, [], bands, workers, periods, together=together)
     outside = outside_area_of_use(parameters.crs, cells)
     text = "\n".join(
         [
@@ -117,8 +120,7 @@ def plan(parameters: RunParameters, workers: int) -> Plan:
             amount,
             f"decoded     at most {copies / 1e9:.2g} GB in tmp/, each copy until its last cell is done",
             f"composites  {len(cells) * len(bands) * len(periods)}" + in_periods,
-            f"units       {units} of phase 1, {len(composite_units(cells, [], bands, workers, periods))} of phase 2, "
-            f"on {workers} workers",
+            f"units       {units} of phase 1, {len(composites)} of phase 2, on {workers} workers",
         ]
     )
     return Plan(tuple(cells), tuple(found), text)

@@ -209,9 +209,11 @@ def composite_units(
     bands: Sequence[str],
     workers: int,
     periods: Sequence[Period] = (ALWAYS,),
+    *,
+    together: bool = False,
 ) -> list[CompositeUnit]:
-    """Phase 2 of all cells, once all scenes are prepared."""
-    groups = cell_groups(cells, bands, workers, periods)
+    """Phase 2 of all cells, once all scenes are prepared; see :func:`cell_groups`."""
+    groups = cell_groups(cells, bands, workers, periods, together=together)
     in_time = PeriodShares(groups)
     for scene in scenes:
         in_time.add(scene)

@@ -110,7 +110,7 @@ def _masked(product: str, file: Path, grid: RasterGrid, outline: BaseGeometry, c
     try:
         with gdal.OpenEx(str(file), gdal.OF_RASTER | gdal.OF_READONLY, allowed_drivers=["GTiff"]) as dataset:
             own = _checked(product, file, dataset, outline)
-            if own.same_as(_halved(grid)):  # no nearest pixel there: each pixel of the scene is four of the mask
+            if own.same_as(grid.refined(2)):  # no nearest pixel there: each pixel of the scene is four of the mask
                 unknown = dataset.GetRasterBand(1).GetMaskBand().ReadAsArray() == 0
                 fine = unknown | ~np.isin(dataset.ReadAsArray(), clear)
                 quads: BoolArray = fine.reshape(grid.shape[0], 2, grid.shape[1], 2).any(axis=(1, 3))
@@ -149,13 +149,6 @@ def _checked(product: str, file: Path, dataset: gdal.Dataset, outline: BaseGeome
     if not geometry.of_raster(grid.crs, grid.geotransform, grid.shape).intersects(outline):
         raise _error(product, f"{file.name} lies outside the product's images: it is a mask of another place")
     return grid
-
-
-def _halved(grid: RasterGrid) -> RasterGrid:
-    """The grid of the same extent whose pixels are half as wide and high."""
-    left, dx, rx, top, ry, dy = grid.geotransform
-    rows, columns = grid.shape
-    return RasterGrid(grid.crs, (left, dx / 2, rx / 2, top, ry / 2, dy / 2), (2 * rows, 2 * columns))
 
 
 def _write(target: Path, masked: BoolArray, grid: RasterGrid) -> None:

@@ -62,6 +62,22 @@ def test_what_is_read_is_what_gdal_reads(workspace: Workspace) -> None:
     assert float(near) == gdal.Open(str(with_gdal)).ReadAsArray()[2, 0]
 
 
+def test_dates_are_dates_and_days_are_not_reflectances(tmp_path: Path) -> None:
+    folder = Workspace(tmp_path / "run").composites / "a"
+    for statistic, values, nodata in (
+        ("first", [[0, 18_000]], 65535),
+        ("doy", [[152.5, 9]], -9999),
+        ("odd", [[1, 2]], 0),
+    ):
+        write_raster(folder / f"cell_a_B04_{statistic}_clip.tif", 0, 0, values, nodata)
+    dataset = s2sr.open(tmp_path / "run")
+    dates = dataset["B04_first"].values.ravel().astype("datetime64[D]")
+    assert dates.astype(str).tolist() == ["1970-01-01", "2019-04-14"]
+    assert dataset["B04_doy"].attrs["units"] == "1"
+    assert dataset["B04_doy"].values.ravel().tolist() == [152.5, 9]
+    assert "units" not in dataset["B04_odd"].attrs
+
+
 def test_the_attributes_are_those_of_cf_and_others_find_the_grid(workspace: Workspace) -> None:
     dataset = s2sr.open(workspace.work_dir)
     band, count = dataset["B04"], dataset["B04_count"]

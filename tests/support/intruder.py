@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import ssl
@@ -31,12 +32,13 @@ def family(pid: int) -> list[psutil.Process]:
 
 
 def ports(processes: Iterable[psutil.Process]) -> set[tuple[str, int]]:
-    """Where these processes listen: address and port."""
+    """Where these processes listen, as far as they live: address and port."""
     found: set[tuple[str, int]] = set()
     for process in processes:
-        for connection in process.net_connections("tcp"):
-            if connection.status == psutil.CONN_LISTEN:
-                found.add((connection.laddr.ip, connection.laddr.port))
+        with contextlib.suppress(psutil.NoSuchProcess):
+            for connection in process.net_connections("tcp"):
+                if connection.status == psutil.CONN_LISTEN:
+                    found.add((connection.laddr.ip, connection.laddr.port))
     return found
 
 

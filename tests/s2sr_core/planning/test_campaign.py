@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s2sr_core import __version__
 from s2sr_core.cells.gridcell_csv import read_gridcells, write_gridcells
 from s2sr_core.cells.gridcells import Gridcell, make_gridcells
 from s2sr_core.errors import InputError
@@ -114,7 +112,7 @@ def test_a_torn_record_counts_as_none(tmp_path: Path) -> None:
         assert campaign.ledger() == {entry.block: entry}
 
 
-def test_a_block_is_told_what_the_mosaic_rests_on_and_what_is_no_default(tmp_path: Path) -> None:
+def test_a_block_is_given_what_the_mosaic_rests_on_and_what_differs_from_defaults(tmp_path: Path) -> None:
     campaign = Campaign(parameters(tmp_path, count=True, max_cloud_cover=80), 6)
     (block,) = campaign.blocks
     assert set(campaign.block_parameters(block)) == {
@@ -122,21 +120,6 @@ def test_a_block_is_told_what_the_mosaic_rests_on_and_what_is_no_default(tmp_pat
         "max_cloud_cover",
     }  # fmt: skip
     assert RunParameters(**campaign.block_parameters(block)).tap
-
-
-def test_a_block_that_was_done_before_there_were_periods_is_not_repeated(tmp_path: Path) -> None:
-    """A digest that leaves ``every`` out unless it is given."""
-    campaign = Campaign(parameters(tmp_path), 6)
-    (block,), (entry,) = campaign.blocks, campaign.ledger().values()
-    told = {
-        name: value
-        for name, value in campaign.block_parameters(block).items()
-        if name not in ("grid_csv", "work_dir", "every")
-    }
-    content = {"software": __version__, "cells": [[cell.cell_id, cell.wkt] for cell in block.cells], "told": told}
-    assert entry.key == hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-    (yearly,) = Campaign(parameters(tmp_path, every="year"), 6).ledger().values()
-    assert yearly.key != entry.key
 
 
 @pytest.mark.parametrize(("change", "field"), [({"tap": False}, "tap"), ({"stage": "query"}, "stage")])
