@@ -19,6 +19,7 @@ _PATTERN = re.compile(
     r"_R(?P<orbit>\d{3})_T(?P<tile>\d{2}[A-Z]{3})_(?P<discriminator>2\d{7}T\d{6})",
     re.ASCII,
 )
+_ANYWHERE = re.compile(_PATTERN.pattern, re.ASCII | re.IGNORECASE)
 _SAFE = re.compile(r"\.safe", re.IGNORECASE)
 #: An L2A product in another format than .SAFE.
 _OTHER_FORMAT = re.compile(rf"{_PATTERN.pattern}(?:\.SAFE)?(?P<format>\.(?!(?i:safe))\w+|_COG)(?:\.SAFE)?", re.ASCII)
@@ -44,9 +45,9 @@ def looks_like_product(name: str) -> bool:
     return _PATTERN.fullmatch(without_suffix(name)) is not None
 
 
-def begins_like_product(name: str) -> bool:
-    """Whether ``name`` begins with that of a Sentinel-2 product, as names of copies do (``X (1)``, ``X.SAFE.bak``)."""
-    return _PATTERN.match(name) is not None
+def names_product(name: str) -> bool:
+    """Whether ``name`` holds that of a Sentinel-2 product in any case, as names of copies do (``X (1)``, ``x.safe``)."""
+    return _ANYWHERE.search(name) is not None
 
 
 def is_zarr(name: str) -> bool:

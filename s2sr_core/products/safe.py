@@ -13,6 +13,7 @@ import re
 import stat
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,11 +24,15 @@ from s2sr_core.files import is_utf8
 from s2sr_core.products.bands import RESOLUTION, SCL, bands_at, role_at
 from s2sr_core.products.manifest import MANIFEST, ListedFile, read_safe_footprint, read_safe_manifest, role_of
 from s2sr_core.products.metadata import Offset, offsets_of, read_metadata
-from s2sr_core.products.names import ProductName, begins_like_product, is_zarr, looks_like_product, without_suffix
+from s2sr_core.products.names import ProductName, is_zarr, looks_like_product, names_product, without_suffix
 
 _BLOCK = 1 << 20
-#: Suffixes of files that hold a whole product.
-_PACKED = re.compile(r"\.(?:zip|7z|rar|tar|tgz|tbz2?|txz|tar\.(?:gz|bz2|xz|zst))$", re.IGNORECASE)
+#: Suffixes of files that hold a whole product, or a part of it: one volume, or what an interrupted download left.
+_PACKED = re.compile(
+    r"\.(?:zip|7z|rar|tar|tgz|tbz2?|txz|tar\.(?:gz|bz2|xz|zst))(?P<part>\.(?:\d{3}|part|crdownload|download|tmp))?$"
+    r"|(?P<volume>\.z\d\d)$",
+    re.IGNORECASE,
+)
 #: What lies in the top folder of a product, in small letters; one of them is enough.
 _TOP = frozenset({"granule", "manifest.safe", "mtd_msil2a.xml", "mtd_msil1c.xml"})
 _DEEPEST_NESTING = 4
@@ -114,15 +119,15 @@ class BandFiles:
 
 
 def without_packing(name: str) -> str:
-    """``name`` of a file without the suffix of a packed format: ``X`` of ``X.zip``, ``X.SAFE`` of ``X.SAFE.tar.gz``."""
+    """``name`` of a file without the suffix of a packed format: ``X`` of ``X.zip`` and of ``X.zip.part``."""
     return _PACKED.sub("", name)
 
 
 def product_paths(folder: Path) -> Iterator[Path]:
     """All products below ``folder`` (or itself), in sorted order; symbolic links are followed once.
 
-    These are folders named ``*.SAFE``, or like a product with ``.safe``; other folders that hold a product, if their
-    name begins with that of one; and files named like a product, which are packed ones and cannot be read in place.
+    These are folders named ``*.SAFE``, or like a product with ``.safe``; other folders that hold a product, by their
+    name or by what lies in them; and files named like a product, which are packed ones and cannot be read in place.
     Not all of them can be used. A folder that cannot be searched is left out, with a line in the log.
     """
     if _is_product_folder(folder):
@@ -140,6 +145,10 @@ def product_paths(folder: Path) -> Iterator[Path]:
             folders.clear()
             continue
         seen.add(inode)
+        if _is_l2a({name.lower() for name in (*folders, *files)}):
+            yield Path(here)
+            folders.clear()
+            continue
         products = {name for name in folders if _is_product_folder(Path(here, name))}
         yield from (Path(here, name) for name in sorted(products))
         yield from (Path(here, name) for name in sorted(files) if _is_product_file(name))
@@ -153,11 +162,16 @@ def _is_product_folder(path: Path) -> bool:
         return True
     if is_zarr(name) or (looks_like_product(name) and name != without_suffix(name)):
         return True
-    return begins_like_product(name) and _holds_product(path)
+    return names_product(name) and _holds_product(path)
 
 
 def _is_product_file(name: str) -> bool:
-    return begins_like_product(name) and (looks_like_product(name) or _PACKED.search(name) is not None)
+    return names_product(name) and (looks_like_product(name) or _PACKED.search(name) is not None)
+
+
+def _is_l2a(names: AbstractSet[str]) -> bool:
+    """Whether a folder that holds ``names`` (in small letters) is an L2A product, whatever it is called itself."""
+    return "granule" in names and "mtd_msil2a.xml" in names
 
 
 def _holds_product(path: Path) -> bool:
@@ -226,7 +240,10 @@ def _what_is_packed(path: Path) -> str:
     """Why a file cannot be used as a product, and what to do."""
     if zipfile.is_zipfile(path):
         return "is a zip file, which is not read in place; unzip it into a folder"
-    if _PACKED.search(path.name):
+    packed = _PACKED.search(path.name)
+    if packed and (packed["part"] or packed["volume"]):
+        return "is a part of a packed product; unpack the whole of it into a folder"
+    if packed:
         return "is packed into one file, which is not read in place; unpack it into a folder"
     return "is a file, not a folder"
 

@@ -18,7 +18,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from shapely import MultiPolygon, Polygon
 
 from s2sr_core.geo import geometry
-from s2sr_core.geo.gdal_runtime import IMAGE_DRIVERS, gdal
+from s2sr_core.geo.gdal_runtime import gdal
+from s2sr_core.geo.jp2_check import image_drivers
 from s2sr_core.geo.raster_grid import RasterGrid
 from s2sr_core.scenes.scene import Scene
 
@@ -61,7 +62,7 @@ class Coverage:
             If SCL cannot be decoded.
         """
         path = str(scene.scl.path)
-        with gdal.OpenEx(path, gdal.OF_RASTER | gdal.OF_READONLY, allowed_drivers=list(IMAGE_DRIVERS)) as dataset:
+        with gdal.OpenEx(path, gdal.OF_RASTER | gdal.OF_READONLY, allowed_drivers=image_drivers()) as dataset:
             rows, columns = scene.grid.shape
             step = 1
             while max(rows, columns) > _LARGEST * step:

@@ -501,6 +501,7 @@ def test_a_folder_with_the_name_of_a_product_may_hold_others(tmp_path: Path, sel
 
 ZIP = "is a zip file, which is not read in place; unzip it into a folder"
 TAR = "is packed into one file, which is not read in place; unpack it into a folder"
+PART = "is a part of a packed product; unpack the whole of it into a folder"
 
 
 def pack(product: Path, target: Path) -> None:
@@ -526,7 +527,11 @@ def test_a_zipped_product_is_one_row_with_the_remedy_unless_it_is_unpacked_too(t
 
 @pytest.mark.parametrize(
     ("file", "reason"),
-    [(f"{OLD}.tar", TAR), (f"{OLD}.SAFE.tar.gz", TAR), (f"{OLD}.tgz", TAR), (f"{OLD}.SAFE", "is a file, not a folder")],
+    [
+        *((f"{OLD}{suffix}", TAR) for suffix in (".tar", ".SAFE.tar.gz", ".tgz")),
+        *((f"{OLD}{suffix}", PART) for suffix in (".zip.part", ".SAFE.zip.crdownload", ".7z.001", ".z01")),
+        (f"{OLD}.SAFE", "is a file, not a folder"),
+    ],
 )
 def test_a_product_in_one_file_is_one_row_with_the_reason(
     tmp_path: Path, select: Select, file: str, reason: str
@@ -600,6 +605,11 @@ def test_a_bad_product_is_recorded_and_the_others_go_on(tmp_path: Path, select: 
         (f"{OLD} (1)", f"{OLD} (1)", "failed"),
         (f"{OLD}_backup", f"{OLD}_backup", "failed"),
         (f"{OLD} (1).zip", f"{OLD} (1)", "failed"),
+        (f"copy of {OLD}", f"copy of {OLD}", "failed"),
+        (f"copy of {OLD}.zip", f"copy of {OLD}", "failed"),
+        (f"{OLD.lower()}.safe", OLD.lower(), "failed"),
+        (f"{OLD.lower()}.zip", OLD.lower(), "failed"),
+        ("scene 1", "scene 1", "failed"),
         (f"{OLD}.SAFE.bak", f"{OLD}.SAFE.bak", "filtered"),
     ],
 )
@@ -615,6 +625,8 @@ def test_copies_under_other_names_are_rows(tmp_path: Path, select: Select, name:
     assert statuses(found) == {title: status}
     assert found[title][1]
     (tmp_path / "archive" / f"{OLD}_notes").mkdir()
+    (tmp_path / "archive" / f"{OLD}-ql.jpg").touch()
+    (tmp_path / "archive" / "MTD_MSIL2A.xml").touch()  # of nothing that lies there
     assert statuses(select()) == {title: status}
 
 
