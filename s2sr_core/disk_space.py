@@ -24,8 +24,8 @@ def explained(error: BaseException, *folders: Path, needed: int | None = None) -
     """
     full = _full_folder(error, folders)
     if full is not None:
-        space = "1 GB" if needed is None else f"{max(-(-needed // 10**6), 1)} MB"
-        return f"no space left on {full}; free {space} or more there, or use another disk, and run the same again"
+        space = "some" if needed is None else f"{max(-(-needed // 10**6), 1)} MB or more"
+        return f"no space left on {full}; free {space} there, or use another disk, and run the same again"
     text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return " ".join(text.split())
 

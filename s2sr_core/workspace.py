@@ -242,7 +242,7 @@ class Workspace:
 
     def _not_writable(self, error: OSError) -> InputError:
         if is_full_disk(error):
-            return InputError("work_dir", self.work_dir, "has no space left", "free 1 GB or more, or use another disk")
+            return InputError("work_dir", self.work_dir, "has no space left", "free some, or use another disk")
         return InputError(
             "work_dir", self.work_dir, f"cannot be written ({error.strerror})", "give a folder that you can write to"
         )

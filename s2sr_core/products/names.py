@@ -46,7 +46,7 @@ def looks_like_product(name: str) -> bool:
 
 
 def names_product(name: str) -> bool:
-    """Whether ``name`` holds that of a Sentinel-2 product in any case, as names of copies do (``X (1)``, ``x.safe``)."""
+    """Whether ``name`` holds that of a Sentinel-2 product, as names of copies do (``X (1)``, ``x.safe``)."""
     return _ANYWHERE.search(name) is not None
 
 
