@@ -97,6 +97,11 @@ class BandFile:
     note: str = ""
     resolution: int = RESOLUTION
 
+    @property
+    def is_listed(self) -> bool:
+        """Whether the checksum is the manifest's, and not just that of the bytes that are there."""
+        return not self.checksum.startswith("sha256:")
+
 
 @dataclass(frozen=True, slots=True)
 class BandFiles:

@@ -10,9 +10,13 @@ import hashlib
 
 from s2sr_core.errors import ProductError, Step
 from s2sr_core.files import read_record, write_record
+from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.products.manifest import HASHES
 from s2sr_core.products.safe import BandFile
 from s2sr_core.run_context import RunContext
+
+#: Rows of a read: the height of a tile of 20 m bands.
+_ROWS = 640
 
 
 def check(context: RunContext, name: str, file: BandFile) -> bool:
@@ -28,15 +32,12 @@ def check(context: RunContext, name: str, file: BandFile) -> bool:
     """
     parameters = context.parameters
     algorithm, _, expected = file.checksum.partition(":")
-    if algorithm == "sha256" or (parameters.source is None and parameters.check_files != "always"):
+    if not file.is_listed or (parameters.source is None and parameters.check_files != "always"):
         return True
     if algorithm not in HASHES or parameters.check_files == "never":
         return False
-    record = context.workspace.checked_files(name)
     try:
-        state = _state(file)
-        known = read_record(record) or {}
-        if parameters.check_files == "once" and known.get(str(file.path)) == state:
+        if _is_known(context, name, file):
             return True
         with file.path.open("rb") as stream:
             found = hashlib.file_digest(stream, HASHES[algorithm]).hexdigest()
@@ -46,9 +47,39 @@ def check(context: RunContext, name: str, file: BandFile) -> bool:
     if found != expected:
         reason = f"{file.path.name} has not the {algorithm.upper()} that the manifest says: its bytes have changed"
         raise ProductError(name, reason, step=Step.FILES, band=file.band)
-    with contextlib.suppress(OSError):  # it only saves time
-        write_record(record, {**known, str(file.path): state})
+    _remember(context, name, file)
     return True
+
+
+def check_decodes(context: RunContext, name: str, file: BandFile, dataset: gdal.Dataset) -> None:
+    """Decode the whole of an image that no manifest vouches for, as often as ``check_files`` says.
+
+    Raises
+    ------
+    ProductError
+        If it cannot be decoded.
+    """
+    if file.is_listed or context.parameters.check_files == "never" or _is_known(context, name, file):
+        return
+    try:
+        for top in range(0, dataset.RasterYSize, _ROWS):
+            dataset.ReadAsArray(0, top, dataset.RasterXSize, min(_ROWS, dataset.RasterYSize - top))
+    except RuntimeError as error:
+        reason = f"{file.path.name} cannot be decoded ({' '.join(str(error).split())})"
+        raise ProductError(name, reason, step=Step.DECODE, band=file.band) from error
+    _remember(context, name, file)
+
+
+def _is_known(context: RunContext, name: str, file: BandFile) -> bool:
+    """Whether the file was found right before, and that is enough."""
+    known = read_record(context.workspace.checked_files(name)) or {}
+    return context.parameters.check_files == "once" and known.get(str(file.path)) == _state(file)
+
+
+def _remember(context: RunContext, name: str, file: BandFile) -> None:
+    record = context.workspace.checked_files(name)
+    with contextlib.suppress(OSError):  # it only saves time
+        write_record(record, {**(read_record(record) or {}), str(file.path): _state(file)})
 
 
 def _state(file: BandFile) -> list[str | int]:

@@ -65,12 +65,18 @@ def classify_product(
 
 
 def prepare_product(
-    context: RunContext, product: Product, cells: Sequence[Gridcell], scene: Scene | None = None
+    context: RunContext,
+    product: Product,
+    cells: Sequence[Gridcell],
+    scene: Scene | None = None,
+    *,
+    has_substitute: bool = False,
 ) -> Preparation:
     """Open the images of ``product``, write its VRTs and say which of ``cells`` it touches.
 
     ``scene`` is what :func:`classify_product` made of it, if it did. The result names each fault of the product; a
-    band that fails leaves the others usable. If it touches no cell, its bands are not looked at.
+    band that fails leaves the others usable. If it touches no cell, its bands are not looked at. If the product
+    ``has_substitute``, images that no manifest vouches for are decoded: later it could not be replaced any more.
     """
     if scene is None:
         classified = classify_product(context, product, cells)
@@ -101,6 +107,8 @@ def prepare_product(
                 notes.append(NOT_CHECKED)
             with _open(name, file) as dataset:
                 plausible.check_values(name, band, dataset)
+                if has_substitute:
+                    checked_files.check_decodes(context, name, file, dataset)
             planned = _planned(scene, file, targets, folder)
             vrt.masked(
                 planned.masked,

@@ -189,16 +189,25 @@ class _Comparison:
     def fall_back(self) -> None:
         """Of products that lack bands, use those that show what no whole one shows: the more complete ones first."""
         for seen in sorted(self._flawed, key=lambda seen: (len(seen.preparation.errors), seen.index)):
-            preparation, by = seen.preparation, self._covering(seen.coverage)
+            by = self._covering(seen.coverage)
+            preparation = seen.preparation if by else self._prepared_again(seen)
             if preparation.scene is None or by:
                 self._standings[seen.index] = Standing("failed", by, replace(preparation, scene=None))
-                continue
-            contender, later = self._contenders[seen.index], self._contenders[seen.index + 1 :]
-            if contender.product is not None and any(other.title == contender.title for other in later):
-                # The files of another copy, which may have been looked at since, have the same names.
-                scene = self._classify(contender.product).scene
-                preparation = prepare_product(self._context, contender.product, self._cells, scene)
-            self._use(replace(seen, preparation=preparation))
+            else:
+                self._use(replace(seen, preparation=preparation))
+
+    def _prepared_again(self, seen: _Seen) -> Preparation:
+        """A product that nothing replaces: an image that can be decoded in part is used where that part lies.
+
+        The files of another copy, which may have been looked at since, have the same names as those of this one.
+        """
+        contender, later = self._contenders[seen.index], self._contenders[seen.index + 1 :]
+        is_copied = any(other.title == contender.title for other in later)
+        is_damaged = any(error.step == Step.DECODE for error in seen.preparation.errors)
+        if contender.product is None or not (is_copied or is_damaged):
+            return seen.preparation
+        scene = self._classify(contender.product).scene
+        return prepare_product(self._context, contender.product, self._cells, scene)
 
     def standings(self) -> list[Standing]:
         """How each ended, in their order."""
@@ -236,7 +245,10 @@ class _Comparison:
     def _prepare(self, seen: _Seen, product: Product) -> None:
         preparation = seen.preparation
         if self._bands and not preparation.errors:
-            preparation = prepare_product(self._context, product, self._cells, preparation.scene)
+            has_substitute = seen.index + 1 < len(self._contenders)
+            preparation = prepare_product(
+                self._context, product, self._cells, preparation.scene, has_substitute=has_substitute
+            )
         seen = replace(seen, preparation=preparation)
         if preparation.errors:
             self._flawed.append(seen)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import shapely
-from support.scenes import judge, noisy_dn, parameters_for, patchy_scl, pixels, product_name, settled
+from support.scenes import break_tiles, judge, noisy_dn, parameters_for, patchy_scl, pixels, product_name, settled
 from support.trees import ring
 
 from s2sr_core.cells.gridcells import Gridcell
@@ -199,6 +199,14 @@ def flip(pattern: str) -> Damage:
     return damage
 
 
+def undecodable(pattern: str) -> Damage:
+    def damage(archive: Archive) -> None:
+        archive.file(NEW, "manifest.safe").unlink()
+        break_tiles(archive.file(NEW, pattern), 0)
+
+    return damage
+
+
 def remove(pattern: str) -> Damage:
     return lambda archive: archive.file(NEW, pattern).unlink()
 
@@ -209,6 +217,8 @@ DAMAGES = {
     "SCL with other bytes": (flip("*_SCL_20m.jp2"), "its bytes have changed"),
     "a band truncated": (truncate("*_B04_20m.jp2"), "truncated or changed"),
     "a band with other bytes": (flip("*_B11_20m.jp2"), "its bytes have changed"),
+    "a band that cannot be decoded, without a manifest": (undecodable("*_B04_20m.jp2"), "cannot be decoded"),
+    "SCL that cannot be decoded, without a manifest": (undecodable("*_SCL_20m.jp2"), "failed"),
     "a manifest that is none": (change("manifest.safe", b"<", b""), "manifest.safe"),
     "another product's metadata": (change("MTD_MSIL2A.xml", str(NEW).encode(), str(OLD).encode()), "another product"),
     "metadata that are none": (change("MTD_MSIL2A.xml", b"<", b""), "MTD_MSIL2A.xml"),
@@ -295,6 +305,19 @@ def test_a_product_without_a_band_is_used_if_no_other_shows_the_same(archive: Ar
             archive.file(name, f"*_{band}_20m.jp2").unlink()
     assert statuses(archive.judged()) == {str(NEW): "selected", str(OLD): "no bands", str(USER): "selected"}
     assert np.array_equal(pixels(archive.composite().path), median([newer, half]))
+
+
+def test_a_damaged_image_that_nothing_replaces_is_left_to_the_cells_that_do_not_need_what_is_damaged(
+    archive: Archive,
+) -> None:
+    """As if there were no other product; the cell here needs all of it."""
+    layer = archive.add(OLD, NORTH)
+    archive.add(NEW)
+    undecodable("*_B04_20m.jp2")(archive)
+    assert set(statuses(archive.judged()).values()) == {"selected"}
+    outcome = archive.composite()
+    assert [(error.product, error.step) for error in outcome.left_out] == [(str(NEW), "decode")]
+    assert np.array_equal(pixels(outcome.path), median([layer]))
 
 
 def test_an_earlier_composite_stays_if_what_is_left_shows_less(archive: Archive) -> None:
