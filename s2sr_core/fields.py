@@ -331,6 +331,13 @@ def _expand(path: Path) -> Path:
         raise ValueError(f"there is no home folder for {path.parts[0]}; give the path without ~") from error
 
 
+def _check_work_dir(path: Path) -> Path:
+    """A run clears folders below it that it takes for its own: those of ``/tmp`` are everybody's."""
+    if os.path.realpath(path) == os.sep:
+        raise ValueError("is the root of the filesystem; give a folder of its own")
+    return path
+
+
 def _check_scheduler(text: str) -> str:
     """An address, or the path of a scheduler file, which is made absolute."""
     if _ADDRESS.fullmatch(text):
@@ -464,4 +471,5 @@ Crs = Annotated[
 Scheduler = Annotated[str, AfterValidator(_check_scheduler)]
 ExpandedPath = Annotated[Path, BeforeValidator(_not_empty), AfterValidator(_expand)]
 MaskValues = Annotated[list[Annotated[int, Field(ge=-32768, le=65535)]], Field(min_length=1)]
+WorkFolder = Annotated[ExpandedPath, AfterValidator(_check_work_dir)]
 SourceFolder = Annotated[ExpandedPath, AfterValidator(_check_folder)]

@@ -43,6 +43,7 @@ from s2sr_core.fields import (
     Statistics,
     Tiles,
     Time,
+    WorkFolder,
 )
 from s2sr_core.files import check_exists, check_folder, check_readable, check_writable
 from s2sr_core.geo.lattice import WGS84, Bounds, Lattice
@@ -101,7 +102,7 @@ class RunParameters(BaseModel):
     ]
     end: Annotated[Time, Shown(Group.WHAT, "TIME"), Field(description="End of the time window, exclusive.")]
     work_dir: Annotated[
-        ExpandedPath,
+        WorkFolder,
         Shown(Group.WHAT, "DIR"),
         Field(
             description="Folder of the run, created if it does not exist: downloads, tables, logs and composites. One "

@@ -253,7 +253,7 @@ def test_the_function_is_called_as_it_was() -> None:
         ("grid_csv", "..", "lies outside the current folder"),
         ("work_dir", "~", "begins at somebody's home folder"),
         ("work_dir", "~/run", "begins at somebody's home folder"),
-        ("work_dir", "/", "is the root of the filesystem"),
+        ("imagery", "/", "is the root of the filesystem"),
         ("work_dir", "", "is empty"),
         ("work_dir", "a/../run", None),
         ("work_dir", "/data/../data/run", None),

@@ -527,6 +527,14 @@ def test_what_is_no_path_is_refused(path: str, sentence: str) -> None:
         assert refusal(**{field: path}).endswith(f": {sentence}")
 
 
+@pytest.mark.parametrize("path", ["/", "//", "/tmp/..", "link"])
+def test_the_root_is_no_folder_of_a_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, path: str) -> None:
+    """Its tmp/ would be everybody's, and a run clears folders in it."""
+    (tmp_path / "link").symlink_to("/")
+    monkeypatch.chdir(tmp_path)
+    assert refusal(work_dir=path).endswith("is the root of the filesystem; give a folder of its own.")
+
+
 def test_the_source_must_be_a_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for name, problem in (("none", "does not exist"), ("file", "is not a folder")):
