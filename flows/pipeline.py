@@ -33,7 +33,7 @@ from s2sr_core.logs import log_environment
 from s2sr_core.outputs.summary import Summary, counted
 from s2sr_core.parameters import RunParameters
 from s2sr_core.planning.preflight import check_inputs
-from s2sr_core.planning.unchanged import fingerprint, unchanged
+from s2sr_core.planning.unchanged import fingerprint, manifest_of, unchanged
 from s2sr_core.run_context import RunContext
 from s2sr_core.selection.candidates import Candidate
 from s2sr_core.selection.query_manifest import read_query_manifest
@@ -115,7 +115,7 @@ def _run_in_folder(context: RunContext, source: Source[Any]) -> Summary | State:
 
 def _run(context: RunContext, source: Source[Any]) -> Summary:
     """The recipe: select gridcells, find products, make composites of them, publish the results."""
-    cells, manifest = answered(select_gridcells, context), _manifest(context, source)
+    cells, manifest = answered(select_gridcells, context), manifest_of(context, source)
     found = _find_products(context, source, cells)
     if context.parameters.stage == "query":
         return Summary.of(len(cells), found)
@@ -131,16 +131,8 @@ def _run(context: RunContext, source: Source[Any]) -> Summary:
         return summary
     _draw(context, dataflow.outcomes)
     answered(publish_catalogue, context, quote(dataflow.outcomes))
-    after = None if summary.failures else fingerprint(context, cells, found, _manifest(context, source))
+    after = None if summary.failures else fingerprint(context, cells, found, manifest_of(context, source))
     return answered(write_manifests, context, quote(dataflow.outcomes), summary, after)
-
-
-def _manifest(context: RunContext, source: Source[Any]) -> bytes:
-    """The query manifest as it is now; empty if there is none."""
-    try:
-        return context.workspace.query_manifest.read_bytes() if source.fetches else b""
-    except OSError:
-        return b""
 
 
 def _find_products(context: RunContext, source: Source[Any], cells: list[Gridcell]) -> list[Candidate[Any]]:

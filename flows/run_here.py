@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from s2sr_core import stopping
 from s2sr_core.disk_space import explained, is_full_disk
-from s2sr_core.errors import InputError, RunError
+from s2sr_core.errors import InputError, RunError, SourceDownError
 from s2sr_core.parameters import RunParameters
 from s2sr_core.signals import handlers_kept_quiet
 from s2sr_core.workspace import Workspace
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 def run_here(parameters: RunParameters) -> Summary:
     """Check what can be checked in advance, then run the flow; its server has ended when this returns.
+
+    A run that has nothing to do, and whose Prefect is not configured, needs no flow, because nobody would see it.
 
     Raises
     ------
@@ -31,17 +33,24 @@ def run_here(parameters: RunParameters) -> Summary:
     Workspace(parameters.work_dir).check_writable()
 
     from deployments.clusters import cluster_of
+    from deployments.server.configured import check_prefect, may_have_api
+    from s2sr_core.planning.nothing_to_do import run_if_nothing_to_do
     from s2sr_core.planning.preflight import check_inputs
+    from s2sr_core.run_context import RunContext
     from s2sr_core.sources import source_of
     from s2sr_core.user_folders import check_prefect_home
 
-    check_inputs(parameters, source_of(parameters))
+    source = source_of(parameters)
+    check_inputs(parameters, source)
     cluster = cluster_of(parameters)
     cluster.check()
     check_prefect_home()
-
-    from deployments.server.configured import check_prefect
-
+    if not may_have_api():
+        try:
+            if (summary := run_if_nothing_to_do(RunContext(parameters), source)) is not None:
+                return summary
+        except SourceDownError as error:
+            raise RunError(f"Failed: {error}") from error
     check_prefect()
 
     from prefect.exceptions import Pause

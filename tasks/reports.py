@@ -61,16 +61,8 @@ def publish_catalogue(context: RunContext, outcomes: Sequence[Outcome]) -> None:
 def write_manifests(
     context: RunContext, outcomes: Sequence[Outcome], summary: Summary, fingerprint: str | None = None
 ) -> Summary:
-    """``indices/composite_index.csv``, ``logs/phase2_errors.csv`` and the run's record, written last.
-
-    Returns ``summary`` with what was found of another lattice.
-    """
-    workspace = context.workspace
-    indices.write_phase2_errors(workspace.phase2_errors, outcomes)
-    others = indices.update_composite_index(context, outcomes)
-    summary = summary.with_other_lattice(len(others))
-    indices.write_run_record(context, summary.as_record(), others, fingerprint)
-    return summary
+    """The tables and the record that end a run, as :func:`s2sr_core.outputs.indices.write_manifests`."""
+    return indices.write_manifests(context, outcomes, summary, fingerprint)
 
 
 #: Columns of the tables of products, what matters first; those without a value are left out.

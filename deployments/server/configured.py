@@ -4,12 +4,39 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
+from pathlib import Path
 from typing import Any
 
-import httpx
 from pydantic import ValidationError
 
 from s2sr_core.errors import InputError
+
+#: Variables, and what is in files of the current folder, by which Prefect is given the address of an API.
+_VARIABLES = {"PREFECT_API_URL", "PREFECT_PROFILE", "PREFECT_PROFILES_PATH"}
+_IN_FILES = {".env": "prefect_", "pyproject.toml": "tool.prefect", "prefect.toml": ""}
+
+
+def may_have_api() -> bool:
+    """Whether Prefect may have been given the address of an API: for certain only :func:`check_prefect` knows.
+
+    To ask Prefect costs more than a run that has nothing to do, so that is asked here first.
+    """
+    if any(name.upper() in _VARIABLES and value for name, value in os.environ.items()):
+        return True
+    home = Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
+    if (home / "profiles.toml").exists():
+        return True
+    return any(_mentions(Path(name), word) for name, word in _IN_FILES.items())
+
+
+def _mentions(path: Path, word: str) -> bool:
+    try:
+        return word in path.read_text(encoding="utf-8", errors="replace").lower()
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
 
 
 def check_prefect() -> str:
@@ -20,6 +47,8 @@ def check_prefect() -> str:
     InputError
         If Prefect refuses its settings, or the API that they name does not answer, or refuses to.
     """
+    import httpx
+
     with contextlib.redirect_stderr(io.StringIO()):  # Prefect says on import, in several lines, what is said here
         try:
             from prefect.client.orchestration import get_client

@@ -26,6 +26,7 @@ from s2sr_core.files import read_record, shown, write_record, written_atomically
 from s2sr_core.geo import geometry
 from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.geo.lattice import WGS84
+from s2sr_core.outputs.summary import Summary
 from s2sr_core.parameters import RunParameters
 from s2sr_core.products.safe import Product
 from s2sr_core.run_context import RunContext
@@ -228,6 +229,21 @@ def begin_run(workspace: Workspace) -> None:
     record = read_record(workspace.run_record)
     if record is not None:
         write_record(workspace.run_record, {**record, "lattice": None})
+
+
+def write_manifests(
+    context: RunContext, outcomes: Sequence[Outcome], summary: Summary, fingerprint: str | None = None
+) -> Summary:
+    """``indices/composite_index.csv``, ``logs/phase2_errors.csv`` and the run's record, written last.
+
+    Returns ``summary`` with what was found of another lattice.
+    """
+    workspace = context.workspace
+    write_phase2_errors(workspace.phase2_errors, outcomes)
+    others = update_composite_index(context, outcomes)
+    summary = summary.with_other_lattice(len(others))
+    write_run_record(context, summary.as_record(), others, fingerprint)
+    return summary
 
 
 def write_run_record(

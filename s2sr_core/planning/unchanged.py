@@ -1,6 +1,6 @@
 """Is there anything to do? Not if all that decides about composites, and the composites, are as the last run left them.
 
-A run that finds out so after its query saves a look at every product and composite.
+A run that finds out so saves a look at every product and composite.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.outputs.summary import Summary
 from s2sr_core.run_context import RunContext
 from s2sr_core.selection.candidates import Candidate
+from s2sr_core.sources.source import Source
 
 #: Parameters that select cells and products, which are known when this is asked, or that say how and where to work. All
 #: others decide what composites are made of the products that count, and what is made with them.
@@ -44,10 +45,9 @@ def fingerprint(
     not needed; empty if there is none. None if the run must look at everything: products are missing or failed, or
     it was asked to.
     """
-    parameters, workspace = context.parameters, context.workspace
-    if parameters.overwrite or parameters.keep_tmp or parameters.check_files == "always":
-        return None
-    if parameters.stage not in ("all", "composite") or any(candidate.status == "failed" for candidate in found):
+    parameters = context.parameters
+    known = _fingerprint_before_query(context, cells, manifest)
+    if known is None or any(candidate.status == "failed" for candidate in found):
         return None
     folders = {
         candidate.title: candidate.path or parameters.imagery_folder / f"{candidate.title}.SAFE"
@@ -58,20 +58,55 @@ def fingerprint(
         return None
     try:
         content = {
-            "software": [__version__, code_digest(Path(s2sr_core.__file__).parent), gdal.__version__],
-            "parameters": json.loads(parameters.model_dump_json(exclude=set(_NOT_DECISIVE))),
-            "cells": [(cell.cell_id, cell.wkt) for cell in cells],
-            # With ``every``, labels say to which period a sensing time belongs, and not how far the window cuts it.
-            "periods": [period.label for period in parameters.periods],
             "found": sorted((candidate.title, candidate.status, candidate.reason) for candidate in found),
-            "manifest": hashlib.sha256(manifest).hexdigest(),
             "products": {title: list(_files(folder)) for title, folder in sorted(folders.items())},
-            "masks": [] if parameters.mask_dir is None else list(_files(parameters.mask_dir)),
-            "catalogue": [path.exists() for path in (workspace.collection, workspace.tile_index)],
-            "composites": {cell.cell_id: list(_files(workspace.cell_folder(cell.cell_id))) for cell in cells},
         }
     except OSError:
         return None
+    return f"{known}{_digest(content)}"
+
+
+def manifest_of(context: RunContext, source: Source[Any]) -> bytes:
+    """The query manifest as it is now; empty if there is none, or if ``source`` needs none."""
+    try:
+        return context.workspace.query_manifest.read_bytes() if source.fetches else b""
+    except OSError:
+        return b""
+
+
+def may_be_unchanged(context: RunContext, cells: Sequence[Gridcell], manifest: bytes) -> bool:
+    """Whether the products that the source has now decide if there is anything to do; all else is as it was."""
+    known = _fingerprint_before_query(context, cells, manifest)
+    last = (read_record(context.workspace.run_record) or {}).get("fingerprint")
+    return known is not None and isinstance(last, str) and last.startswith(known)
+
+
+def _fingerprint_before_query(context: RunContext, cells: Sequence[Gridcell], manifest: bytes) -> str | None:
+    """The part of the fingerprint for which the source need not be asked."""
+    parameters, workspace = context.parameters, context.workspace
+    if parameters.overwrite or parameters.keep_tmp or parameters.check_files == "always":
+        return None
+    if parameters.stage not in ("all", "composite"):
+        return None
+    try:
+        return _digest(
+            {
+                "software": [__version__, code_digest(Path(s2sr_core.__file__).parent), gdal.__version__],
+                "parameters": json.loads(parameters.model_dump_json(exclude=set(_NOT_DECISIVE))),
+                "cells": [(cell.cell_id, cell.wkt) for cell in cells],
+                # With ``every``, labels say to which period a sensing time belongs, and not how far the window cuts it.
+                "periods": [period.label for period in parameters.periods],
+                "manifest": hashlib.sha256(manifest).hexdigest(),
+                "masks": [] if parameters.mask_dir is None else list(_files(parameters.mask_dir)),
+                "catalogue": [path.exists() for path in (workspace.collection, workspace.tile_index)],
+                "composites": {cell.cell_id: list(_files(workspace.cell_folder(cell.cell_id))) for cell in cells},
+            }
+        )
+    except OSError:
+        return None
+
+
+def _digest(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
