@@ -22,8 +22,8 @@ _ROWS = 640
 def check(context: RunContext, name: str, file: BandFile) -> bool:
     """Compare an image with its checksum as the parameter ``check_files`` says; gives whether it is known to be right.
 
-    Downloads were checked while they were received, and count as right unless every use is to be checked. An image that
-    no manifest vouches for has a checksum of its own bytes, which is right.
+    A run that downloads compares what it receives and what is there already, and need not do so again unless every use
+    is to be checked. An image that no manifest vouches for has a checksum of its own bytes, which is right.
 
     Raises
     ------
@@ -32,7 +32,8 @@ def check(context: RunContext, name: str, file: BandFile) -> bool:
     """
     parameters = context.parameters
     algorithm, _, expected = file.checksum.partition(":")
-    if not file.is_listed or (parameters.source is None and parameters.check_files != "always"):
+    is_download = parameters.source is None and parameters.stage != "composite"
+    if not file.is_listed or (is_download and parameters.check_files != "always"):
         return True
     if algorithm not in HASHES or parameters.check_files == "never":
         return False

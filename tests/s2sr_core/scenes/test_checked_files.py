@@ -27,7 +27,8 @@ def archive(tmp_path: Path) -> Path:
 
 
 def prepared(tmp_path: Path, archive: Path, **changes: object) -> Preparation:
-    (preparation,) = prepare(parameters_for(tmp_path, archive, [CELL], **({"bands": ["B04", "B11"]} | changes)))
+    parameters = parameters_for(tmp_path, archive, [CELL], bands=["B04", "B11"])
+    (preparation,) = prepare(parameters.model_copy(update=changes))
     return preparation
 
 
@@ -47,12 +48,16 @@ def flip(archive: Path, band: str, *, keep_time: bool = False) -> None:
 @pytest.mark.parametrize("band", ["B04", "SCL"])
 @pytest.mark.parametrize("when", ["once", "always"])
 @pytest.mark.parametrize("is_known", [False, True])
-def test_wrong_bytes_are_refused(tmp_path: Path, archive: Path, band: str, when: str, is_known: bool) -> None:
-    """The first time, and after the file was found to be right and then changed."""
+@pytest.mark.parametrize("is_downloaded", [False, True])
+def test_wrong_bytes_are_refused(
+    tmp_path: Path, archive: Path, band: str, when: str, is_known: bool, is_downloaded: bool
+) -> None:
+    """The first time, and after the file was found to be right and then changed; also of an earlier run's downloads."""
+    changes = {"source": None, "imagery": archive, "stage": "composite"} if is_downloaded else {}
     if is_known:
-        assert not prepared(tmp_path, archive, check_files=when).errors
+        assert not prepared(tmp_path, archive, check_files=when, **changes).errors
     flip(archive, band)
-    preparation = prepared(tmp_path, archive, check_files=when)
+    preparation = prepared(tmp_path, archive, check_files=when, **changes)
     (error,) = preparation.errors
     assert (error.band, error.step) == (band, "files")
     assert error.reason.endswith("has not the MD5 that the manifest says: its bytes have changed")
