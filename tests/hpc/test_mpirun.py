@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -9,11 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import shapely
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL
 from support.scenes import parameters_for, product_name, run, write_scene
 from support.traps import lay_traps, trapped
+from support.waiting import until
 
 from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.parameters import RunParameters
@@ -43,6 +46,21 @@ def command(
     *extra: str,
     program: Sequence[str] = (str(ROOT / "s2sr_pipeline.py"),),
 ) -> subprocess.CompletedProcess[str]:
+    """The command as a user types it; it has ended."""
+    launched = started(mpi, ranks, parameters, work_dir, *extra, program=program)
+    output, errors = launched.communicate(timeout=400)
+    assert trapped(work_dir.parent) == []
+    return subprocess.CompletedProcess(launched.args, launched.returncode, output, errors)
+
+
+def started(
+    mpi: tuple[str, Path],
+    ranks: int,
+    parameters: RunParameters,
+    work_dir: Path,
+    *extra: str,
+    program: Sequence[str] = (str(ROOT / "s2sr_pipeline.py"),),
+) -> subprocess.Popen[str]:
     """The command as a user types it, the account's variables forwarded as the specification has it.
 
     It is typed in a folder where modules lie that nobody must import, with a PYTHONPATH that names that folder.
@@ -64,18 +82,14 @@ def command(
     words = ["--bbox", *map(str, parameters.bbox), "--grid_csv", str(parameters.grid_csv), "--source"]
     words += [str(parameters.source), "--start", "2019-06-01T00:00:00Z", "--end", "2019-08-31T00:00:00Z"]
     words += ["--bands", "B04", "--tap", "--work_dir", str(work_dir), *extra]
-    folder = lay_traps(work_dir.parent)
-    done = subprocess.run(
+    return subprocess.Popen(
         [*launcher, "-n", str(ranks), sys.executable, *program, *words],
         env=environment,
-        cwd=folder,
-        capture_output=True,
+        cwd=lay_traps(work_dir.parent),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=400,
-        check=False,
     )
-    assert trapped(folder) == []
-    return done
 
 
 def composites(work_dir: Path) -> dict[str, bytes]:
@@ -126,6 +140,38 @@ def test_one_rank_is_a_local_run(
     done = command(mpi, 1, parameters, tmp_path / "run", "--workers", "1", program=("-m", "s2sr_pipeline"))
     assert done.returncode == 0, done.stderr
     assert len(composites(tmp_path / "run")) == 4
+
+
+def rank_of(launched: subprocess.Popen[str], rank: int) -> psutil.Process | None:
+    """The process that is this rank, if the launcher has started it."""
+    for process in psutil.Process(launched.pid).children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get("OMPI_COMM_WORLD_RANK") == str(rank):
+                return process
+    return None
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("log", [None, "pipeline_rank1.log"], ids=["while it starts", "while it works"])
+def test_a_killed_rank_ends_them_all_and_the_same_command_continues(
+    openmpi: Path, parameters: RunParameters, tmp_path: Path, prefect_server: None, log: str | None
+) -> None:
+    work_dir = tmp_path / "run"
+    launched = started(("openmpi", openmpi), 3, parameters, work_dir)
+    killed = until(lambda: rank_of(launched, 1))
+    processes = [rank for number in range(3) if (rank := rank_of(launched, number)) is not None]
+    if log is not None:
+        until((work_dir / "logs" / log).exists)
+    killed.kill()
+    _, errors = launched.communicate(timeout=400)
+    assert launched.returncode != 0, errors
+    assert psutil.wait_procs(processes, 60)[1] == []
+
+    done = command(("openmpi", openmpi), 3, parameters, work_dir)
+    assert done.returncode == 0, done.stderr
+    assert "4 composites of 4 cells from 3 scenes" in done.stdout
+    run(undisturbed := parameters.model_copy(update={"work_dir": tmp_path / "undisturbed"}))
+    assert composites(work_dir) == composites(undisturbed.work_dir)
 
 
 def test_the_same_line_under_sbatch(
