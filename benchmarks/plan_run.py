@@ -41,7 +41,8 @@ from s2sr_core.selection.observations import Observation, observations_of
 from s2sr_core.selection.query_manifest import read_query_manifest, write_query_manifest
 from s2sr_core.sources.cdse.catalogue import Catalogue, parse_entries
 from s2sr_core.sources.cdse.http import Http
-from s2sr_core.sources.cdse.source import Cdse, found_in
+from s2sr_core.sources.cdse.query import found_in
+from s2sr_core.sources.cdse.source import Cdse
 from s2sr_core.sources.source import FoundProduct, RemoteProduct, UnusableEntry
 from s2sr_sandbox.grid import mgrs_tile
 

@@ -1,4 +1,7 @@
-"""The account's variables, which only the login reads: while a run lasts, no process that it starts inherits them."""
+"""The variables of the account and of its S3 keys, which only the login and downloads read.
+
+While a run lasts, no process that it starts inherits them.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,11 @@ import os
 import threading
 from collections.abc import Iterator, Mapping
 
-ACCOUNT = ("CDSE_USERNAME", "CDSE_PASSWORD", "CDSE_PASSWORD_FILE", "CDSE_TOTP")
+ACCOUNT = (
+    *("CDSE_USERNAME", "CDSE_PASSWORD", "CDSE_PASSWORD_FILE", "CDSE_TOTP"),
+    *("CDSE_S3_ACCESS_KEY", "CDSE_S3_SECRET_KEY", "CDSE_S3_KEYS_FILE"),
+    *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_SHARED_CREDENTIALS_FILE"),
+)
 
 _lock = threading.Lock()
 #: The variables that are out of the environment now, and how many blocks keep them out.

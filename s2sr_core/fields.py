@@ -44,6 +44,7 @@ _CRS = re.compile(r"EPSG:[1-9][0-9]{3,5}", re.ASCII)
 Band = Literal["B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12"]
 Resampling = Literal["bilinear", "nearest", "cubic"]
 EngineName = Literal["fast", "reference"]
+Access = Literal["auto", "odata", "s3", "mount"]
 Checking = Literal["once", "always", "never"]
 GroupBy = Literal["granule", "datatake"]
 Stage = Literal["all", "query", "download", "composite"]

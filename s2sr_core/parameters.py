@@ -17,6 +17,7 @@ from s2sr_core.errors import InputError
 from s2sr_core.fields import (
     PIXELS_IN_DEGREES,
     PIXELS_IN_UNITS,
+    Access,
     Bands,
     Baseline,
     Bbox,
@@ -131,6 +132,15 @@ class RunParameters(BaseModel):
             "queried and downloaded from Copernicus Data Space (CDSE)."
         ),
     ] = None
+    access: Annotated[
+        Access,
+        Shown(Group.PRODUCTS, "ROAD"),
+        Field(
+            description="How the bytes of products come from CDSE: odata (user name and password), s3 (S3 keys), or "
+            "mount (read in place where the archive is mounted, /eodata). auto is s3 if there are keys for CDSE, else "
+            "odata. Has no effect with --source."
+        ),
+    ] = "auto"
     months: Annotated[
         Months,
         Shown(Group.PRODUCTS, "MONTH"),
@@ -367,8 +377,9 @@ class RunParameters(BaseModel):
         if len(self.periods) > MOST_PERIODS:
             problem = f"makes more than {MOST_PERIODS} periods from start to end"
             raise InputError("every", self.every, problem, "choose longer periods, or several runs")
-        if self.source is not None and self.stage in ("query", "download"):
-            raise InputError("stage", self.stage, "has nothing to do if source is given", "leave one of them out")
+        if self.is_in_place and self.stage in ("query", "download"):
+            given = "source is given" if self.source is not None else "products are read from a mount"
+            raise InputError("stage", self.stage, f"has nothing to do if {given}", "leave one of them out")
         if (joint := set(self.statistic) & set(JOINT_STATISTICS)) and len(self.bands) == 1:
             problem = f"is computed of several bands, and bands names {self.bands[0]} alone"
             raise InputError("statistic", min(joint), problem, "add bands, or choose median")
@@ -433,9 +444,9 @@ class RunParameters(BaseModel):
         if self.mask_dir is not None and self.stage in ("all", "composite"):
             check_folder("mask_dir", self.mask_dir, "give a readable folder of GeoTIFFs")
         downloads = self.imagery_folder
-        if self.source is None and self.stage == "composite" and not downloads.is_dir():
+        if not self.is_in_place and self.stage == "composite" and not downloads.is_dir():
             raise InputError("stage", self.stage, f"finds no product in {downloads}", "download some first")
-        if self.imagery is not None and self.source is None and self.stage in ("all", "download"):
+        if self.imagery is not None and not self.is_in_place and self.stage in ("all", "download"):
             check_writable("imagery", self.imagery)
 
     @property
@@ -457,7 +468,12 @@ class RunParameters(BaseModel):
     @property
     def may_lack_bands(self) -> bool:
         """Whether bands are not downloaded of products that SCL masks completely over the selected cells."""
-        return self.scl_first and self.source is None
+        return self.scl_first and not self.is_in_place
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether products are read where they are: nothing is downloaded, and nothing was compared while it came."""
+        return self.source is not None or self.access == "mount"
 
     @property
     def pixel_size(self) -> tuple[float, float]:

@@ -39,6 +39,7 @@ _SERVER_OPTIONS = (
     "identity_port",
     "catalogue_port",
     "download_port",
+    "s3_port",
     "connections",
     "access_token_seconds",
     "refresh_token_seconds",
@@ -108,6 +109,7 @@ def _serve(folder: Path, settings: SandboxSettings, plans: Sequence[str]) -> Non
         with running(folder, settings, plans=plans) as sandbox:
             for name, value in (sandbox.environment() | sandbox.proxy_environment()).items():
                 print(f"export {name}={shlex.quote(value)}")
+            print(f"# with --access s3: export CDSE_S3_KEYS_FILE={shlex.quote(str(sandbox.keys_file))}")
             for name in plans:
                 print(f"# fault {name}: {PLANS[name].description}")
             print(f"# {len(sandbox.catalogue)} products of {folder} on loopback; Ctrl-C stops the server.", flush=True)
@@ -183,7 +185,7 @@ def _add_server_options(parser: argparse.ArgumentParser) -> None:
     add = group.add_argument
     add("--serve", action="store_true", help="print the variables to export, then serve until Ctrl-C")
     add("--folder", type=Path, metavar="DIR", help="serve the existing products in DIR; make none")
-    for host in ("identity", "catalogue", "download"):
+    for host in ("identity", "catalogue", "download", "s3"):
         add(f"--{host}-port", metavar="PORT", help=f"port of the {host} host; default: any free port")
     add("--connections", metavar="N", help="most downloads of the account at once; default: 4")
     add(

@@ -32,7 +32,7 @@ def check(context: RunContext, name: str, file: BandFile) -> bool:
     """
     parameters = context.parameters
     algorithm, _, expected = file.checksum.partition(":")
-    is_download = parameters.source is None and parameters.stage != "composite"
+    is_download = not parameters.is_in_place and parameters.stage != "composite"
     if not file.is_listed or (is_download and parameters.check_files != "always"):
         return True
     if algorithm not in HASHES or parameters.check_files == "never":

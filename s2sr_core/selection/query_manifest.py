@@ -22,7 +22,7 @@ from s2sr_core.geo.geometry import from_wkt, polygonal
 from s2sr_core.products.names import ProductName
 from s2sr_core.scenes.scene import Scene
 from s2sr_core.selection.candidates import NOT_NEEDED, Candidate, Status
-from s2sr_core.sources.source import RemoteProduct
+from s2sr_core.sources.source import RemoteProduct, s3_path_of
 
 _COLUMNS = (
     "product",
@@ -39,6 +39,7 @@ _COLUMNS = (
     "online",
     "bytes_saved",
     "footprint",
+    "s3_path",
 )
 #: Rows that are read or written together.
 _BATCH = 1000
@@ -103,6 +104,7 @@ def _row(candidate: Candidate[RemoteProduct], footprint: str | None) -> dict[str
         "size": product.size,
         "online": product.online,
         "footprint": footprint or "",
+        "s3_path": product.s3_path,
     }
 
 
@@ -153,6 +155,7 @@ def _candidate(row: dict[str, str], footprint: Polygon | MultiPolygon | None) ->
         cloud_cover=float(row["cloud_cover"]) if row["cloud_cover"] else None,
         online=row["online"] == "True",
         footprint=footprint,
+        s3_path=s3_path_of(name, row.get("s3_path")),
     )
     status = next((status for status in _IN_RESERVE if status == row["status"].strip()), None)
     return Candidate(str(name), product, status or "selected", row["reason"] if status else "", name=name)

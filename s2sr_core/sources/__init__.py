@@ -13,9 +13,15 @@ def source_of(parameters: RunParameters) -> Source[Any]:
     """The source of a run: a folder, what was downloaded before, or Copernicus Data Space."""
     if parameters.source is not None:
         return Archive(parameters.source, parameters.resolution)
+    if parameters.access == "mount":
+        from s2sr_core.sources.cdse.client import endpoints
+        from s2sr_core.sources.cdse.mounted import Mounted
+
+        return Mounted(endpoints().mount, parameters.resolution)
     folder = parameters.imagery_folder
     if parameters.stage == "composite":
         return Downloaded(folder, parameters.resolution)
-    from s2sr_core.sources.cdse.source import Cdse  # HTTP and retries, which the others do without
+    from s2sr_core.sources.cdse import client  # HTTP and retries, which the others do without
+    from s2sr_core.sources.cdse.source import Cdse
 
-    return Cdse(folder, parameters.download_connections, parameters.resolution)
+    return Cdse(folder, parameters.download_connections, parameters.resolution, client.road_of(parameters.access))

@@ -5,6 +5,7 @@ A new source is a package next to ``archive`` and ``cdse``, and a line in :func:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,6 +18,9 @@ from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.fields import Stage
 from s2sr_core.products.names import ProductName
 from s2sr_core.products.safe import Product
+
+#: Folders of letters, digits, ``.``, ``_`` and ``-`` below a bucket; none of them leads upwards.
+_S3_PATH = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._-]{1,255}){2,20}")
 
 
 class ProductDescription(Protocol):
@@ -44,6 +48,7 @@ class RemoteProduct:
     cloud_cover: percent, None if the source does not say.
     online: whether its bytes can be had.
     footprint: EPSG:4326, None if the source gives none that can be used.
+    s3_path: ``/<bucket>/<folders>/<name>.SAFE`` in an object storage or below a mount; empty if there is none.
     """
 
     id: str
@@ -52,6 +57,13 @@ class RemoteProduct:
     cloud_cover: float | None
     online: bool
     footprint: Polygon | MultiPolygon | None
+    s3_path: str = ""
+
+
+def s3_path_of(name: ProductName, path: object) -> str:
+    """``path`` if it can be that of the product ``name``, else empty: it becomes part of addresses and of paths."""
+    is_usable = isinstance(path, str) and _S3_PATH.fullmatch(path) and path.rpartition("/")[2] == name.folder
+    return str(path) if is_usable else ""
 
 
 @dataclass(frozen=True, slots=True)

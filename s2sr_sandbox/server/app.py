@@ -11,10 +11,11 @@ from s2sr_sandbox.server.faults import Elsewhere, Faults, FaultyApp, Host
 from s2sr_sandbox.server.identity import REALM, Identity, identity_app
 from s2sr_sandbox.server.log import LoggedApp, RequestLog
 from s2sr_sandbox.server.products import Catalogue
+from s2sr_sandbox.server.s3 import s3_app
 from s2sr_sandbox.server.settings import SandboxSettings
 from s2sr_sandbox.server.tokens import TokenMint
 
-HOSTS: tuple[Host, ...] = ("identity", "catalogue", "download", "zipper")
+HOSTS: tuple[Host, ...] = ("identity", "catalogue", "download", "zipper", "s3")
 
 
 class State:
@@ -46,6 +47,7 @@ def applications(state: State) -> dict[Host, ASGIApp]:
         "catalogue": catalogue_app(state.catalogue, state.settings, urls["catalogue"], urls["download"]),
         "download": download_app(desk),
         "zipper": download_app(desk),
+        "s3": s3_app(state.catalogue, state.connections, state.settings, urls["s3"]),
     }
     revoke = state.mint.revoke
     return {

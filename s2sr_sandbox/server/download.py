@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,7 @@ class Desk:
             return detail(404, "Product not found")
         if entry.name in self.settings.forbidden:
             return refusal(403, "DAT-ZIP-608", "Forbidden")
-        source = _file(entry, place) if place.nodes else _zip(entry)
+        source = file_bytes(entry, place.nodes) if place.nodes else _zip(entry)
         if source is None:
             return detail(404, "Node not found")
         if request.method == "HEAD":
@@ -82,10 +82,10 @@ class Desk:
             headers = None if retry_after is None else {"Retry-After": str(retry_after)}
             return refusal(429, "DAT-ZIP-100", "Max session number exceeded", headers)
         span = None
-        if self.settings.ranges and isinstance(source, FileBytes):
-            is_same = request.headers.get("if-range", source.etag) == source.etag
-            span = _span(request, source.size) if is_same else None
-        return ByteStream(source, slot, self.settings, span)
+        takes_ranges = self.settings.ranges and isinstance(source, FileBytes)
+        if takes_ranges:
+            span = span_of(request, source)
+        return ByteStream(source, slot, self.settings, span, takes_ranges=takes_ranges)
 
 
 def download_app(desk: Desk) -> FastAPI:
@@ -157,8 +157,9 @@ class ZipBytes(Source):
         return iter(self.stream)
 
 
-def _file(entry: Entry, place: Place) -> Source | None:
-    path = resolve(entry, place.nodes)
+def file_bytes(entry: Entry, nodes: Sequence[str]) -> FileBytes | None:
+    """A file of a product by the names from the product's folder down; None if there is no such file."""
+    path = resolve(entry, tuple(nodes))
     if path is None or not path.is_file():
         return None
     return FileBytes(path.stat().st_size, _quotable(path.name), "application/octet-stream", path)
@@ -188,11 +189,14 @@ def _token(request: Request) -> str | None:
 type Span = tuple[int, int]
 
 
-def _span(request: Request, size: int) -> Span | tuple[()] | None:
+def span_of(request: Request, source: Source) -> Span | tuple[()] | None:
     """First and last byte of the Range header; empty if the file has none of them, None without such a header.
 
-    A header that is not understood is ignored, as RFC 9110 (14.2) has it.
+    A header that is not understood is ignored, as RFC 9110 (14.2) has it, and so is one for another file (If-Range).
     """
+    if isinstance(source, FileBytes) and request.headers.get("if-range", source.etag) != source.etag:
+        return None
+    size = source.size
     match = _RANGE.fullmatch(request.headers.get("range", "").strip())
     if match is None or match["first"] == match["last"] == "":
         return None
@@ -208,9 +212,17 @@ def _span(request: Request, size: int) -> Span | tuple[()] | None:
 class ByteStream(Response):
     """A download under way; it holds its slot until the last byte is sent or the client disconnects."""
 
-    def __init__(self, source: Source, slot: Slot, settings: SandboxSettings, span: Span | tuple[()] | None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        slot: Slot,
+        settings: SandboxSettings,
+        span: Span | tuple[()] | None,
+        *,
+        takes_ranges: bool,
+    ) -> None:
         headers = source.headers
-        if settings.ranges and isinstance(source, FileBytes):
+        if takes_ranges and isinstance(source, FileBytes):
             headers |= {"Accept-Ranges": "bytes", "ETag": source.etag}
         status = 200
         if span == ():

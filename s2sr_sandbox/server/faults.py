@@ -16,7 +16,7 @@ from typing import Any, Literal, Self
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-type Host = Literal["identity", "catalogue", "download", "zipper"]
+type Host = Literal["identity", "catalogue", "download", "zipper", "s3"]
 #: Where a redirect can lead: another host of the service, or the same port under a name that is not the service's.
 type Elsewhere = Literal["zipper", "foreign"]
 #: What the identity host can forget: the access tokens issued so far, or these with their sessions.
@@ -32,7 +32,7 @@ class Fault:
     Attributes
     ----------
     path: regular expression, searched in the decoded path.
-    host: ``identity``, ``catalogue``, ``download`` or ``zipper``; None: any.
+    host: ``identity``, ``catalogue``, ``download``, ``zipper`` or ``s3``; None: any.
     method: ``GET``, ``HEAD`` or ``POST``; None: any.
     query: regular expression, searched in the query string as it came (form-encoded); None: any.
     ranged: whether the request asks for a part of a file (Range); None: either.

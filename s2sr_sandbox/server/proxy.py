@@ -19,6 +19,7 @@ CDSE_HOSTS: Mapping[Host, str] = {
     "catalogue": "catalogue.dataspace.copernicus.eu",
     "download": "download.dataspace.copernicus.eu",
     "zipper": "zipper.dataspace.copernicus.eu",
+    "s3": "eodata.dataspace.copernicus.eu",
 }
 _BLOCK = 1 << 16
 _REFUSED = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"

@@ -35,24 +35,27 @@ class Sandbox:
 
     Attributes
     ----------
-    catalogue_url, identity_url, download_url: base URLs, without ``/odata/v1`` or ``/auth``.
+    catalogue_url, identity_url, download_url, s3_url: base URLs, without ``/odata/v1``, ``/auth`` or ``/eodata``.
     catalogue: its products, which can be added, removed and changed.
     faults: what is to go wrong; ``faults.add(Fault.close(…))``.
     settings: as given.
     password_file: holds the password, mode 0600.
+    keys_file: holds the S3 keys, mode 0600.
     proxy_url: of the HTTPS proxy behind which CDSE's own hosts are this sandbox; None unless the settings ask for it.
     certificate_file: the authority (PEM) to be trusted behind the proxy; None without one.
     """
 
-    def __init__(self, state: State, password_file: Path, proxy: _StandIn | None) -> None:
+    def __init__(self, state: State, folder: Path, proxy: _StandIn | None) -> None:
         self._state = state
         self.catalogue_url = state.urls["catalogue"]
         self.identity_url = state.urls["identity"]
         self.download_url = state.urls["download"]
+        self.s3_url = state.urls["s3"]
         self.catalogue: Catalogue = state.catalogue
         self.faults: Faults = state.faults
         self.settings = state.settings
-        self.password_file = password_file
+        self.password_file = _private_file(folder / "password", f"{state.settings.password.get_secret_value()}\n")
+        self.keys_file = _private_file(folder / "s3_keys", _keys(state.settings))
         self.proxy_url = None if proxy is None else proxy.url
         self.certificate_file = None if proxy is None else proxy.certificate_file
 
@@ -65,8 +68,15 @@ class Sandbox:
             "S2SR_CATALOGUE_URL": self.catalogue_url,
             "S2SR_IDENTITY_URL": self.identity_url,
             "S2SR_DOWNLOAD_URL": self.download_url,
+            "S2SR_S3_URL": self.s3_url,
             "S2SR_REDIRECT_HOSTS": self._state.urls["zipper"].removeprefix("http://"),
         }
+
+    def s3_environment(self) -> dict[str, str]:
+        """As :meth:`environment`, with S3 keys in place of the account."""
+        account = ("CDSE_USERNAME", "CDSE_PASSWORD_FILE")
+        where = {name: value for name, value in self.environment().items() if name not in account}
+        return {"CDSE_S3_KEYS_FILE": str(self.keys_file), **where}
 
     def proxy_environment(self) -> dict[str, str]:
         """The variables that point clients with fixed host names here; empty without a proxy."""
@@ -88,11 +98,12 @@ class Sandbox:
         return self._state.log.snapshot()
 
     def byte_requests(self) -> list[Request]:
-        """The download host's requests for files and whole products, including refused ones."""
+        """The requests for files and whole products, including refused ones."""
+        gets = [request for request in self.requests if request.method == "GET"]
         return [
             request
-            for request in self.requests
-            if request.host in ("download", "zipper") and request.method == "GET" and request.path.endswith("/$value")
+            for request in gets
+            if request.host == "s3" or (request.host in ("download", "zipper") and request.path.endswith("/$value"))
         ]
 
     def clear_requests(self) -> None:
@@ -157,7 +168,7 @@ def running(
         proxy = _StandIn(folder, sockets, stack) if settings.proxy else None
         stack.enter_context(_quiet())
         stack.enter_context(_served(applications(state), sockets, proxy))
-        yield Sandbox(state, _password_file(folder, settings), proxy)
+        yield Sandbox(state, folder, proxy)
 
 
 def _catalogue(folder: Path, settings: SandboxSettings) -> Catalogue:
@@ -181,11 +192,16 @@ def _opened_log(path: Path | None) -> RequestLog:
         raise InputError("request_log", path, f"cannot be written ({error.strerror})", "give another file") from error
 
 
-def _password_file(folder: Path, settings: SandboxSettings) -> Path:
-    file = folder / "password"
-    file.touch(mode=0o600)
-    file.write_text(settings.password.get_secret_value() + "\n", encoding="utf-8")
-    return file
+def _private_file(path: Path, text: str) -> Path:
+    path.touch(mode=0o600)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def _keys(settings: SandboxSettings) -> str:
+    """As AWS's tools have it."""
+    secret = settings.s3_secret_key.get_secret_value()
+    return f"[cdse]\naws_access_key_id = {settings.s3_access_key}\naws_secret_access_key = {secret}\n"
 
 
 class _StandIn:

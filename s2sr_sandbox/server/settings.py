@@ -23,6 +23,8 @@ class SandboxSettings(BaseModel):
 
     username: str = Field("sandbox", min_length=1, description="the account")
     password: SecretStr = Field(SecretStr("sandbox-password"), min_length=1, description="its password")
+    s3_access_key: str = Field("SANDBOX0ACCESS0KEY", min_length=1, description="its S3 access key")
+    s3_secret_key: SecretStr = Field(SecretStr("sandbox-secret-key"), min_length=1, description="its S3 secret key")
     totp: SecretStr | None = Field(
         None, description="second factor that a login must give, good for one login; None: no second factor"
     )
@@ -52,6 +54,7 @@ class SandboxSettings(BaseModel):
     identity_port: int = Field(0, ge=0, le=65_535, description="0: any free port")
     catalogue_port: int = Field(0, ge=0, le=65_535, description="0: any free port")
     download_port: int = Field(0, ge=0, le=65_535, description="0: any free port")
+    s3_port: int = Field(0, ge=0, le=65_535, description="0: any free port")
     proxy: bool = Field(
         default=False, description="whether there is an HTTPS proxy that stands in for CDSE's own hosts"
     )

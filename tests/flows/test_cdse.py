@@ -34,6 +34,7 @@ from s2sr_core.outputs.explain import explain
 from s2sr_core.outputs.summary import Summary
 from s2sr_core.parameters import RunParameters
 from s2sr_core.sources.cdse import client
+from s2sr_core.sources.cdse.settings import Credentials
 from s2sr_core.workspace import Workspace
 from s2sr_sandbox.archive import make_archive
 from s2sr_sandbox.grid import Grid
@@ -117,7 +118,7 @@ def test_from_the_catalogue_to_composites_and_again_without_a_byte(
     assert [request.host for request in sandbox.requests] == ["catalogue"] * 6  # years
 
     password = sandbox.settings.password.get_secret_value()
-    token = client.downloader(workspace.imagery_raw, 2).tokens.token()
+    token = client._tokens(client.endpoints(), Credentials.from_environment()).token()
     with get_client(sync_client=True) as api:
         known = [run.model_dump_json() for run in (*api.read_flow_runs(), *api.read_task_runs())]
     written = [path.read_bytes().decode("latin-1") for path in chosen.work_dir.rglob("*") if path.is_file()]

@@ -27,7 +27,7 @@ from s2sr_core.geo import geometry
 from s2sr_core.products.names import ProductName
 from s2sr_core.products.product_xml import number
 from s2sr_core.sources.cdse.http import CdseError, Http
-from s2sr_core.sources.source import RemoteProduct, UnusableEntry
+from s2sr_core.sources.source import RemoteProduct, UnusableEntry, s3_path_of
 
 _PATH = "/odata/v1/Products"
 _PAGE = 1000
@@ -206,6 +206,7 @@ def _product(
         cloud_cover=_attribute(entry, "cloudCover"),
         online=entry.get("Online") is not False,
         footprint=footprint,
+        s3_path=s3_path_of(name, entry.get("S3Path")),
     )
 
 

@@ -8,9 +8,11 @@ import sys
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 from pydantic import ValidationError
 
+from s2sr_core.account import account_variable
 from s2sr_core.errors import InputError
 from s2sr_core.sources.cdse.auth import TokenSource
 from s2sr_core.sources.cdse.breaker import Breakers
@@ -18,9 +20,26 @@ from s2sr_core.sources.cdse.catalogue import Catalogue
 from s2sr_core.sources.cdse.comparison import OtherProducts, answers
 from s2sr_core.sources.cdse.download import Downloader
 from s2sr_core.sources.cdse.http import CdseError, Http
+from s2sr_core.sources.cdse.keys import S3Keys
+from s2sr_core.sources.cdse.road import ODataRoad, S3Road
 from s2sr_core.sources.cdse.settings import Credentials, Endpoints
 from s2sr_core.sources.cdse.slots import Slots
 from s2sr_core.sources.source import RemoteProduct
+
+RoadName = Literal["odata", "s3"]
+
+
+def road_of(access: str) -> RoadName:
+    """The road of a run: ``auto`` is S3 where there are keys that are meant for CDSE beyond doubt.
+
+    Raises
+    ------
+    InputError
+        If keys are there and cannot be used.
+    """
+    if access == "auto":
+        return "odata" if S3Keys.from_environment(for_cdse_alone=True) is None else "s3"
+    return "s3" if access == "s3" else "odata"
 
 
 def endpoints() -> Endpoints:
@@ -97,28 +116,39 @@ def begin_query() -> None:
     _breakers(where).reset(where.catalogue_url, lambda _url: answers(_http(where), smallest))
 
 
-def begin_downloads(folder: Path, connections: int, products: Sequence[RemoteProduct]) -> None:
+def begin_downloads(access: RoadName, folder: Path, connections: int, products: Sequence[RemoteProduct]) -> None:
     """A run is about to download ``products``: what was known of the hosts is forgotten."""
     where = endpoints()
-    ours, breakers = downloader(folder, connections), _breakers(where)
+    ours, breakers = downloader(access, folder, connections), _breakers(where)
     breakers.reset(where.identity_url)
-    breakers.reset(where.download_url, OtherProducts(ours, products).answer)
+    breakers.reset(ours.road.url, OtherProducts(ours, products).answer)
 
 
-def downloader(folder: Path, connections: int) -> Downloader:
-    """The downloader of the environment's account into ``folder``; in one process its threads share one token."""
+def downloader(access: RoadName, folder: Path, connections: int) -> Downloader:
+    """The downloader of the environment's account into ``folder``; in one process its threads share one token.
+
+    Raises
+    ------
+    InputError
+        If something of the account, or the keys, is missing.
+    """
+    if access == "s3":
+        return _downloader_by_keys(endpoints(), S3Keys.needed(), folder, connections)
     return _downloader(endpoints(), Credentials.from_environment(), folder, connections)
 
 
 @lru_cache(maxsize=8)
 def _http(where: Endpoints) -> Http:
-    urls = (where.catalogue_url, where.identity_url, where.download_url)
-    return Http(urls, redirect_hosts=where.redirect_hosts, guard=_breakers(where).run)
+    return Http(_hosts(where), redirect_hosts=where.redirect_hosts, guard=_breakers(where).run)
 
 
 @lru_cache(maxsize=8)
 def _breakers(where: Endpoints) -> Breakers:
-    return Breakers((where.catalogue_url, where.identity_url, where.download_url), where.outage_patience)
+    return Breakers(_hosts(where), where.outage_patience)
+
+
+def _hosts(where: Endpoints) -> tuple[str, ...]:
+    return where.catalogue_url, where.identity_url, where.download_url, where.s3_url
 
 
 @lru_cache(maxsize=8)
@@ -128,5 +158,13 @@ def _tokens(where: Endpoints, credentials: Credentials) -> TokenSource:
 
 @lru_cache(maxsize=8)
 def _downloader(where: Endpoints, credentials: Credentials, folder: Path, connections: int) -> Downloader:
-    slots = Slots.of_account(credentials.username, where.download_url, connections)
-    return Downloader(_http(where), where.download_url, _tokens(where, credentials), slots, folder)
+    slots = Slots.of_account(credentials.username, where.identity_url, connections)
+    return Downloader(_http(where), ODataRoad(where.download_url, _tokens(where, credentials)), slots, folder)
+
+
+@lru_cache(maxsize=8)
+def _downloader_by_keys(where: Endpoints, keys: S3Keys, folder: Path, connections: int) -> Downloader:
+    """Keys do not say whose they are; if the account is named too, its connections are counted on both roads."""
+    account = account_variable("CDSE_USERNAME").strip() or keys.identity
+    slots = Slots.of_account(account, where.identity_url, connections)
+    return Downloader(_http(where), S3Road(where.s3_url, keys), slots, folder)

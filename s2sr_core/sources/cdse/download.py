@@ -12,12 +12,12 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import BinaryIO
-from urllib.parse import quote
 
 import requests
 import urllib3
+from requests.auth import AuthBase
 
 from s2sr_core import stopping
 from s2sr_core.disk_space import explained, is_full_disk
@@ -25,19 +25,16 @@ from s2sr_core.errors import ProductError, Step
 from s2sr_core.products.bands import SCL
 from s2sr_core.products.manifest import HASHES, MANIFEST, METADATA, ListedFile, read_safe_manifest
 from s2sr_core.products.metadata import is_of_another_product
-from s2sr_core.sources.cdse.auth import TokenSource
-from s2sr_core.sources.cdse.catalogue import is_uuid
 from s2sr_core.sources.cdse.http import CdseError, Http, TransientError
 from s2sr_core.sources.cdse.partial_files import open_partial, partial_file, remove_orphans
+from s2sr_core.sources.cdse.road import Road
 from s2sr_core.sources.cdse.shared_folder import completing
 from s2sr_core.sources.cdse.slots import Slots
 from s2sr_core.sources.source import RemoteProduct
 
-_PATH = "/odata/v1/Products({id})"
 _CHUNK = 1 << 18
 #: A manifest has about 70 kB; what is much larger is not one.
 LARGEST_MANIFEST = 8 * 1024**2
-_WRONG_AUDIENCE = "DAT-ZIP-609"
 _PARTIAL = 206
 _CONTENT_RANGE = re.compile(r"bytes (?P<first>\d{1,18})-\d{1,18}/(?P<size>\d{1,18}|\*)")
 #: A try that brings at least this share of a file does not count as one that failed.
@@ -50,13 +47,12 @@ class Downloader:
 
     Attributes
     ----------
-    url: base URL of the download host.
+    road: to the bytes.
     folder: ``imagery_raw``.
     """
 
     http: Http
-    url: str
-    tokens: TokenSource
+    road: Road
     slots: Slots
     folder: Path
 
@@ -71,10 +67,7 @@ class Downloader:
             If the account is refused.
         """
         name = str(product.name)
-        if not is_uuid(product.id):  # it becomes part of an address
-            raise ProductError(
-                name, f"its id {product.id[:40]!r} is not a UUID; run --stage query again", step=Step.DOWNLOAD
-            )
+        self.road.address(product, MANIFEST)
         target = self.folder / product.name.folder
         try:
             with completing(self.folder, product.name):
@@ -114,32 +107,25 @@ class Downloader:
                 raise
         return total
 
-    def address(self, product: RemoteProduct, href: str) -> str:
-        """Where the bytes of a file of ``product`` are."""
-        nodes = "".join(f"/Nodes({quote(part, safe='')})" for part in (product.name.folder, *PurePosixPath(href).parts))
-        return f"{self.url}{_PATH.format(id=product.id)}{nodes}/$value"
-
     def _fetch(self, product: RemoteProduct, href: str, expected: ListedFile | None, path: Path) -> int:
         """Download one file, trying again after transient failures; returns how many bytes came."""
-        url, rejected = self.address(product, href), ""
+        permission = self.road.permission()
         with partial_file(path, may_continue=_may_continue(expected)) as part:
-            reception = _Reception(self.http, url, expected, part)
+            reception = _Reception(self.http, self.road.address(product, href), expected, part)
 
             def attempt() -> None:
-                nonlocal rejected
-                self.tokens.token(rejected)  # if the login takes patience, no slot is held meanwhile
+                permission.prepare()
                 with self.slots.taken():
-                    token = self.tokens.token(rejected)
+                    auth = permission.auth()
                     try:
-                        reception.receive(token)
+                        reception.receive(auth)
                     except CdseError as error:
-                        if error.status == 401 and error.answer.get("code") != _WRONG_AUDIENCE:
-                            rejected = token
-                            raise TransientError(str(error), 401, error.answer, is_refusal=True) from None
-                        raise
+                        if (meaning := permission.meaning_of(error)) is error:
+                            raise
+                        raise meaning from None
                     finally:
                         if reception.is_accepted:
-                            self.tokens.accepted(token)
+                            permission.accepted()
                 if expected is None:
                     _check_manifest(product, part)
 
@@ -153,7 +139,7 @@ class _Reception:
     Attributes
     ----------
     received: bytes that came.
-    is_accepted: whether the server accepted the token of the last request.
+    is_accepted: whether the server accepted the last request.
     """
 
     def __init__(self, http: Http, url: str, expected: ListedFile | None, part: Path) -> None:
@@ -163,7 +149,7 @@ class _Reception:
         self.received = 0
         self.is_accepted = False
 
-    def receive(self, token: str) -> None:
+    def receive(self, auth: AuthBase) -> None:
         """Complete the partial file: with the rest if the server gives that, else from the start.
 
         Raises
@@ -174,10 +160,10 @@ class _Reception:
             If the server refuses.
         """
         with open_partial(self._part) as file:
-            self._http.guard(self._url, lambda: self._complete(file, token))
+            self._http.guard(self._url, lambda: self._complete(file, auth))
             self._check(file)
 
-    def _complete(self, file: BinaryIO, token: str) -> None:
+    def _complete(self, file: BinaryIO, auth: AuthBase) -> None:
         """Ask for what is missing, and write it. If the connection breaks in the middle, the host may be down."""
         self.is_accepted = False
         there = self._there(file)
@@ -185,13 +171,13 @@ class _Reception:
             return  # it was whole when its process was killed
         headers = {"Range": f"bytes={there}-"} | ({"If-Range": self._etag} if self._etag else {}) if there else {}
         try:
-            response = self._http.ask("GET", self._url, token=token, headers=headers, stream=True)
+            response = self._http.ask("GET", self._url, auth=auth, headers=headers, stream=True)
         except CdseError as error:
             passes = isinstance(error, TransientError) and not error.is_refusal
             if not there or passes or error.status in (401, 408):
                 raise
             self._takes_ranges = False
-            response = self._http.ask("GET", self._url, token=token, stream=True)
+            response = self._http.ask("GET", self._url, auth=auth, stream=True)
         with response:
             self.is_accepted = True
             start = _start(response, self._expected)

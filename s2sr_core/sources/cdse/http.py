@@ -18,6 +18,7 @@ from urllib.parse import urljoin
 
 import requests
 import urllib3
+from requests.auth import AuthBase
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, wait_random_exponential
 
 from s2sr_core import __version__, stopping
@@ -33,7 +34,7 @@ _CHUNK = 1 << 16
 _LONGEST_WAIT = 300.0
 #: Tries of a request whose refusal may be that of a firewall, or of a site that lags behind.
 _FEW = 4
-_SECRETS = re.compile(r"(?i)(bearer\s+|(?:token|password|totp)\"?\s*(?:=|:\s*\")\s*)[^\s\"&,}]+")
+_SECRETS = re.compile(r"(?i)(bearer\s+|<AWSAccessKeyId>|(?:token|password|totp)\"?\s*(?:=|:\s*\")\s*)[^\s\"&,}<]+")
 #: The beginning of an error's body that is read, bytes.
 _SAID = 2000
 #: Variables that name the file of trusted authorities: the first two are known to requests, the last to OpenSSL.
@@ -208,11 +209,17 @@ class Http:
         return self.guard(url, lambda: self._json(self.ask(method, url, stream=True, **options)))
 
     def ask(
-        self, method: str, url: str, *, token: str = "", headers: Mapping[str, str] | None = None, **options: Any
+        self,
+        method: str,
+        url: str,
+        *,
+        auth: AuthBase | None = None,
+        headers: Mapping[str, str] | None = None,
+        **options: Any,
     ) -> requests.Response:
-        """One request; redirects are followed to known hosts only, and these get the token too.
+        """One request; redirects are followed to known hosts only, and these get what ``auth`` adds too.
 
-        With ``token``, it asks for bytes of the download host, as they are: no proxy on the way should compress them.
+        With ``auth``, it asks for bytes of a product, as they are: no proxy on the way should compress them.
 
         Raises
         ------
@@ -224,15 +231,16 @@ class Http:
             If the connection cannot be trusted.
         """
         sent = dict(headers or {})
-        if token:
-            sent |= {"Authorization": f"Bearer {token}", "Accept-Encoding": "identity"}
+        if auth is not None:
+            sent |= {"Accept-Encoding": "identity"}
+            options["auth"] = auth
         allowed = _origin(url) in self._origins
         for _ in range(_REDIRECTS + 1):
             if not allowed:
                 raise CdseError(f"refused to follow CDSE to {_shown(url)}: not one of its known hosts")
             response = self._answered(method, url, headers=sent, **options)
             if not response.is_redirect:
-                return _checked(response, is_download=bool(token))
+                return _checked(response, is_download=auth is not None)
             response.close()
             if method == "POST" and response.status_code not in (307, 308):
                 raise CdseError(f"{_shown(url)}: a redirect (HTTP {response.status_code}) came instead of an answer")
@@ -371,8 +379,9 @@ def _checked(response: requests.Response, *, is_download: bool) -> requests.Resp
     status = response.status_code
     body = _beginning(response)
     response.close()
-    message = f"{_shown(response.url)}: HTTP {status}: {_shortened(body)}"
-    answer = _object(redacted(body.decode("utf-8", "replace")))
+    answer = _answer_in(redacted(body.decode("utf-8", "replace")))
+    said = f"{answer['code']}: {answer['message']}" if b"<Error>" in body and answer else _shortened(body)
+    message = f"{_shown(response.url)}: HTTP {status}: {said}"
     if status in (408, 429) or status >= 500:
         raise TransientError(message, status, answer, wait=_retry_after(response), is_refusal=status == 408)
     is_own = isinstance(answer.get("code"), str) or isinstance(answer.get("detail"), str)
@@ -409,12 +418,16 @@ def _beginning(response: requests.Response) -> bytes:
         return b""
 
 
-def _object(text: str) -> dict[str, Any]:
+def _answer_in(text: str) -> dict[str, Any]:
+    """The JSON object of an error's body; of S3's XML, which may quote keys elsewhere, code and message alone."""
+    if "<Error>" in text:
+        code, message = (re.search(f"<{name}>([^<]*)<", text) for name in ("Code", "Message"))
+        return {} if code is None else {"code": code[1], "message": "" if message is None else message[1]}
     try:
-        found = json.loads(text)
+        parsed = json.loads(text)
     except (ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return parsed if isinstance(parsed, dict) else {}
 
 
 def _shortened(body: bytes) -> str:

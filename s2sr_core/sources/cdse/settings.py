@@ -6,8 +6,6 @@ and nothing keeps it.
 
 from __future__ import annotations
 
-import os
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -17,16 +15,19 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from s2sr_core.account import account_variable
 from s2sr_core.errors import InputError
+from s2sr_core.sources.cdse.private_file import read_private_file
 
 
 class Endpoints(BaseSettings):
-    """Base URLs of the three services, and how their answers are taken; in the environment ``S2SR_CATALOGUE_URL`` …"""
+    """Base URLs of the services, and how their answers are taken; in the environment ``S2SR_CATALOGUE_URL`` …"""
 
     model_config = SettingsConfigDict(env_prefix="S2SR_", frozen=True)
 
     catalogue_url: str = Field("https://catalogue.dataspace.copernicus.eu", description="OData catalogue.")
     identity_url: str = Field("https://identity.dataspace.copernicus.eu", description="Keycloak of the realm CDSE.")
     download_url: str = Field("https://download.dataspace.copernicus.eu", description="Nodes and bytes.")
+    s3_url: str = Field("https://eodata.dataspace.copernicus.eu", description="S3, with path-style addresses.")
+    mount: Path = Field(Path("/eodata"), description="Where the archive is mounted, for access by mount.")
     redirect_hosts: str = Field(
         ".dataspace.copernicus.eu",
         description="Hosts to which the services may redirect, separated by commas; .domain is one with all its hosts.",
@@ -39,7 +40,7 @@ class Endpoints(BaseSettings):
         600.0, ge=0, le=86_400, description="Seconds for which a run waits for a host that is down, before it ends."
     )
 
-    @field_validator("catalogue_url", "identity_url", "download_url")
+    @field_validator("catalogue_url", "identity_url", "download_url", "s3_url")
     @classmethod
     def _check_url(cls, url: str) -> str:
         parts = urlsplit(url)
@@ -99,26 +100,8 @@ class Credentials:
         """
         if self.password_file is None:
             return account_variable("CDSE_PASSWORD")
-        try:
-            if not stat.S_ISREG(self.password_file.stat().st_mode):  # a pipe would be waited for
-                raise InputError(
-                    "CDSE_PASSWORD_FILE", self.password_file, "is not a regular file", "give a file of mode 0600"
-                )
-            with self.password_file.open(encoding="utf-8") as file:
-                mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-                if mode & 0o177:
-                    raise InputError(
-                        "CDSE_PASSWORD_FILE",
-                        self.password_file,
-                        f"can be read or changed by others (mode {mode:04o})",
-                        f"type: chmod 600 {self.password_file}",
-                    )
-                password = file.readline().rstrip("\r\n")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "is not text"
-            raise InputError(
-                "CDSE_PASSWORD_FILE", self.password_file, f"cannot be read ({reason})", "give a file of mode 0600"
-            ) from error
+        first, _, _ = read_private_file("CDSE_PASSWORD_FILE", self.password_file).partition("\n")
+        password = first.rstrip("\r")
         if not password:
             raise InputError("CDSE_PASSWORD_FILE", self.password_file, "is empty", "put the password on its first line")
         return password

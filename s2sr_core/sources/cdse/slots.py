@@ -1,6 +1,7 @@
-"""A limit of byte connections per account, over all threads and processes of this machine.
+"""Limits of byte connections and of their requests per account, over all threads and processes of this machine.
 
-A slot is a lock on a file in the user's cache folder; the process releases it however it ends.
+A slot is a lock on a file in the user's cache folder; the process releases it however it ends. Requests are counted by
+the size of a file for every ten seconds: appending a byte is a single step.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import functools
 import hashlib
 import random
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +21,10 @@ from s2sr_core.files import locked
 from s2sr_core.user_folders import cache_folder
 
 _PAUSE = 0.05
+#: CDSE allows 2000 requests a minute (https://documentation.dataspace.copernicus.eu/Quotas.html). Any minute shares
+#: time with at most seven windows of ten seconds, so that many requests in each are never too many.
+_WINDOW = 10.0
+REQUESTS_IN_WINDOW = 2000 // 7
 
 
 @functools.cache
@@ -38,10 +44,10 @@ class Slots:
     count: int
 
     @classmethod
-    def of_account(cls, username: str, download_url: str, count: int) -> Slots:
-        """The slots of ``username`` at ``download_url``, below ``$XDG_CACHE_HOME`` (or ``~/.cache``)."""
-        account = hashlib.sha256(f"{username}\0{download_url}".encode()).hexdigest()[:16]
-        return cls(cache_folder() / "connections" / account, count)
+    def of_account(cls, account: str, service: str, count: int) -> Slots:
+        """The slots of ``account`` at ``service``, a base URL, below ``$XDG_CACHE_HOME`` (or ``~/.cache``)."""
+        digest = hashlib.sha256(f"{account}\0{service}".encode()).hexdigest()[:16]
+        return cls(cache_folder() / "connections" / digest, count)
 
     @contextlib.contextmanager
     def taken(self) -> Iterator[None]:
@@ -51,9 +57,25 @@ class Slots:
             stopping.check()
         try:
             with self._locked():
+                self._count_request()
                 yield
         finally:
             ours.release()
+
+    def _count_request(self) -> None:
+        """Wait until another request keeps the limit of requests."""
+        while True:
+            now = time.time()
+            window = int(now // _WINDOW)
+            with (self.folder / f"requests-{window}").open("ab") as file:
+                file.write(b".")
+                file.flush()
+                if file.tell() <= REQUESTS_IN_WINDOW:
+                    break
+            stopping.pause((window + 1) * _WINDOW - now)
+        for old in self.folder.glob("requests-*"):
+            if int(old.name.rpartition("-")[2]) < window - 1:
+                old.unlink(missing_ok=True)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:

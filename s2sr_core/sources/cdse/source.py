@@ -6,41 +6,41 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
-
-import shapely
-from shapely import Polygon
 
 from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.fields import Stage
 from s2sr_core.products.bands import RESOLUTION, role_at
 from s2sr_core.products.safe import Product, read_product
 from s2sr_core.sources.cdse import client
-from s2sr_core.sources.cdse.catalogue import Catalogue
+from s2sr_core.sources.cdse.client import RoadName
+from s2sr_core.sources.cdse.keys import S3Keys
+from s2sr_core.sources.cdse.query import found_in
 from s2sr_core.sources.source import FoundProduct, RemoteProduct, UnusableEntry
 
 
 @dataclass(frozen=True, slots=True)
 class Cdse:
-    """Copernicus Data Space, by the addresses and the account of the environment.
+    """Copernicus Data Space, by the addresses and the account or keys of the environment.
 
     Attributes
     ----------
     folder: where products are downloaded to.
     connections: byte connections at once, at most.
     resolution: of the bands that are wanted, metres.
+    access: the road to the bytes.
     """
 
     folder: Path
     connections: int
     resolution: int = RESOLUTION
+    access: RoadName = "odata"
 
     @property
     def fetches(self) -> bool:
         return True
 
     def check(self, stage: Stage) -> None:
-        """Look at the addresses and, unless ``stage`` only queries, at the account: see :func:`client.check_account`.
+        """Look at the addresses and, unless ``stage`` only queries, at keys or account: :func:`client.check_account`.
 
         Raises
         ------
@@ -49,7 +49,10 @@ class Cdse:
         """
         client.endpoints()
         if stage != "query":
-            client.check_account()
+            if self.access == "s3":
+                S3Keys.needed()
+            else:
+                client.check_account()
 
     def find(
         self, cells: Sequence[Gridcell], start: datetime, end: datetime
@@ -66,7 +69,7 @@ class Cdse:
 
     def begin(self, products: Sequence[RemoteProduct]) -> None:
         """Learn which products can be asked for if one fails, to see whether the host is down or the product bad."""
-        client.begin_downloads(self.folder, self.connections, products)
+        client.begin_downloads(self.access, self.folder, self.connections, products)
 
     def fetch(self, product: RemoteProduct, bands: Sequence[str]) -> int:
         """Download what is missing of the product; returns the bytes that came.
@@ -76,48 +79,13 @@ class Cdse:
         ProductError
             If the product is gone, or a file of it cannot be had whole.
         InputError
-            If the account is refused.
+            If the account or its keys are refused.
         SourceDownError
             If a host is down for longer than the run waits.
         """
-        return client.downloader(self.folder, self.connections).download(
+        return client.downloader(self.access, self.folder, self.connections).download(
             product, [role_at(band, self.resolution) for band in bands]
         )
 
     def open(self, product: RemoteProduct) -> Product:
         return read_product(self.folder / product.name.folder)
-
-
-def found_in(
-    catalogue: Catalogue, cells: Sequence[Gridcell], start: datetime, end: datetime
-) -> Iterator[FoundProduct[RemoteProduct] | UnusableEntry]:
-    """What ``catalogue`` gives for the area of ``cells`` and the window, each entry once."""
-    seen: set[str] = set()
-    for area in envelopes(cells):
-        for entry in catalogue.search(area, start, end):
-            if entry.id in seen:
-                continue
-            seen.add(entry.id)
-            yield entry if isinstance(entry, UnusableEntry) else _found(entry)
-
-
-def _found(product: RemoteProduct) -> FoundProduct[RemoteProduct]:
-    unavailable = "" if product.online else "its bytes are not online at CDSE"
-    return FoundProduct(str(product.name), lambda: product, name=product.name, unavailable=unavailable)
-
-
-def envelopes(cells: Sequence[Gridcell]) -> list[Polygon]:
-    """The box around all cells; two if that is shorter across the antimeridian, one on each side of it."""
-    bounds = shapely.bounds([cell.polygon for cell in cells])
-    west, east = bounds[bounds[:, 2] <= 0], bounds[bounds[:, 0] >= 0]
-    if len(west) + len(east) == len(bounds) and len(west) and len(east):
-        around = 360 - (east[:, 0].min() - west[:, 2].max())
-        if around < bounds[:, 2].max() - bounds[:, 0].min():
-            return [_box(west), _box(east)]
-    return [_box(bounds)]
-
-
-def _box(bounds: Any) -> Polygon:
-    xmin, ymin = bounds[:, :2].min(axis=0)
-    xmax, ymax = bounds[:, 2:].max(axis=0)
-    return shapely.box(float(xmin), float(ymin), float(xmax), float(ymax))

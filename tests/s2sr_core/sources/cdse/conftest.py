@@ -13,6 +13,7 @@ from s2sr_core.sources.cdse.auth import TokenSource
 from s2sr_core.sources.cdse.catalogue import Catalogue
 from s2sr_core.sources.cdse.download import Downloader
 from s2sr_core.sources.cdse.http import Http, RetryPolicy
+from s2sr_core.sources.cdse.road import ODataRoad, Road
 from s2sr_core.sources.cdse.settings import Credentials
 from s2sr_core.sources.cdse.slots import Slots
 from s2sr_core.sources.source import RemoteProduct
@@ -35,9 +36,10 @@ class Client:
     def catalogue(self, **limits: int) -> Catalogue:
         return Catalogue(self.http, self.sandbox.catalogue_url, **limits)
 
-    def downloader(self, connections: int = 4) -> Downloader:
+    def downloader(self, connections: int = 4, road: Road | None = None) -> Downloader:
         slots = Slots(self.folder / "slots", connections)
-        return Downloader(self.http, self.sandbox.download_url, self.tokens, slots, self.folder / "imagery_raw")
+        by_account = ODataRoad(self.sandbox.download_url, self.tokens)
+        return Downloader(self.http, road or by_account, slots, self.folder / "imagery_raw")
 
     def url(self, number: int = 0) -> str:
         """The address of the manifest of the ``number``-th product."""
@@ -76,7 +78,7 @@ def connect(archive: Path, tmp_path: Path) -> Iterator[Connect]:
             source: object = None, retries: RetryPolicy = QUICK, plans: Sequence[str] = (), **settings: object
         ) -> Client:
             sandbox = stack.enter_context(running(source or archive, SandboxSettings(**settings), plans=plans))
-            urls = (sandbox.catalogue_url, sandbox.identity_url, sandbox.download_url)
+            urls = (sandbox.catalogue_url, sandbox.identity_url, sandbox.download_url, sandbox.s3_url)
             allowed = sandbox.environment().get("S2SR_REDIRECT_HOSTS", "")
             http = Http(urls, retries, redirect_hosts=allowed)
             credentials = Credentials(sandbox.settings.username, sandbox.password_file)

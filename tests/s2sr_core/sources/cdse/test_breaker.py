@@ -16,6 +16,7 @@ from s2sr_core.sources.cdse.breaker import Breakers
 from s2sr_core.sources.cdse.comparison import OtherProducts, answers
 from s2sr_core.sources.cdse.download import Downloader
 from s2sr_core.sources.cdse.http import Http, RetryPolicy
+from s2sr_core.sources.cdse.road import ODataRoad
 from s2sr_core.sources.source import RemoteProduct
 from s2sr_sandbox.server import Fault
 
@@ -43,7 +44,7 @@ def guarded(connect: Callable[..., Any]) -> Iterator[Callable[..., tuple[Any, Do
         http = Http(hosts, retries, guard=breakers.run)
         client.tokens._http = http
         downloader = client.downloader()
-        downloader = Downloader(http, download_url, client.tokens, downloader.slots, downloader.folder)
+        downloader = Downloader(http, ODataRoad(download_url, client.tokens), downloader.slots, downloader.folder)
         products = [client.product(number) for number in range(len(list(sandbox.catalogue)))]
         breakers.reset(download_url, OtherProducts(downloader, products).answer)
         return client, downloader, products
@@ -79,7 +80,7 @@ def test_products_that_fail_are_given_up_and_the_host_is_not(guarded: Any) -> No
 def test_one_product_alone_is_given_up(guarded: Any) -> None:
     client, downloader, products = guarded(patience=0.0)
     breakers = downloader.http.guard.__self__  # type: ignore[attr-defined]
-    breakers.reset(downloader.url, OtherProducts(downloader, products[:1]).answer)
+    breakers.reset(downloader.road.url, OtherProducts(downloader, products[:1]).answer)
     client.sandbox.faults.add(Fault.error("", 503, "", "broken", host="download"))
     [result] = download_all(downloader, products[:1])
     assert isinstance(result, ProductError)
@@ -162,7 +163,7 @@ def test_the_next_run_asks_again(guarded: Any) -> None:
     assert {type(each) for each in download_all(downloader, products)} == {SourceDownError}
     client.sandbox.faults.clear()
     assert {type(each) for each in download_all(downloader, products)} == {SourceDownError}
-    downloader.http.guard.__self__.reset(downloader.url)  # type: ignore[attr-defined]
+    downloader.http.guard.__self__.reset(downloader.road.url)  # type: ignore[attr-defined]
     assert {type(each) for each in download_all(downloader, products)} == {int}
 
 

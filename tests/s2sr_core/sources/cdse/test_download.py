@@ -20,6 +20,7 @@ from support.waiting import DEADLINE, until
 from s2sr_core.errors import InputError, ProductError, Step
 from s2sr_core.sources.cdse import slots
 from s2sr_core.sources.cdse.http import CdseError, Http
+from s2sr_core.sources.cdse.road import Bearer, ODataRoad
 from s2sr_core.sources.cdse.slots import Slots
 from s2sr_sandbox.server import Fault
 
@@ -362,7 +363,7 @@ def test_a_redirect_between_cdses_hosts_keeps_the_token(connect) -> None:
     """The catalogue host answers byte requests with 301 to the download host, where plain clients lose their token."""
     client = connect()
     product = client.product()
-    through_catalogue = replace(client.downloader(), url=client.sandbox.catalogue_url)
+    through_catalogue = client.downloader(road=ODataRoad(client.sandbox.catalogue_url, client.tokens))
     through_catalogue.download(product, ["B04"])
     statuses = {request.status for request in client.sandbox.requests if "/$value" in request.path}
     assert statuses == {301, 200}
@@ -475,5 +476,5 @@ def test_slots_hold_over_processes_and_come_free_when_one_is_killed(
 def test_an_unknown_address_is_refused_before_anything_is_sent(connect) -> None:
     client = connect()
     with pytest.raises(CdseError, match="not one of its known hosts"):
-        Http((client.sandbox.catalogue_url,)).ask("GET", client.sandbox.download_url, token="t")
+        Http((client.sandbox.catalogue_url,)).ask("GET", client.sandbox.download_url, auth=Bearer("t"))
     assert client.sandbox.requests == []

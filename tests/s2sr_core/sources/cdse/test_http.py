@@ -12,6 +12,7 @@ import requests
 from s2sr_core import stopping
 from s2sr_core.errors import InputError
 from s2sr_core.sources.cdse.http import CdseError, Http, RetryPolicy, TransientError
+from s2sr_core.sources.cdse.road import Bearer
 from s2sr_sandbox.server import Fault
 
 
@@ -133,7 +134,7 @@ def test_redirects_are_followed_within_the_allow_list_alone(connect, monkeypatch
         client.sandbox.faults.add(Fault.answer("manifest.safe", 302, headers={"location": url}, times=1))
         expected = "ConnectionError" if url in ALLOWED else "not one of its known hosts|is not an address"
         with pytest.raises(CdseError, match=expected):
-            http.ask("GET", client.url(), token="secret-token")
+            http.ask("GET", client.url(), auth=Bearer("secret-token"))
     assert sent == ["Bearer secret-token"] * len(ALLOWED)
 
 
@@ -150,7 +151,7 @@ def test_a_login_is_never_turned_into_another_request(connect) -> None:
 def test_what_is_said_of_a_connection_that_is_refused(connect) -> None:
     client = connect()
     with pytest.raises(TransientError, match=r"http://127\.0\.0\.1:9: ConnectionError \(Connection refused\)"):
-        Http(("http://127.0.0.1:9",)).ask("GET", "http://127.0.0.1:9", token="secret-token")
+        Http(("http://127.0.0.1:9",)).ask("GET", "http://127.0.0.1:9", auth=Bearer("secret-token"))
     assert client.sandbox.requests == []
 
 
