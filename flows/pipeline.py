@@ -33,7 +33,7 @@ from s2sr_core.logs import log_environment
 from s2sr_core.outputs.summary import Summary, counted
 from s2sr_core.parameters import RunParameters
 from s2sr_core.planning.preflight import check_inputs
-from s2sr_core.planning.unchanged import fingerprint, manifest_of, unchanged
+from s2sr_core.planning.unchanged import fingerprint, fingerprint_of_run, manifest_of, unchanged
 from s2sr_core.run_context import RunContext
 from s2sr_core.selection.candidates import Candidate
 from s2sr_core.selection.query_manifest import read_query_manifest
@@ -131,7 +131,7 @@ def _run(context: RunContext, source: Source[Any]) -> Summary:
         return summary
     _draw(context, dataflow.outcomes)
     answered(publish_catalogue, context, quote(dataflow.outcomes))
-    after = None if summary.failures else fingerprint(context, cells, found, manifest_of(context, source))
+    after = fingerprint_of_run(context, cells, found, manifest_of(context, source), summary)
     return answered(write_manifests, context, quote(dataflow.outcomes), summary, after)
 
 

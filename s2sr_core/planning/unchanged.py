@@ -50,20 +50,33 @@ def fingerprint(
     if known is None or any(candidate.status == "failed" for candidate in found):
         return None
     folders = {
-        candidate.title: candidate.path or parameters.imagery_folder / f"{candidate.title}.SAFE"
+        candidate.path or parameters.imagery_folder / f"{candidate.title}.SAFE": candidate.status
         for candidate in found
-        if candidate.status == "selected"
+        if candidate.status in ("selected", "duplicate", "twin")  # SCL may show that a repetition is none
     }
-    if not all(folder.is_dir() for folder in folders.values()):
+    if not all(folder.is_dir() for folder, status in folders.items() if status == "selected"):
         return None
     try:
         content = {
             "found": sorted((candidate.title, candidate.status, candidate.reason) for candidate in found),
-            "products": {title: list(_files(folder)) for title, folder in sorted(folders.items())},
+            "products": {str(folder): list(_files(folder)) for folder in sorted(folders)},
         }
     except OSError:
         return None
     return f"{known}{_digest(content)}"
+
+
+def fingerprint_of_run(
+    context: RunContext, cells: Sequence[Gridcell], found: Sequence[Candidate[Any]], manifest: bytes, summary: Summary
+) -> str | None:
+    """That of a run that is over, for its record.
+
+    None if the next run may do better, though no file has changed: what could not be used, replaced or not, is tried
+    again.
+    """
+    if summary.failures or summary.replaced_products:
+        return None
+    return fingerprint(context, cells, found, manifest)
 
 
 def manifest_of(context: RunContext, source: Source[Any]) -> bytes:

@@ -16,7 +16,7 @@ from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.outputs import indices
 from s2sr_core.outputs.summary import Summary
 from s2sr_core.parameters import RunParameters
-from s2sr_core.planning.unchanged import fingerprint, unchanged
+from s2sr_core.planning.unchanged import fingerprint, fingerprint_of_run, unchanged
 from s2sr_core.run_context import RunContext
 from s2sr_core.selection.candidates import Candidate
 
@@ -149,6 +149,31 @@ def test_files_of_products_and_composites_do(done: RunContext, name: str, change
     }
     change(files[name])
     assert unchanged(done, state_of(done)) is None
+
+
+@pytest.mark.parametrize("status", ["duplicate", "twin"])
+def test_files_of_repetitions_do_because_they_may_be_used(done: RunContext, tmp_path: Path, status: Any) -> None:
+    image = tmp_path / "P" / "image.jp2"
+    image.parent.mkdir()
+    image.write_text("content")
+    products = [*found("P"), Candidate("P", None, status, path=image.parent)]
+    before = state_of(done, found=products)
+    assert before is not None
+    assert state_of(done, found=products) == before
+    _touch(image)
+    assert state_of(done, found=products) != before
+
+
+def test_what_could_not_be_used_is_tried_again_though_no_file_has_changed(done: RunContext) -> None:
+    """Also if it is replaced: a download may work now, and a folder on a network be read."""
+
+    def after(**counts: int) -> str | None:
+        return fingerprint_of_run(done, CELLS, found("P"), b"P,selected\n", replace(SUMMARY, **counts))
+
+    assert after() == state_of(done)
+    assert after(replaced_products=1) is None
+    assert after(failed_products=1) is None
+    assert after(failed=1) is None
 
 
 def test_a_folder_behind_a_link_is_looked_at(done: RunContext) -> None:
