@@ -186,7 +186,7 @@ def check_the_next_run_completes(undisturbed: Undisturbed, parameters: RunParame
 
 
 def check_nothing_is_half(undisturbed: Undisturbed, workspace: Workspace) -> None:
-    for path in workspace.imagery_raw.rglob("*"):
+    for path in workspace.imagery_raw.glob("*.SAFE/**/*"):  # next to products, the lock of a killed download stays
         if path.is_file() and path.name[0] != ".":
             original = undisturbed.archive / path.relative_to(workspace.imagery_raw)
             assert path.read_bytes() == original.read_bytes(), path
