@@ -70,9 +70,9 @@ class S3Keys:
             places.append(cls(_OURS[0]))
         if file := account_variable(_FILE).strip():
             path = Path(file).expanduser()
-            places.append(cls(_FILE, path, _PROFILE if _PROFILE in _profiles(_FILE, path) else "default"))
+            places.append(cls(_FILE, path, _PROFILE if _PROFILE in _profiles(path) else "default"))
         shared = Path(account_variable("AWS_SHARED_CREDENTIALS_FILE") or "~/.aws/credentials").expanduser()
-        profiles = _profiles("AWS_SHARED_CREDENTIALS_FILE", shared) if not places and shared.exists() else []
+        profiles = _profiles(shared)
         if _PROFILE in profiles:
             places.append(cls("AWS_SHARED_CREDENTIALS_FILE", shared, _PROFILE))
         if not for_cdse_alone:
@@ -134,12 +134,23 @@ class S3Keys:
         return "" if self.file is None else f"{self.file} [{self.profile}]"
 
 
-def _profiles(field: str, file: Path) -> list[str]:
-    return _parsed(field, file).sections()
+def _profiles(file: Path) -> list[str]:
+    """Sections of a file that may be nobody's: it is none of our business until one of them is used."""
+    parser = _parser()
+    try:
+        if file.is_file():  # a pipe would be waited for
+            parser.read(file, encoding="utf-8")
+    except (configparser.Error, OSError, UnicodeDecodeError):
+        return []
+    return parser.sections()
+
+
+def _parser() -> configparser.ConfigParser:
+    return configparser.ConfigParser(interpolation=None, default_section="\0", strict=False)
 
 
 def _parsed(field: str, file: Path) -> configparser.ConfigParser:
-    parser = configparser.ConfigParser(interpolation=None, default_section="\0", strict=False)
+    parser = _parser()
     try:
         parser.read_string(read_private_file(field, file))
     except configparser.Error:  # its message quotes lines of the file

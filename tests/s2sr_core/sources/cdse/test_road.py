@@ -192,6 +192,19 @@ def test_a_file_that_is_no_file_of_keys_is_bad_input(
         error = error.__context__
 
 
+@pytest.mark.parametrize("text", [f"[default]\n{PAIR}", "{not: keys}", "\x00"])
+def test_a_file_of_another_service_is_no_business_of_ours(tmp_path: Path, text: str) -> None:
+    """Others may read it, or it may be anything: nothing of it is used."""
+    private(tmp_path / "home" / ".aws" / "credentials", text, 0o644)
+    assert road_of("auto") == "odata"
+
+
+def test_keys_for_cdse_that_others_can_read_are_not_used_in_silence(tmp_path: Path) -> None:
+    private(tmp_path / "home" / ".aws" / "credentials", f"[cdse]\n{PAIR}", 0o644)
+    with pytest.raises(InputError, match=r"^AWS_SHARED_CREDENTIALS_FILE = .*can be read or changed by others"):
+        road_of("auto")
+
+
 def test_without_keys_the_remedy_is_said() -> None:
     with pytest.raises(InputError, match=r"^CDSE_S3_KEYS_FILE = '': is not set, and S3 wants keys; make keys at"):
         S3Keys.needed()
