@@ -23,8 +23,7 @@ import pandas as pd
 
 from s2sr_core.import_path import environment_of_child
 from s2sr_core.outputs.quicklook import draw_date_and_composite
-from s2sr_core.products.bands import SCL
-from s2sr_core.products.safe import band_files, read_product
+from s2sr_core.products.safe import read_product
 from s2sr_core.workspace import Workspace
 from s2sr_sandbox.archive import make_archive
 from s2sr_sandbox.grid import Grid
@@ -71,12 +70,9 @@ def _picture(workspace: Workspace, target: Path) -> Path:
     """The cloudiest product that was used, next to the composite of the cell with the most valid pixels."""
     scenes = pd.read_csv(workspace.scene_index)
     cloudiest = scenes[scenes["status"] == "selected"].sort_values("cloud_cover").iloc[-1]
-    files = band_files(read_product(Path(cloudiest["path"])), (SCL, *_BANDS))
     composites = pd.read_csv(workspace.composite_index).sort_values("valid_share")
     cell_id = str(composites["cell_id"].iloc[-1])
-    draw_date_and_composite(
-        workspace, cell_id, {band: files[band].path for band in _BANDS if band in files.found}, target
-    )
+    draw_date_and_composite(workspace, cell_id, read_product(Path(cloudiest["path"])), target)
     return target
 
 

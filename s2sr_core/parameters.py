@@ -218,6 +218,17 @@ class RunParameters(BaseModel):
             "5000 m: 8=40 cloud_shadow=40. Comes before the dilation. Default: none."
         ),
     ] = {}
+    scl_min_size: Annotated[
+        float,
+        Shown(Group.METHOD, "METRES2"),
+        Field(
+            ge=0,
+            le=40_000,
+            allow_inf_nan=False,
+            description="Keep small patches: mask only connected pixels of masked classes that cover at least so many "
+            "square metres, up to 40000; 2000 is five pixels of 20 m. Comes before the dilation. Default: any size.",
+        ),
+    ] = 0.0
     scl_dilation: Annotated[
         MetresByClass,
         Shown(Group.METHOD, "CLASS=METRES"),

@@ -34,7 +34,13 @@ class RunContext:
         """Which pixels of a scene do not count."""
         parameters = self.parameters
         given_clear = None if parameters.mask_dir is None else tuple(parameters.mask_clear)
-        return SclRule(tuple(parameters.scl_mask), parameters.scl_dilation, parameters.scl_opening, given_clear)
+        return SclRule(
+            tuple(parameters.scl_mask),
+            parameters.scl_dilation,
+            parameters.scl_opening,
+            given_clear,
+            parameters.scl_min_size,
+        )
 
     @property
     def statistics(self) -> tuple[Statistic, ...]:

@@ -11,7 +11,7 @@ from s2sr_core.errors import InputError
 from s2sr_core.products.names import ProductName
 from s2sr_sandbox.grid import Grid, mgrs_tile
 from s2sr_sandbox.landscape import Landscape
-from s2sr_sandbox.orbit import mission_on, relative_orbit, sensing_time
+from s2sr_sandbox.orbit import TRACK_SPACING, mission_on, relative_orbit, sensing_time
 from s2sr_sandbox.products import BANDS_20M, make_product
 from s2sr_sandbox.sky import Sky
 from s2sr_sandbox.swath import WHOLE, Swath
@@ -38,6 +38,10 @@ _PASSES = tuple(
     tuple(date(year, 6, 26) + timedelta(days=5 * n) for n in range(13)) for year in (2019, 2022, 2023, 2024)
 )
 _CLOUDINESS = (0.10, 0.35, 0.20, 0.55, 0.15, 0.30, 0.80)
+_HAZE = (0.004, 0.010, 0.002, 0.014, 0.006)
+# On which of three neighbouring ground tracks the satellite passes: the place's own, the next in the east, in the west.
+_TRACKS = (0, 1, -1)
+_SNOW = {6: 0.012, 7: 0.005, 8: 0.002}
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,10 @@ def summer_dates(count: int) -> list[date]:
 
 
 def acquisitions(lon: float, tile: str, dates: Sequence[date], seed: int = 0) -> list[Acquisition]:
-    """The products of an archive, one or two for each of ``dates``; ``lon`` decides the orbit and the time of day.
+    """The products of an archive, one or two for each of ``dates``; ``lon`` decides the orbits and the time of day.
+
+    The dates come from three neighbouring orbits in turn, so that the place is seen from both sides, under more or less
+    haze. Snow melts from June to August.
 
     The second date has a reprocessed duplicate (Collection 1), the third is on the edge of the swath, the fourth is a
     split pair (two stations, complementary parts), the fifth are twins (discriminators one second apart).
@@ -115,10 +122,18 @@ def make_archive(
 
 def _on(day: date, number: int, lon: float, tile: str, seed: int) -> Iterator[Acquisition]:
     """The products of the archive's date ``number``."""
-    sensed = sensing_time(lon, day)
+    track = lon + TRACK_SPACING * _TRACKS[number % len(_TRACKS)]
+    sensed = sensing_time(track, day)
     published = sensed + timedelta(hours=4, minutes=11, seconds=7)
-    name = ProductName(mission_on(day), sensed, _baseline_on(day), relative_orbit(lon), tile, published)
-    whole = Acquisition(name, Sky(1_000 * seed + number + 1, _CLOUDINESS[number % len(_CLOUDINESS)]))
+    name = ProductName(mission_on(day), sensed, _baseline_on(day), relative_orbit(track), tile, published)
+    sky = Sky(
+        1_000 * seed + number + 1,
+        _CLOUDINESS[number % len(_CLOUDINESS)],
+        snow=_SNOW.get(day.month, 0.005),
+        haze=_HAZE[number % len(_HAZE)],
+        track=track,
+    )
+    whole = Acquisition(name, sky)
     match number:
         case 1:
             again = replace(name, baseline=_COLLECTION_1, discriminator=published + timedelta(days=1_430))

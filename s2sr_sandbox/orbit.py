@@ -8,6 +8,8 @@ from s2sr_core.products.names import ProductName
 
 #: 143 orbits repeat every 10 days (Sentinel-2 mission guide); the second satellite follows 5 days later.
 ORBITS, CYCLE = 143, timedelta(days=10)
+#: Degrees of longitude between neighbouring ground tracks; a swath is wider than two of them in the far north.
+TRACK_SPACING = 360 / ORBITS
 
 # Absolute orbits as two real products have them: S2A_MSIL2A_20230625T234621_N0509_R073_T01WCS_20230626T022157 and
 # S2B_MSIL2A_20220413T150759_N0400_R025_T33XWJ_20220414T082126.
@@ -32,7 +34,7 @@ def absolute_orbit(name: ProductName) -> int:
 def relative_orbit(lon: float) -> int:
     """A relative orbit whose ground track passes near ``lon`` in the far north."""
     # The tracks of all orbits lie 360/143° apart, the next orbit's 10 such steps further west; 43 · 10 = 1 modulo 143.
-    steps_west = round((_KNOWN_LON - lon) / (360 / ORBITS))
+    steps_west = round((_KNOWN_LON - lon) / TRACK_SPACING)
     return (_KNOWN_RELATIVE - 1 + 43 * steps_west) % ORBITS + 1
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import zlib
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,7 +20,7 @@ from s2sr_core.products.names import ProductName
 from s2sr_sandbox.granule import Granule, scan_start
 from s2sr_sandbox.grid import Grid
 from s2sr_sandbox.jp2 import MAX_DN, write_jp2
-from s2sr_sandbox.landscape import Landscape
+from s2sr_sandbox.landscape import Ground, Landscape
 from s2sr_sandbox.manifest import manifest
 from s2sr_sandbox.metadata import Metadata, product_xml, tile_xml
 from s2sr_sandbox.noise import Floats
@@ -74,8 +75,9 @@ def render(
     """The DN of each band and the SCL of a product, each of shape ``grid.shape``.
 
     DN = round(10000 · reflectance) − offset, at least 1; 0 (nodata) outside the swath, whose edge differs by band.
-    Where SCL is 4, 5 or 6 the reflectance is exactly the landscape's. Products of the same truth have the same
-    harmonised DN, max(DN + offset, 0), in every pixel whose true DN is 1 or more, whatever the arguments below.
+    Where SCL is 4, 5 or 6 the reflectance is the landscape's: exactly if the sky has neither haze nor a track,
+    otherwise as ``Cover.reflectance`` says. Products of the same truth have the same harmonised DN,
+    max(DN + offset, 0), in every pixel whose true DN is 1 or more, whatever the arguments below.
 
     Parameters
     ----------
@@ -89,9 +91,8 @@ def render(
     scl = np.zeros(grid.shape, dtype=np.uint8)
     random = {band: _noise_of(name, band) for band in bands}
     for rows in grid.blocks():
-        lon, lat = grid.centres(rows)
-        ground = landscape.ground(lon, lat)
-        cover = sky.cover(lon, lat) if sky is not None else None
+        lon, lat, ground = _truth(landscape, grid, rows.start, rows.stop)
+        cover = sky.cover(lon, lat, ground.shelter) if sky is not None else None
         classes = ground.classes() if cover is None else cover.classes(ground.classes())
         scl[rows] = classes * swath.seen(grid, rows)
         for band, array in arrays.items():
@@ -159,6 +160,13 @@ def write_product(
             shutil.rmtree(target)
         product.rename(target)
     return target
+
+
+@lru_cache(maxsize=1 << 4)  # a million pixels: all of a small granule, whose next product needs them again
+def _truth(landscape: Landscape, grid: Grid, start: int, stop: int) -> tuple[Floats, Floats, Ground]:
+    """Longitude, latitude and ground of some rows."""
+    lon, lat = grid.centres(slice(start, stop))
+    return lon, lat, landscape.ground(lon, lat)
 
 
 def _digital_numbers(

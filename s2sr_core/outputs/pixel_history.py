@@ -21,7 +21,7 @@ from s2sr_core.geo.jp2_check import image_drivers
 from s2sr_core.geo.lattice import Window
 from s2sr_core.pixels.masks import Mask, SclMask
 from s2sr_core.pixels.rules import SCENE_NODATA, harmonised
-from s2sr_core.pixels.scl import CLASS_NAMES
+from s2sr_core.pixels.scl import CLASS_NAMES, SCL_CLASSES
 from s2sr_core.products.safe import BandFile, Product
 from s2sr_core.run_context import RunContext
 from s2sr_core.scenes import given_masks
@@ -220,13 +220,13 @@ def _why_masked(mask: Mask, classes: np.ndarray[Any, Any], at: tuple[int, int]) 
     if mask.masked_by_class(classes)[at] and undilated.masked(classes)[at]:
         return f"class {own} ({CLASS_NAMES[own]})" if own < len(CLASS_NAMES) else f"{own} is not a class"
     if isinstance(mask, SclMask):
-        alone = {value: _of_class(mask, value) for value in mask.dilation}
-        values = [value for value, single in sorted(alone.items()) if single.masked(classes)[at]]
+        kept = undilated.masked(classes)
+        values = [value for value in sorted(mask.dilation) if _dilated_over(mask, kept & (classes == value), value)[at]]
         return f"dilation of {' and '.join(f'class {value} ({CLASS_NAMES[value]})' for value in values)}"
     return f"rule {mask.name}"
 
 
-def _of_class(mask: SclMask, value: int) -> SclMask:
-    """What ``mask`` is for one class alone."""
-    opening = {value: mask.opening[value]} if value in mask.opening else {}
-    return SclMask((value,), {value: mask.dilation[value]}, opening)
+def _dilated_over(mask: SclMask, seeds: np.ndarray[Any, Any], value: int) -> np.ndarray[Any, Any]:
+    """What ``mask`` masks around those pixels of a class that it masks for themselves."""
+    clear = next(other for other in SCL_CLASSES if other != value)
+    return SclMask((value,), {value: mask.dilation[value]}).masked(np.where(seeds, value, clear))

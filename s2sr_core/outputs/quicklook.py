@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
@@ -18,7 +18,8 @@ from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.geo.geometry import is_in
 from s2sr_core.geo.lattice import WGS84
 from s2sr_core.pixels.rules import COMPOSITE_NODATA
-from s2sr_core.products.bands import TRUE_COLOUR
+from s2sr_core.products.bands import SCL, TRUE_COLOUR
+from s2sr_core.products.safe import Product, band_files
 from s2sr_core.workspace import Workspace
 
 #: Longest side of a picture, pixels.
@@ -75,30 +76,40 @@ def _write_place(picture: Path, raster: gdal.Dataset, shape: tuple[int, int]) ->
     write_text(picture.with_name(f"{picture.name}.aux.xml"), f"<PAMDataset>{crs}</PAMDataset>\n")
 
 
-def draw_date_and_composite(workspace: Workspace, cell_id: str, images: Mapping[str, Path], target: Path) -> None:
-    """Draw one date, as its images are (clouds, offset and all), to the left of the true-colour composite of a cell.
+def draw_date_and_composite(workspace: Workspace, cell_id: str, product: Product, target: Path) -> None:
+    """Draw one date, clouds and all, to the left of the true-colour composite of a cell.
 
-    ``images`` holds the image of B04, B03 and B02, on any grid. Each half is stretched separately.
+    Both are stretched by the composite, so that equal reflectance has the same colour; clouds become white.
     """
-    halves = []
-    for of_date in (True, False):
-        paths = [images[band] if of_date else workspace.composite(cell_id, band) for band in TRUE_COLOUR]
-        like = workspace.composite(cell_id, TRUE_COLOUR[0])
-        pixels = np.stack(
-            [read_thinned(_warped_like(path, like)) if of_date else read_thinned(open_raster(path)) for path in paths]
-        )
-        halves.append(stretched(pixels, (pixels != (0 if of_date else COMPOSITE_NODATA)).all(axis=0)))
+    like = workspace.composite(cell_id, TRUE_COLOUR[0])
+    composite = np.stack([read_thinned(open_raster(workspace.composite(cell_id, band))) for band in TRUE_COLOUR])
+    files = band_files(product, (SCL, *TRUE_COLOUR))
+    numbers = np.stack([read_thinned(_warped_like(files[band].path, like)) for band in TRUE_COLOUR])
+    offsets = np.array([product.offset(band).dn for band in TRUE_COLOUR], np.float32)
+    date = np.maximum(numbers + offsets[:, None, None], 0)
+    valid = (composite != COMPOSITE_NODATA).all(axis=0)
+    limits = stretch_of(composite, valid)
+    halves = stretched(date, (numbers != 0).all(axis=0), limits), stretched(composite, valid, limits)
     gap = np.zeros((4, halves[0].shape[1], _GAP), np.uint8)
     with written_atomically(target) as temporary:
         write_png(np.concatenate([halves[0], gap, halves[1]], axis=2), temporary)
 
 
-def stretched(pixels: npt.NDArray[np.floating[Any]], valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
-    """One (grey) or three (red, green, blue) bands with transparency, stretched together by their valid pixels.
-
-    ``pixels`` is bands × rows × columns in any unit, ``valid`` rows × columns; the result has one band more.
-    """
+def stretch_of(pixels: npt.NDArray[np.floating[Any]], valid: npt.NDArray[np.bool_]) -> tuple[float, float]:
+    """The values that become black and white: percentiles of the valid pixels of all bands together."""
     low, high = np.percentile(pixels[:, valid], _STRETCH) if valid.any() else (0.0, 1.0)
+    return float(low), float(high)
+
+
+def stretched(
+    pixels: npt.NDArray[np.floating[Any]], valid: npt.NDArray[np.bool_], limits: tuple[float, float] | None = None
+) -> npt.NDArray[np.uint8]:
+    """One (grey) or three (red, green, blue) bands with transparency, all stretched between the same ``limits``.
+
+    ``pixels`` is bands × rows × columns in any unit, ``valid`` rows × columns; the result has one band more. Without
+    ``limits``, those of :func:`stretch_of`.
+    """
+    low, high = limits or stretch_of(pixels, valid)
     scaled = np.clip((pixels - low) / max(high - low, 1.0), 0.0, 1.0) ** _GAMMA
     return np.concatenate([(scaled * 255).round(), valid[None] * 255.0]).astype(np.uint8)
 

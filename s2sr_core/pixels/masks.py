@@ -98,13 +98,18 @@ def from_arguments(arguments: Mapping[str, str]) -> Mask:
 
 # ------------------------------------------------------------------------------------------------- classes of SCL
 
+#: Classes, besides values that are none, of which a pixel is never used for lying in a small patch: no data, defective.
+_UNUSABLE = (0, 1)
+#: Of the number of pixels in an area: pixels of 19.9999 m are pixels of 20 m.
+_ROUNDING = 1e-3
+
 Radii = Mapping[int, tuple[float, float]]
 """By class, half-axes of an ellipse: in columns and rows of the scene's grid."""
 
 
 @dataclass(frozen=True)
 class SclRule:
-    """Mask pixels of some SCL classes: without specks of some of these, and with what lies within a distance of some.
+    """Mask pixels of some SCL classes: without specks and small patches, and with what lies within a distance of some.
 
     Attributes
     ----------
@@ -112,12 +117,14 @@ class SclRule:
     dilation, opening: metres by class.
     given_clear: values that mean clear in the masks that the run is given in a folder (of which
         :mod:`s2sr_core.scenes.given_masks` knows more), all others being masked as well; None if it is given none.
+    min_size: square metres; connected masked pixels that cover less count as clear. 0: any size is masked.
     """
 
     classes: tuple[int, ...]
     dilation: Mapping[int, float] = field(default_factory=dict)
     opening: Mapping[int, float] = field(default_factory=dict)
     given_clear: tuple[int, ...] | None = None
+    min_size: float = 0.0
 
     def on_grid(self, pixel_metres: tuple[float, float]) -> SclMask:
         width, height = pixel_metres
@@ -125,15 +132,22 @@ class SclRule:
             {value: (metres / width, metres / height) for value, metres in of_class.items()}
             for of_class in (self.dilation, self.opening)
         )
-        return SclMask(self.classes, dilation, opening)
+        fewest = math.ceil(self.min_size / (width * height) * (1 - _ROUNDING))
+        return SclMask(self.classes, dilation, opening, max(fewest, 1))
 
     def record(self) -> dict[str, Any]:
         def as_json(of_class: Mapping[int, float]) -> dict[str, float]:
             return {str(value): metres for value, metres in sorted(of_class.items())}
 
-        record = {"rule": SclMask.name, "classes": list(self.classes), "dilation": as_json(self.dilation)}
+        record: dict[str, Any] = {
+            "rule": SclMask.name,
+            "classes": list(self.classes),
+            "dilation": as_json(self.dilation),
+        }
         if self.opening:
             record["opening"] = as_json(self.opening)
+        if self.min_size:
+            record["min_size"] = self.min_size
         if self.given_clear is not None:
             record["given_clear"] = list(self.given_clear)
         return record
@@ -141,10 +155,16 @@ class SclRule:
     def in_words(self) -> str:
         classes = (f"{value} ({CLASS_NAMES[value]})" for value in self.classes)
         parts = [f"SCL {', '.join(classes)}" if self.classes else "no class of SCL"]
-        for verb, of_class in (("opened", self.opening), ("dilated", self.dilation)):
+
+        def add(verb: str, of_class: Mapping[int, float]) -> None:
             if of_class:
                 by = (f"{value} by {metres:g} m" for value, metres in sorted(of_class.items()))
                 parts.append(f"{verb}: {', '.join(by)}")
+
+        add("opened", self.opening)
+        if self.min_size:
+            parts.append(f"patches of at least {self.min_size:g} m²")
+        add("dilated", self.dilation)
         if self.given_clear is not None:
             parts.append(f"masks of the user's: all but {', '.join(map(str, self.given_clear))}")
         return "; ".join(parts)
@@ -156,19 +176,30 @@ class SclMask:
 
     First come openings. A pixel of a class that ``opening`` names stays masked if it lies in an ellipse of those
     half-axes around the centre of some pixel of the scene, in which all pixels of the scene are of the class; otherwise
-    it is a speck, and clear. Then every pixel whose centre lies within an ellipse of the half-axes that ``dilation``
-    names for a class, around the centre of a pixel of that class which is not a speck, is masked as well.
+    it is a speck, and clear. Then the pixels that are still masked, of whatever class, form patches: those of the scene
+    that are connected over sides and corners. A patch of fewer than ``fewest`` pixels is clear, but for its pixels of
+    class 0 or 1 and those of no class, in which there is nothing to use. Then every pixel whose centre lies within an
+    ellipse of the half-axes that ``dilation`` names for a class, around the centre of a pixel of that class which is
+    neither a speck nor in a small patch, is masked as well.
     """
 
     classes: tuple[int, ...]
     dilation: Radii = field(default_factory=dict)
     opening: Radii = field(default_factory=dict)
+    fewest: int = 1
 
     name = "scl"
 
     @property
     def reach(self) -> int:
-        return max((self._reach_of(value) for value in {*self.dilation, *self.opening}), default=0)
+        if self.fewest <= 1:
+            return max((self._reach_of(value) for value in {*self.dilation, *self.opening}), default=0)
+        # A patch of fewer pixels extends less far than that; one that extends as far has that many.
+        opening, dilation = (
+            max((math.ceil(max(axes)) for axes in of_class.values()), default=0)
+            for of_class in (self.opening, self.dilation)
+        )
+        return 2 * opening + self.fewest - 1 + dilation
 
     def _reach_of(self, value: int) -> int:
         opening, dilation = (math.ceil(max(axes.get(value, (0.0,)))) for axes in (self.opening, self.dilation))
@@ -188,6 +219,12 @@ class SclMask:
                 result &= ~seeds[value]
                 seeds[value] = _opened(seeds[value], inside, columns, rows)
                 result |= seeds[value]
+        if self.fewest > 1:
+            from s2sr_core.pixels.patches import of_at_least  # numba takes seconds to import
+
+            unusable = _not_clear(scl, _UNUSABLE)
+            result = of_at_least(result if inside is None else result & inside, self.fewest) | (result & unusable)
+            seeds = {value: of_class & result for value, of_class in seeds.items()}
         for value, (columns, rows) in self.dilation.items():
             if value in seeds and seeds[value].any():
                 result |= _dilated(seeds[value], columns, rows)
@@ -201,12 +238,13 @@ class SclMask:
             "classes": " ".join(map(str, self.classes)),
             "dilation": _text_of(self.dilation),
             "opening": _text_of(self.opening),
+            "fewest": str(self.fewest),
         }
 
     @classmethod
     def from_arguments(cls, arguments: Mapping[str, str]) -> Self:
         classes = tuple(map(int, arguments["classes"].split()))
-        return cls(classes, _radii_in(arguments["dilation"]), _radii_in(arguments["opening"]))
+        return cls(classes, _radii_in(arguments["dilation"]), _radii_in(arguments["opening"]), int(arguments["fewest"]))
 
 
 register(SclMask.name, SclMask)

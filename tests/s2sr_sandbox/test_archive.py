@@ -12,6 +12,7 @@ from s2sr_core.products.names import ProductName
 from s2sr_sandbox.__main__ import main
 from s2sr_sandbox.archive import acquisitions, make_archive, summer_dates
 from s2sr_sandbox.grid import Grid
+from s2sr_sandbox.landscape import Landscape
 from s2sr_sandbox.orbit import absolute_orbit, relative_orbit, sensing_time
 
 GRID = Grid.utm(-149.6, 68.63, (80, 110))
@@ -56,6 +57,31 @@ def test_swath_edge_and_split_pair_hold_parts(archive: list[Path]) -> None:
     assert 0.2 < (_pixels(edge, "B04") == 0).mean() < 0.8
     np.testing.assert_array_equal(_pixels(north, "B04") == 0, _pixels(south, "B04") != 0)
     assert {path.name for path in north.glob("GRANULE/*")} != {path.name for path in south.glob("GRANULE/*")}
+
+
+def test_the_median_over_dates_is_the_truth_within_what_haze_and_angles_make(archive: list[Path]) -> None:
+    """Computed by numpy from the pixels of eight products (the reprocessed one is left out) and their SCL."""
+    truth = 10_000 * Landscape(3).reflectance("B04", *GRID.centres())
+    seen = []
+    for product in (each for number, each in enumerate(archive) if number != 2):
+        offset = implied_offset(ProductName.parse(product.name).baseline)
+        dn = _pixels(product, "B04").astype(float)
+        clear = np.isin(_pixels(product, "SCL"), (4, 5, 6)) & (dn > 0)
+        seen.append(np.where(clear, np.maximum(dn + offset, 0), np.nan))
+    enough = np.isfinite(seen).sum(axis=0) >= 3
+    off = np.abs(np.nanmedian(np.stack(seen)[:, enough], axis=0) - truth[enough])
+    assert enough.mean() > 0.8
+    assert off.max() < 10_000 * 0.01  # haze of the second thickest date in B04, and 4 % of bright ground
+    assert np.median(off) < 40
+    assert np.nanmedian(np.abs(seen[1] - truth)) > 10  # a hazy date is off
+
+
+def test_neighbouring_orbits_see_the_place_in_turn(archive: list[Path]) -> None:
+    names = [ProductName.parse(product.name) for product in archive]
+    assert len({name.relative_orbit for name in names}) == 3
+    assert {name.relative_orbit for name in names[:1]} == {relative_orbit(-149.6)}
+    by_time = {name.sensing_time: name.relative_orbit for name in names}
+    assert len(by_time) == 6
 
 
 def test_same_seed_same_bytes(archive: list[Path], tmp_path: Path) -> None:

@@ -47,6 +47,25 @@ def test_bands_tell_the_classes_apart() -> None:
     assert np.median(infrared[classes == 6]) < 0.02
 
 
+def test_light_comes_from_the_south_east() -> None:
+    """Where the ground falls towards the sun, 30 m away, it is brighter than where it rises."""
+    lon, lat = Grid.utm(-147.0, 68.63, (220, 250)).centres()  # the central meridian: north is up
+    ground = LANDSCAPE.ground(lon, lat)
+    land = (ground.shares["shallow"] + ground.shares["deep"] == 0)[:-1, :-1]
+    fall = (ground.height[:-1, :-1] - ground.height[1:, 1:])[land]  # to the south-east, over 28 m
+    light = ground.light[:-1, :-1][land]
+    assert light[fall > 2].mean() > light[np.abs(fall) < 2].mean() + 0.1
+    assert light[fall < -2].mean() < light[np.abs(fall) < 2].mean() - 0.1
+    assert (ground.light[ground.shares["deep"] == 1] == 1).all()
+
+
+def test_rivers_run_in_the_valleys() -> None:
+    ground = LANDSCAPE.ground(*_places(-149.6, 68.63))
+    bars = ground.shares["gravel"] > 0.5
+    assert bars.sum() > 20
+    assert np.median(ground.height[bars]) < np.percentile(ground.height, 20)
+
+
 def test_deep_water_has_no_infrared_reflectance_at_all() -> None:
     share = (LANDSCAPE.reflectance("B8A", *_places(-149.6, 68.63)) == 0).mean()
     assert 0.005 < share < 0.3

@@ -10,6 +10,7 @@ from support.scenes import parameters_for, product_name, run
 from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.outputs.quicklook import draw_cell, draw_date_and_composite, stretched, write_png
+from s2sr_core.products.safe import read_product
 from s2sr_core.workspace import Workspace
 from s2sr_sandbox.grid import Grid
 from s2sr_sandbox.products import write_product
@@ -67,19 +68,21 @@ def test_one_date_is_drawn_next_to_the_composite(tmp_path: Path) -> None:
     grid = Grid.utm(-149.6, 68.63, 100, zone=5)
     scl = np.full(grid.shape, 5, np.uint8)
     scl[:50] = 9
-    rng = np.random.default_rng(0)
-    ground = {band: rng.integers(300, 900, grid.shape).astype(np.uint16) for band in ("B02", "B03", "B04")}
+    slope = np.add.outer(np.zeros(grid.shape[0]), np.arange(grid.shape[1]))
+    ground = {band: 1300 + first + 5 * slope for band, first in (("B02", 0), ("B03", 90), ("B04", 50))}
     arrays = {band: np.where(scl == 9, 9000, dn).astype(np.uint16) for band, dn in ground.items()}
-    product = write_product(tmp_path / "archive", product_name(), grid, arrays, scl)
+    product = write_product(tmp_path / "archive", product_name(baseline="05.09"), grid, arrays, scl)
     cell = Gridcell("c", shapely.box(-149.6137, 68.625, -149.5863, 68.635))
     parameters = parameters_for(tmp_path, tmp_path / "archive", [cell], bands=["B02", "B03", "B04"])
     run(parameters)
-    images = {path.name[-11:-8]: path for path in product.rglob("*_20m.jp2")}
-    draw_date_and_composite(Workspace(parameters.work_dir), "c", images, tmp_path / "both.png")
+    draw_date_and_composite(Workspace(parameters.work_dir), "c", read_product(product), tmp_path / "both.png")
     image = gdal.Open(str(tmp_path / "both.png")).ReadAsArray()
     side = (image.shape[2] - 8) // 2
     date, composite = image[:, :, :side], image[:, :, -side:]
     assert (date[3] == 255).all()
-    assert date[0, :15].mean() > 240 > 60 > date[0, -15:].mean()
+    assert date[0, :15].mean() > 240
     assert (composite[3, :15] == 0).all()
     assert (composite[3, -15:] == 255).all()
+    # One stretch, without the baseline's offset: the same ground has the same colour on both sides.
+    assert np.median(np.abs(date[:3, -15:].astype(int) - composite[:3, -15:])) <= 2
+    assert composite[:3, -15:].min() < 20 < 235 < composite[:3, -15:].max()

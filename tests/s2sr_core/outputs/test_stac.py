@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -253,3 +254,46 @@ def test_the_tile_index_has_outlines_counts_dates_and_paths(made: RunParameters)
             assert values["start"] == "2019/06/01 00:00:00+00"
             assert values["last_acquisition"] == "2019/07/06 21:45:29+00"
     assert [path.name for path in workspace.composites.glob("*.gpkg*")] == ["tile_index.gpkg"]
+
+
+#: Debian's Python, for which the package python3-qgis is built.
+SYSTEM_PYTHON = "/usr/bin/python3"
+IN_QGIS = Path(__file__).resolve().parents[2] / "support" / "in_qgis.py"
+
+
+@pytest.mark.slow
+def test_qgis_opens_mosaics_composites_and_tile_index(parameters: RunParameters, tmp_path: Path) -> None:
+    """In a process of QGIS, against what GDAL reads here; and QGIS draws them."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("GDAL", "PROJ", "PYTHON"))}
+    environment |= {"HOME": str(tmp_path), "QT_QPA_PLATFORM": "offscreen"}
+    try:
+        subprocess.run([SYSTEM_PYTHON, "-c", "import qgis.core"], env=environment, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip(f"{SYSTEM_PYTHON} has no QGIS: apt-get install python3-qgis")
+    composites, picture = Workspace(parameters.work_dir).composites, tmp_path / "qgis.png"
+    done = subprocess.run(
+        [SYSTEM_PYTHON, str(IN_QGIS), str(composites), str(picture)], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout.splitlines()[-1])
+    rasters = [*composites.rglob("*.vrt"), *composites.rglob("*_clip.tif")]
+    assert len(rasters) == 2 * 3 + 1 + 2 * 6
+    for path in rasters:
+        with gdal.Open(str(path)) as raster:
+            values = raster.ReadAsArray().reshape(raster.RasterCount, raster.RasterYSize, raster.RasterXSize)
+            nodata = raster.GetRasterBand(1).GetNoDataValue()
+            names = [raster.GetRasterBand(number + 1).GetDescription() for number in range(raster.RasterCount)]
+        seen = said[path.name]
+        rows, columns = values.shape[1:]
+        assert (seen["valid"], seen["crs"], seen["size"]) == (True, "EPSG:4326", [columns, rows])
+        assert [name.split(": ", 1)[1] for name in seen["bands"]] == names
+        # A centre on the edge of a pixel belongs to either.
+        around = values[:, (rows - 1) // 2 : rows // 2 + 1, (columns - 1) // 2 : columns // 2 + 1]
+        for value, possible in zip(seen["centre"], around.reshape(len(names), -1).tolist(), strict=True):
+            assert value in possible or (nodata in possible and np.isnan(value))
+    index = said["tile_index.gpkg"]
+    assert (index["valid"], index["crs"]) == (True, "EPSG:4326")
+    assert {"location", "scenes", "valid_share", "first_acquisition"} <= set(index["fields"])
+    assert sorted(index["cells"]) == sorted(cell.cell_id for cell in CELLS for _ in BANDS)
+    drawn = gdal.Open(str(picture)).ReadAsArray()
+    assert len(np.unique(drawn[0])) > 50

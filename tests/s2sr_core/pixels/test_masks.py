@@ -92,6 +92,61 @@ def test_a_speck_of_one_class_may_lie_in_the_dilation_of_another() -> None:
     assert SclMask(CLASSES, {9: (1.0, 1.0)}, {8: (1.0, 1.0)}).masked(scl)[2].tolist() == [0, 1, 1, 1, 1, 1]
 
 
+def patch_sizes(masked: np.ndarray) -> np.ndarray:
+    """How many pixels the patch of each masked pixel has: the largest label spreads to all 8 neighbours."""
+    labels = np.where(masked, np.arange(1, masked.size + 1).reshape(masked.shape), 0)
+    while True:
+        around = np.lib.stride_tricks.sliding_window_view(np.pad(labels, 1), (3, 3))
+        spread = np.where(masked, around.max(axis=(2, 3)), 0)
+        if np.array_equal(spread, labels):
+            return np.where(masked, np.bincount(labels.ravel())[labels], 0)
+        labels = spread
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.floats(0.05, 0.6))
+def test_patches_below_the_minimum_size_are_clear(seed: int, fewest: int, share: float) -> None:
+    rng = np.random.default_rng(seed)
+    scl = np.where(rng.random((14, 19)) < share, rng.choice([3, 8, 9], (14, 19)), 4).astype(np.uint8)
+    found = SclMask(CLASSES, {}, {}, fewest).masked(scl)
+    assert np.array_equal(found, patch_sizes(scl != 4) >= fewest)
+
+
+def test_small_patches_may_be_of_several_classes_touch_at_corners_and_keep_what_cannot_be_used() -> None:
+    """From the left: two of 8 and a 9 at their corner; a 9 alone; a 0, a 9 and a 99; an 11 at the edge."""
+    scl = np.array([[4, 8, 4, 4, 4, 4, 0, 4, 4], [4, 8, 4, 4, 9, 4, 9, 4, 4], [4, 4, 9, 4, 4, 4, 99, 4, 11]], np.uint8)
+    clear = np.zeros(9, int).tolist()
+    three = SclMask(CLASSES, fewest=3).masked(scl).astype(int).tolist()
+    four = SclMask(CLASSES, fewest=4).masked(scl).astype(int).tolist()
+    assert three == [[0, 1, 0, 0, 0, 0, 1, 0, 0], [0, 1, 0, 0, 0, 0, 1, 0, 0], [0, 0, 1, 0, 0, 0, 1, 0, 0]]
+    assert four == [[0, 0, 0, 0, 0, 0, 1, 0, 0], clear, [0, 0, 0, 0, 0, 0, 1, 0, 0]]
+
+
+def test_the_minimum_size_comes_after_the_opening_and_before_the_dilation() -> None:
+    """The opening leaves 8 pixels of a square with a tail of five: where two pluses fit."""
+    scl = np.full((5, 14), 4, np.uint8)
+    scl[1:4, 1:4] = 9
+    scl[2, 4:9] = 9  # a tail, which the opening cuts off
+    eight, nine = (SclMask(CLASSES, {9: (1.0, 0.1)}, {9: (1.0, 1.0)}, fewest) for fewest in (8, 9))
+    assert eight.masked(scl)[2].tolist() == [1] * 6 + [0] * 8
+    assert not nine.masked(scl).any()
+    assert SclMask(CLASSES, {9: (1.0, 0.1)}, {}, 14).masked(scl)[2].tolist() == [1] * 10 + [0] * 4
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(0, 20), st.integers(0, 20), st.integers(2, 7), st.booleans())
+def test_patches_in_a_window_with_its_reach_are_those_of_the_whole_scene(
+    seed: int, x: int, y: int, fewest: int, opens: bool
+) -> None:
+    rng = np.random.default_rng(seed)
+    scl = rng.choice([4, 8, 9, 0], (25, 25), p=[0.64, 0.17, 0.17, 0.02]).astype(np.uint8)
+    mask = SclMask(CLASSES, {9: (1.5, 2.0)}, {9: (0.5, 1.0)} if opens else {}, fewest)
+    whole, reach = mask.masked(scl), mask.reach
+    assert reach == 2 * opens + fewest - 1 + 2
+    padded = np.pad(scl, reach, constant_values=9)[y : y + 5 + 2 * reach, x : x + 5 + 2 * reach]
+    inside = np.pad(np.ones_like(scl, bool), reach)[y : y + 5 + 2 * reach, x : x + 5 + 2 * reach]
+    found = mask.masked(padded, inside)[reach : reach + 5, reach : reach + 5]
+    assert np.array_equal(found, whole[y : y + 5, x : x + 5])
+
+
 @given(st.integers(0, 2**32 - 1), st.integers(0, 20), st.integers(0, 20))
 def test_a_window_with_its_reach_is_masked_as_the_whole_scene_is(seed: int, x: int, y: int) -> None:
     """As GDAL reads it: beyond the scene the buffer holds 0."""
@@ -109,11 +164,11 @@ def test_a_window_with_its_reach_is_masked_as_the_whole_scene_is(seed: int, x: i
 _radii = st.dictionaries(st.integers(0, 11), st.tuples(st.floats(0.01, 300), st.floats(0.01, 300)))
 
 
-@given(st.lists(st.integers(0, 11), unique=True), _radii, _radii)
+@given(st.lists(st.integers(0, 11), unique=True), _radii, _radii, st.integers(1, 400))
 def test_a_mask_survives_its_way_through_a_vrt(
-    classes: list[int], dilation: dict[int, tuple[float, float]], opening: dict[int, tuple[float, float]]
+    classes: list[int], dilation: dict[int, tuple[float, float]], opening: dict[int, tuple[float, float]], fewest: int
 ) -> None:
-    mask = SclMask(tuple(classes), dilation, opening)
+    mask = SclMask(tuple(classes), dilation, opening, fewest)
     assert masks.from_arguments({"offset": "-1000", **masks.to_arguments(mask)}) == mask
 
 
@@ -125,6 +180,23 @@ def test_metres_become_pixels() -> None:
     assert rule.on_grid((20.0, 10.0)).reach == 10
     assert SclRule(CLASSES).on_grid((20.0, 10.0)).reach == 0
     assert SclRule(CLASSES, opening={8: 30.0}).on_grid((20.0, 10.0)) == SclMask(CLASSES, {}, {8: (1.5, 3.0)})
+
+
+@pytest.mark.parametrize(
+    ("metres2", "pixel", "fewest"),
+    [
+        (0, 20.0, 1),
+        (1, 20.0, 1),
+        (400, 20.0, 1),
+        (401, 20.0, 2),
+        (2000, 19.9929, 5),
+        (2000, 10.0, 20),
+        (40_000, 20, 100),
+    ],
+)
+def test_square_metres_become_pixels(metres2: float, pixel: float, fewest: int) -> None:
+    """As many pixels as cover the area; half a pixel more or less in a thousand is the projection's."""
+    assert SclRule(CLASSES, min_size=metres2).on_grid((pixel, pixel)).fewest == fewest
 
 
 def test_a_rule_says_itself_in_words_and_in_its_record() -> None:
@@ -141,6 +213,9 @@ def test_a_rule_says_itself_in_words_and_in_its_record() -> None:
         "given_clear": [0, 2],
     }
     assert SclRule((3, 9)).record() == {"rule": "scl", "classes": [3, 9], "dilation": {}}
+    sized = SclRule((9,), {9: 60.0}, min_size=2000.0)
+    assert sized.in_words() == "SCL 9 (cloud, high probability); patches of at least 2000 m²; dilated: 9 by 60 m"
+    assert sized.record() == {"rule": "scl", "classes": [9], "dilation": {"9": 60.0}, "min_size": 2000.0}
     assert SclRule((), {}, {}, (0,)).in_words() == "no class of SCL; masks of the user's: all but 0"
 
 

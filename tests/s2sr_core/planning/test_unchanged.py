@@ -82,7 +82,7 @@ def test_parameters_that_only_select_products_or_say_how_do_not_matter(
     "changes",
     [
         *({"bands": ["B02"]}, {"tr": (0.1, 0.1)}, {"tap": True}, {"count": True}, {"quicklook": True}),
-        *({"gdal_scale": True}, {"scl_opening": {9: 40}}, {"mask_clear": [0, 1]}),
+        *({"gdal_scale": True}, {"scl_opening": {9: 40}}, {"scl_min_size": 800}, {"mask_clear": [0, 1]}),
         *({"scl_mask": [3]}, {"scl_dilation": {9: 100}}, {"resampling": "cubic"}, {"scl_first": False}),
         *({"every": "month"}, {"statistic": ["mean"]}, {"layers": ["mad"]}, {"min_count": 2}, {"group_by": "datatake"}),
         *({"overwrite": True}, {"keep_tmp": True}, {"check_files": "always"}, {"check_files": "never"}),

@@ -102,7 +102,7 @@ def test_composites_hold_what_neither_scl_nor_the_mask_rules_out(
 
 
 def test_engines_agree_with_openings_dilations_and_masks(scenes: Scenes) -> None:
-    chosen = {"scl_opening": {"8": 45, "9": 60, "10": 30}, "scl_dilation": {"9": 90, "3": 45}}
+    chosen = {"scl_opening": {"8": 45, "9": 60, "10": 30}, "scl_min_size": 8000, "scl_dilation": {"9": 90, "3": 45}}
     composites = []
     for engine in ("fast", "reference"):
         parameters = scenes.parameters(engine=engine, work_dir=scenes.folder / engine, **chosen)
