@@ -152,8 +152,8 @@ class Sky:
         """Above 0 inside the opaque clouds, about 1 in their thick parts."""
         torn = warped(position, 260.0, self.seed, "torn", 2_600.0)
         heaps = self._waves("clouds", 5_200, torn, 16)
-        heaps += 0.5 * self._waves("edges", 1_300, torn) + 0.28 * self._waves("wisps", 380, torn)
-        return heaps / sqrt(1 + 0.5**2 + 0.28**2) - _exceeded(self._opaque)
+        heaps += 0.45 * self._waves("edges", 1_300, torn) + 0.2 * self._waves("wisps", 400, torn)
+        return heaps / sqrt(1 + 0.45**2 + 0.2**2) - _exceeded(self._opaque)
 
     def _cirrus(self, position: Floats) -> Floats:
         """Above 0 inside the thin clouds."""
