@@ -155,6 +155,15 @@ def test_what_does_not_pass_ends_the_run_at_once_with_its_reason(
         assert sandbox.byte_requests() == []
     assert "if the account has a second factor, set CDSE_TOTP to its code" in str(state.message)
 
+    # No other token helps: one login, and each product is tried once.
+    sandbox = serve("wrong-audience")
+    state = go(chosen)
+    assert state.is_failed()
+    assert str(state.message).endswith("9 products failed")
+    assert (statuses(sandbox, "identity"), statuses(sandbox, "download")) == ([200], [401] * 9)
+    reasons = pd.read_csv(Workspace(chosen.work_dir).phase1_errors)["reason"]
+    assert reasons.str.contains("HTTP 401: .*DAT-ZIP-609").all()
+
     # A code that is wrong, then the one of the moment: both are used before any work.
     sandbox = serve("totp", totp="918273")
     monkeypatch.setenv("CDSE_TOTP", "111111")
