@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from s2sr_core import stopping
@@ -45,22 +46,28 @@ def run_here(parameters: RunParameters) -> Summary:
     cluster = cluster_of(parameters)
     cluster.check()
     check_prefect_home()
-    if not may_have_api():
-        try:
-            if (summary := run_if_nothing_to_do(RunContext(parameters), source)) is not None:
-                return summary
-        except SourceDownError as error:
-            raise RunError(f"Failed: {error}") from error
-    check_prefect()
+    with ExitStack() as held:
+        begun = None
+        if not may_have_api():
+            try:
+                if (summary := run_if_nothing_to_do(RunContext(parameters), source)) is not None:
+                    return summary
+            except SourceDownError as error:
+                raise RunError(f"Failed: {error}") from error
 
-    from prefect.exceptions import Pause
+            from deployments.server.run_server import server_begun
 
-    from deployments.server.run_server import server_of_run
-    from flows.pipeline import pipeline
-    from s2sr_core.outputs.summary import Summary
+            begun = held.enter_context(server_begun())  # it starts while this process imports Prefect, too
+        check_prefect()
 
-    with handlers_kept_quiet():
-        with server_of_run(cluster.host(), Workspace(parameters.work_dir).tmp):
+        from prefect.exceptions import Pause
+
+        from deployments.server.run_server import server_of_run
+        from flows.pipeline import pipeline
+        from s2sr_core.outputs.summary import Summary
+
+        held.enter_context(handlers_kept_quiet())
+        with server_of_run(cluster.host(), Workspace(parameters.work_dir).tmp, begun):
             try:
                 state = pipeline(**dict(parameters), return_state=True)
             except Pause as pause:

@@ -3,7 +3,7 @@
 Its standard input is a pipe whose other end only the run's process has. When that process is gone, even by SIGKILL, the
 pipe is at its end. The database is in a folder of the run; that is removed, too.
 
-    python -P -m deployments.server.own_server FOLDER --host 127.0.0.1 --port 4200
+    python -P -m deployments.server.own_server FOLDER 127.0.0.1 4200
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import runpy
 import shutil
 import sqlite3
 import sys
@@ -31,8 +30,22 @@ def main() -> None:
     with locked(folder / LOCK, wait=True):
         threading.Thread(target=_end_with_run, args=(folder,), daemon=True).start()
         prepare(folder / DATABASE)
-        sys.argv = ["prefect", "server", "start", *sys.argv[2:]]
-        runpy.run_module("prefect", run_name="__main__", alter_sys=True)
+        _serve(sys.argv[2], int(sys.argv[3]))
+
+
+def _serve(host: str, port: int) -> None:
+    """As ``prefect server start`` does it, whose command line and its imports cost a second."""
+    import uvicorn
+    from prefect.server.api.server import create_app
+    from prefect.settings import PREFECT_SERVER_API_KEEPALIVE_TIMEOUT
+
+    uvicorn.run(
+        create_app(final=True),
+        host=host,
+        port=port,
+        timeout_keep_alive=PREFECT_SERVER_API_KEEPALIVE_TIMEOUT.value(),
+        access_log=False,
+    )
 
 
 def _end_with_run(folder: Path) -> None:

@@ -8,6 +8,7 @@ tasks. Its database is on a disk of this machine, and it ends with the run's pro
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
 import secrets
 import socket
@@ -15,17 +16,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
-
-import httpx
-from prefect.context import refresh_global_settings_context
-from prefect.logging.handlers import APILogHandler
-from prefect.settings import PREFECT_API_URL
 
 from deployments.clusters.network import LOOPBACK
 from deployments.server.server_folder import record_server, server_folder
-from deployments.server.tls_door import tls_door
 from s2sr_core import stopping
 from s2sr_core.account import account_hidden
 from s2sr_core.errors import InstallationError
@@ -33,7 +28,9 @@ from s2sr_core.import_path import environment_of_child
 from s2sr_core.proxies import exempt_from_proxies
 
 #: Seconds within which the server must answer, also on a machine that is busy, and between attempts.
-_START, _PAUSE = 600.0, 0.2
+_START, _PAUSE = 600.0, 0.1
+#: Seconds for one answer.
+_ANSWER = 10.0
 #: What the user says of the folder and the log is meant for every server.
 _KEPT = ("PREFECT_HOME", "PREFECT_LOGGING_", "PREFECT_SERVER_ANALYTICS_ENABLED")
 #: The server of one run needs no user interface and no services for deployments.
@@ -44,6 +41,11 @@ SETTINGS = {
     "PREFECT_SERVER_SERVICES_FOREMAN_ENABLED": "false",
     "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "false",
     "PREFECT_SERVER_SERVICES_CANCELLATION_CLEANUP_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_CLEANUP_RECONCILER_ENABLED": "false",
+    # The tables are there, and no run uses blocks: to register them imports every collection, Dask's with Dask.
+    "PREFECT_SERVER_DATABASE_MIGRATE_ON_START": "false",
+    "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": "false",
+    "PREFECT_SERVER_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false",
 }
 
 
@@ -59,30 +61,82 @@ class ServerError(InstallationError):
     """The run's own Prefect server did not start."""
 
 
+@dataclass(frozen=True, slots=True)
+class OwnServer:
+    """A server of this run, which may not answer yet.
+
+    Attributes
+    ----------
+    secret: user and password that it asks for.
+    folder: on a disk of this machine; removed with the server.
+    """
+
+    process: subprocess.Popen[bytes]
+    port: int
+    secret: str
+    folder: Path
+
+    def wait(self) -> None:
+        """Wait until it answers.
+
+        Raises
+        ------
+        ServerError
+            If it has ended, or takes too long.
+        StoppedError
+            If this process shall stop.
+        """
+        ends = time.monotonic() + _START
+        while time.monotonic() < ends and self.process.poll() is None:
+            with contextlib.suppress(OSError, http.client.HTTPException):
+                connection = http.client.HTTPConnection(LOOPBACK, self.port, timeout=_ANSWER)
+                with contextlib.closing(connection):
+                    connection.request("GET", "/api/health")
+                    if connection.getresponse().status in (200, 401):
+                        return
+            stopping.pause(_PAUSE)
+        raise ServerError(
+            "the run's own Prefect server did not start; start one with: prefect server start, and set PREFECT_API_URL"
+        )
+
+
 @contextlib.contextmanager
-def server_of_run(host: str, shared: Path) -> Iterator[None]:
+def server_of_run(host: str, shared: Path, begun: OwnServer | None = None) -> Iterator[None]:
     """Give the flows of this block an API; ``host`` is the address at which workers reach this machine.
 
     On a network it speaks TLS; the certificate that workers are to trust is then in ``shared``, a folder that they see.
-    A configured API (``PREFECT_API_URL``, or that of a profile) is used as it is.
+    A configured API (``PREFECT_API_URL``, or that of a profile) is used as it is. ``begun`` is a server that was
+    started before; without one it is started here.
 
     Raises
     ------
     ServerError
         If the server does not start.
     """
+    from prefect.logging.handlers import APILogHandler
+    from prefect.settings import PREFECT_API_URL
+
+    from deployments.clusters.security import certificate_and_key
+    from deployments.server.tls_door import tls_door
+
     global _own
     if PREFECT_API_URL.value():
         yield
         return
     exempt_from_proxies(host)
     with contextlib.ExitStack() as held:
-        url, secret = held.enter_context(_started(LOOPBACK))
-        settings = {"PREFECT_API_AUTH_STRING": secret}
+        server = begun or held.enter_context(server_begun())
+        settings = {"PREFECT_API_AUTH_STRING": server.secret}
         if host != LOOPBACK:
-            url, certificate = held.enter_context(tls_door(host, urlsplit(url).port or 0, shared))
-            url, settings["PREFECT_API_SSL_CERT_FILE"] = f"{url}/api", str(certificate)
-        held.enter_context(_configured(PREFECT_API_URL=url, **settings))
+            url, certificate = held.enter_context(tls_door(host, server.port, shared))
+        else:
+            url, certificate = f"http://{LOOPBACK}:{server.port}", server.folder / "certificate.pem"
+            # There is no TLS. But each of Prefect's many clients reads what it would trust, and all authorities take it
+            # longer than its request.
+            certificate.write_text(certificate_and_key()[0], encoding="utf-8")
+        settings |= {"PREFECT_API_URL": f"{url}/api", "PREFECT_API_SSL_CERT_FILE": str(certificate)}
+        server.wait()
+        held.enter_context(_configured(**settings))
         held.callback(
             APILogHandler().flush
         )  # later there is no server, which Prefect would say after the last sentence
@@ -111,6 +165,9 @@ def _replace(old: Mapping[str, str], new: Mapping[str, str]) -> None:
     for name in old:
         os.environ.pop(name, None)
     os.environ.update(new)
+
+    from prefect.context import refresh_global_settings_context
+
     refresh_global_settings_context()
 
 
@@ -124,13 +181,16 @@ def _without_users_settings(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _started(host: str) -> Iterator[tuple[str, str]]:
-    """A server on ``host``: the URL of its API, and the secret."""
-    with socket.create_server((host, 0)) as free:
+def server_begun() -> Iterator[OwnServer]:
+    """Start a server that listens on loopback, without waiting for it; it ends with the block.
+
+    Nothing of Prefect is imported here, so that this process can do that while the server starts.
+    """
+    with socket.create_server((LOOPBACK, 0)) as free:
         port = free.getsockname()[1]
     secret = f"s2sr:{secrets.token_urlsafe(24)}"
     with server_folder() as folder:
-        words = [sys.executable, "-P", "-m", "deployments.server.own_server", str(folder)]
+        words = [sys.executable, "-P", "-m", "deployments.server.own_server", str(folder), LOOPBACK, str(port)]
         with account_hidden():
             environment = {
                 **_without_users_settings(environment_of_child()),
@@ -139,7 +199,7 @@ def _started(host: str) -> Iterator[tuple[str, str]]:
                 "PREFECT_SERVER_API_AUTH_STRING": secret,
             }
             process = subprocess.Popen(  # noqa: S603
-                [*words, "--host", host, "--port", str(port)],
+                words,
                 env=environment,
                 stdin=subprocess.PIPE,  # its end is the end of this process
                 stdout=subprocess.DEVNULL,
@@ -148,32 +208,9 @@ def _started(host: str) -> Iterator[tuple[str, str]]:
             )
         try:
             record_server(folder, process.pid)
-            url = f"http://{host}:{port}/api"
-            _wait(process, url)
-            yield url, secret
+            yield OwnServer(process, port, secret, folder)
         finally:
-            _end(process)
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.terminate()
-    try:
-        process.wait(10)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    if process.stdin is not None:
-        process.stdin.close()
-
-
-def _wait(process: subprocess.Popen[bytes], url: str) -> None:
-    """Wait until the server answers."""
-    ends = time.monotonic() + _START
-    while time.monotonic() < ends and process.poll() is None:
-        with contextlib.suppress(httpx.HTTPError):
-            if httpx.get(f"{url}/health", trust_env=False).status_code in (200, 401):
-                return
-        stopping.pause(_PAUSE)
-    raise ServerError(
-        "the run's own Prefect server did not start; start one with: prefect server start, and set PREFECT_API_URL"
-    )
+            process.kill()  # all that it knows is removed with it
+            process.wait()
+            if process.stdin is not None:
+                process.stdin.close()
