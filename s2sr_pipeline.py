@@ -36,7 +36,7 @@ from s2sr_core.files import read_bytes
 from s2sr_core.installation import require_gdal
 from s2sr_core.parameters import RunParameters
 from s2sr_core.planning.last_run import parameters_of_last_run
-from s2sr_core.signals import exit_now
+from s2sr_core.signals import Leaving, exit_now
 from s2sr_core.validation import checked
 from s2sr_core.workspace import Workspace
 
@@ -93,9 +93,12 @@ class _Folder(BaseModel):
 
 def main() -> int:
     """Run the command line; returns the exit code, see ``--help``. An interrupted program exits here."""
+    leaving = Leaving()
     code = _run_all_ranks()
     if code > EXIT_SIGNAL:
         exit_now(code)  # a thread may still be in a read
+    if launched_rank().size == 1 and sys.modules.get("flows.pipeline") is not None:
+        leaving.with_code(code)
     return code
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +35,10 @@ def main() -> int:
         workload.make(size)
         pairs = size.name == "quick" and not given.one_at_a_time
         results = measure.Bench(size, python.result()).measure(pairs=pairs)
+    console.print("Start-up and small runs, next to importing what a run needs …")
+    words = [sys.executable, "-m", "benchmarks.startup", "--rounds", "3"]
+    measured = subprocess.run(words, cwd=measure.ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    results["startup"] = json.loads(measured.stdout.splitlines()[-1])
     results["workload"] = {"bits_a_pixel": workload.bits_a_pixel(size), "granules": workload.block_statistics(size)}
     results["machine"] = report.machine()
     results["versions"] = report.versions(python.result())

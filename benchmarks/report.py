@@ -55,6 +55,8 @@ def summary(results: dict[str, Any]) -> dict[str, Any]:
     }
     if compiled:
         figures["b_vs_best_peer_with_bottleneck"] = cpu["b_default"] / min(cpu[key] for key in compiled)
+    start = results["startup"]
+    figures |= {f"{name}_vs_imports": start[name] for name in ("help", "missing_file", "small_run", "nothing_to_do")}
     rounded: dict[str, Any] = {key: float(f"{value:.3g}") for key, value in figures.items()}
     return rounded | {
         "a_identical_to_reference": results["checks"]["a_identical"],

@@ -58,6 +58,7 @@ def run_here(parameters: RunParameters) -> Summary:
             from deployments.server.run_server import server_begun
 
             begun = held.enter_context(server_begun())  # it starts while this process imports Prefect, too
+        cluster.begin()
         check_prefect()
 
         from prefect.exceptions import Pause

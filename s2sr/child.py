@@ -14,7 +14,7 @@ from flows.run_here import run_here
 from s2sr_core.command_line import EXIT_DONE, EXIT_FAILURES, EXIT_SIGNAL
 from s2sr_core.errors import S2SRError
 from s2sr_core.progress import progress_shown_by
-from s2sr_core.signals import exit_now, received, signals_heard
+from s2sr_core.signals import Leaving, exit_now, received, signals_heard
 
 
 def main() -> int:
@@ -55,7 +55,9 @@ def _end_with_parent(connection: Connection) -> None:
 
 
 if __name__ == "__main__":
+    leaving = Leaving()
     code = main()
     if code > EXIT_SIGNAL:
         exit_now(code)  # a thread may still be in a read
+    leaving.with_code(code)
     raise SystemExit(code)

@@ -7,6 +7,7 @@ is, and a thread reads that. A run, which looks for requests, has handlers that 
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import signal
@@ -123,6 +124,26 @@ def kill_descendants() -> None:
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
             process.kill()
+
+
+class Leaving:
+    """The end of a program that has imported a thousand modules: to take all of them apart takes seconds.
+
+    Made before anything else registers what is to be done at the end, so that all of that is done first. Does nothing
+    unless :meth:`with_code` is called.
+    """
+
+    def __init__(self) -> None:
+        self._code: int | None = None
+        atexit.register(self._leave)
+
+    def with_code(self, code: int) -> None:
+        """The process ends with ``code`` as soon as the last function of :mod:`atexit` has returned."""
+        self._code = code
+
+    def _leave(self) -> None:
+        if self._code is not None:
+            exit_now(self._code)
 
 
 def exit_now(code: int) -> None:

@@ -34,6 +34,9 @@ class Cluster(Protocol):
         """
         ...
 
+    def begin(self) -> None:
+        """Start what takes long and needs nothing of the flow, while that is still being imported."""
+
     def host(self) -> str:
         """Address at which the workers reach this process.
 

@@ -9,9 +9,11 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from deployments.clusters import worker_template
 from deployments.clusters.cluster import Cluster
 from deployments.clusters.network import LOOPBACK
 from deployments.clusters.replacement import Replacement, started
+from deployments.clusters.worker_template import begin_template
 from deployments.process.signals import sigint_blocked
 from s2sr_core.account import account_hidden
 from s2sr_core.import_path import current_folder_left_out
@@ -35,6 +37,9 @@ class ThisMachine(Cluster):
     def check(self) -> None:
         """Nothing can be wrong."""
 
+    def begin(self) -> None:
+        begin_template()
+
     def host(self) -> str:
         return LOOPBACK
 
@@ -50,13 +55,16 @@ def _local_workers(count: int) -> Iterator[ClusterTaskRunner]:
     run without a message. They see neither Ctrl-C nor the account. Other users of this machine cannot talk to them. If
     an error leaves the block, nobody waits for the units that are being computed.
     """
+    import dask
     import distributed
 
     from deployments.clusters.security import security_of_run, without_pages
     from deployments.clusters.task_runner import ClusterTaskRunner
 
     logging.getLogger("distributed").setLevel(logging.ERROR)
-    with account_hidden(), current_folder_left_out(), without_pages():  # also of workers that replace others
+    begin_template()
+    copies = dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
+    with account_hidden(), current_folder_left_out(), without_pages(), copies:  # also of workers that replace others
         with sigint_blocked():
             cluster = started(
                 lambda: distributed.LocalCluster(
@@ -64,6 +72,8 @@ def _local_workers(count: int) -> Iterator[ClusterTaskRunner]:
                     threads_per_worker=1,
                     processes=True,
                     memory_limit=0,
+                    env=dict(os.environ),
+                    preload=worker_template.__name__,
                     security=security_of_run(),
                     dashboard_address=f"{LOOPBACK}:0",
                     scheduler_kwargs={"dashboard": False},

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import shutil
 import sqlite3
@@ -35,12 +36,16 @@ def main() -> None:
 
 def _serve(host: str, port: int) -> None:
     """As ``prefect server start`` does it, whose command line and its imports cost a second."""
+    gc.disable()  # what is imported stays: to look for garbage in it, again and again, is a tenth of the start
     import uvicorn
     from prefect.server.api.server import create_app
     from prefect.settings import PREFECT_SERVER_API_KEEPALIVE_TIMEOUT
 
+    application = create_app(final=True)
+    gc.freeze()
+    gc.enable()
     uvicorn.run(
-        create_app(final=True),
+        application,
         host=host,
         port=port,
         timeout_keep_alive=PREFECT_SERVER_API_KEEPALIVE_TIMEOUT.value(),

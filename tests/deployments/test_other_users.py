@@ -27,8 +27,9 @@ CELL = Gridcell("a", shapely.box(-149.61, 68.626, -149.60, 68.634))
 
 
 def is_worker(process: psutil.Process) -> bool:
+    """Workers are copies of the process that begins with ``forkserver``."""
     with contextlib.suppress(psutil.Error):  # it has ended
-        return "spawn_main" in " ".join(process.cmdline())
+        return all("forkserver" in " ".join(one.cmdline()) for one in (process, process.parent()) if one is not None)
     return False
 
 

@@ -47,12 +47,12 @@ def test_each_worker_is_a_process_of_one_thread_with_a_rank_of_its_own(tmp_path:
 
 
 def starting_workers(known: Collection[psutil.Process] = ()) -> list[psutil.Process]:
-    """Processes that Dask has spawned for this process's workers."""
+    """The workers of this process, which are copies of the process that begins with ``forkserver``."""
     found = []
     for child in psutil.Process().children():
         with contextlib.suppress(psutil.Error):
-            if child not in known and any("spawn_main" in word for word in child.cmdline()):
-                found.append(child)
+            if any("forkserver" in word for word in child.cmdline()):
+                found += [worker for worker in child.children() if worker not in known]
     return found
 
 

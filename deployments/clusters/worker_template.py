@@ -1,0 +1,55 @@
+"""The process that the workers of this machine are copies of: it imports once what all of them need.
+
+It is multiprocessing's fork server. It has one thread and does nothing but import, and start copies of itself; it ends
+with this process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from multiprocessing import forkserver
+from typing import TYPE_CHECKING
+
+from deployments.process.signals import sigint_blocked
+from s2sr_core.account import account_hidden
+from s2sr_core.import_path import current_folder_left_out
+
+if TYPE_CHECKING:
+    import distributed
+
+#: What workers need: Dask's part, which also gives them their settings, and the modules of the tasks that they run.
+_MODULES = ["distributed.nanny", __name__, "tasks.composites", "tasks.scenes"]
+#: As Dask sets them for workers before they import numpy: a worker has one thread.
+_ONE_THREAD = {
+    "MALLOC_TRIM_THRESHOLD_": "65536",
+    "MKL_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+}
+
+
+def begin_template() -> None:
+    """Start it, if it does not run, and do not wait for its imports."""
+    with account_hidden(), current_folder_left_out(), sigint_blocked(), _set(_ONE_THREAD):
+        forkserver.set_forkserver_preload(_MODULES)
+        forkserver.ensure_running()
+
+
+@contextlib.contextmanager
+def _set(variables: Mapping[str, str]) -> Iterator[None]:
+    added = {name: value for name, value in variables.items() if name not in os.environ}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
+
+
+def dask_setup(_worker: distributed.Worker) -> None:
+    """Called by Dask in a worker that starts: Prefect reads its settings again, from this run's environment."""
+    from prefect.context import refresh_global_settings_context
+
+    refresh_global_settings_context()
