@@ -1,7 +1,8 @@
 """What a Prefect server needs before deployments: ``python -m deployments.set_up``; ``make serve`` does it by itself.
 
-Makes the work pool, the concurrency limit of the CDSE account and, if there is a URL for notifications, the automation
-that reports failures, on the server of ``PREFECT_API_URL``. It may run again at any time.
+Makes the work pool, the concurrency limit of the CDSE account, the automation that starts a crashed run once more and,
+if there is a URL for notifications, the one that reports failures, on the server of ``PREFECT_API_URL``. It may run
+again at any time.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import httpx
 from prefect.automations import AutomationCore, EventTrigger, Posture, ResourceSpecification
@@ -19,9 +21,11 @@ from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import DeploymentUpdate, GlobalConcurrencyLimitCreate, WorkPoolCreate
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
-from prefect.events.actions import SendNotification
+from prefect.client.schemas.objects import StateType
+from prefect.events.actions import ChangeFlowRunState, SendNotification
 from prefect.exceptions import ObjectAlreadyExists
 from prefect.settings import PREFECT_API_URL
+from prefect.states import AwaitingRetry
 from prefect.workers.process import ProcessWorker
 
 from deployments.server.limits import DOWNLOAD_SLOTS, DOWNLOADS
@@ -36,7 +40,10 @@ NOTIFY_URL = "S2SR_NOTIFY_URL"
 TAG = "s2sr"
 #: Deployments that one request asks for.
 _PAGE = 200
-_AUTOMATION = "s2sr: tell of failures"
+_NOTIFICATION, _SECOND_TRY = "s2sr: tell of failures", "s2sr: run once more after a crash"
+#: The last of the two messages with which a worker reports that the process of a run died; the runner inside it has
+#: reported the same before, in other words.
+_DIED = "Flow run infrastructure exited with non-zero status code*"
 #: Events that it reports. A run is late if no worker takes it up.
 _TOLD = {
     "prefect.flow-run.Failed",
@@ -54,10 +61,11 @@ def set_up(client: SyncPrefectClient, notify_url: str | None = None) -> list[str
         client.create_work_pool(WorkPoolCreate(name=WORK_POOL, type=ProcessWorker.type, base_job_template=template))
     with contextlib.suppress(ObjectAlreadyExists):
         client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=DOWNLOADS, limit=DOWNLOAD_SLOTS))
-    done = [f"work pool {WORK_POOL}", f"concurrency limit {DOWNLOADS}"]
+    run_again_after_crashes(client)
+    done = [f"work pool {WORK_POOL}", f"concurrency limit {DOWNLOADS}", f"automation {_SECOND_TRY!r}"]
     if notify_url:
         notify_of_failures(client, notify_url)
-        done.append(f"automation {_AUTOMATION!r}")
+        done.append(f"automation {_NOTIFICATION!r}")
     return done
 
 
@@ -87,18 +95,11 @@ def notify_of_failures(client: SyncPrefectClient, url: str) -> None:
         name=_BLOCK, url=url, json_data={"text": "{{subject}}: {{body}}"}, allow_private_urls=True
     )
     block_id = block.save(_BLOCK, overwrite=True)
-    automation = AutomationCore(
-        name=_AUTOMATION,
+    _automate(
+        client,
+        name=_NOTIFICATION,
         description="A flow run of S2SR failed, crashed, completed with failures, or is late.",
-        trigger=EventTrigger(
-            expect=_TOLD,
-            match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
-            match_related=ResourceSpecification(
-                {"prefect.resource.id": "prefect.tag.s2sr", "prefect.resource.role": "tag"}
-            ),
-            posture=Posture.Reactive,
-            threshold=1,
-        ),
+        trigger=_whenever(_TOLD),
         actions=[
             SendNotification(
                 block_document_id=block_id,
@@ -107,9 +108,47 @@ def notify_of_failures(client: SyncPrefectClient, url: str) -> None:
             )
         ],
     )
-    for old in client.read_automations_by_name(_AUTOMATION):
+
+
+def run_again_after_crashes(client: SyncPrefectClient) -> None:
+    """An automation that schedules a flow run of this project again whose process died, in its first run only.
+
+    It reacts to the worker's report. A run that the next one in its folder brings to Crashed is not run again.
+    """
+    _automate(
+        client,
+        name=_SECOND_TRY,
+        description="The process of a flow run of S2SR died in its first run.",
+        trigger=_whenever({"prefect.flow-run.Crashed"}, {"prefect.run-count": "1", "prefect.state-message": _DIED}),
+        actions=[
+            ChangeFlowRunState(
+                name=AwaitingRetry().name,
+                state=StateType.SCHEDULED,
+                message="its process died; it is run once more",
+                force=True,
+            )
+        ],
+    )
+
+
+def _whenever(events: set[str], labels: Mapping[str, str] | None = None) -> EventTrigger:
+    """One of these events, of a flow run of this project; ``labels`` of the flow run have these values."""
+    return EventTrigger(
+        expect=events,
+        match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*", **(labels or {})}),
+        match_related=ResourceSpecification(
+            {"prefect.resource.id": f"prefect.tag.{TAG}", "prefect.resource.role": "tag"}
+        ),
+        posture=Posture.Reactive,
+        threshold=1,
+    )
+
+
+def _automate(client: SyncPrefectClient, *, name: str, **fields: Any) -> None:
+    """Make an automation in place of those of this name."""
+    for old in client.read_automations_by_name(name):
         client.delete_automation(old.id)
-    client.create_automation(automation)
+    client.create_automation(AutomationCore(name=name, **fields))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

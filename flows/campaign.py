@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,8 @@ from tasks.artifacts import Bar, Bars, MovingPicture, keys_of, never_failing, pu
 
 #: Seconds between two looks at the runs of the blocks.
 _PAUSE = 3.0
+#: Within this time of the death of its process, the server schedules a run once more, if it does.
+_SECOND_TRY = timedelta(seconds=60)
 
 
 def _run_name() -> str:
@@ -180,7 +183,7 @@ class _Blocks:
             run = runs.get(entry.flow_run_id)
             if run is None:
                 self._end(entry, "its flow run is no longer on the server", done=False)
-            elif run.state is not None and run.state.is_final():
+            elif run.state is not None and has_ended(run, datetime.now(UTC)):
                 message = f"{run.state.name}: {run.state.message or ''}".rstrip(": ")
                 self._end(entry, message, done=run.state.is_completed())
 
@@ -226,9 +229,16 @@ class _Blocks:
             publish_table("failures", rows, f"{counted(len(failed), 'block')} failed.")
 
 
+def has_ended(run: FlowRun, now: datetime) -> bool:
+    """Whether a run is over at the time ``now``, and will not be run once more because its process died just now."""
+    if run.state is None or not run.state.is_final():
+        return False
+    return not run.state.is_crashed() or run.run_count > 1 or now - run.state.timestamp > _SECOND_TRY
+
+
 def _was_cut_short(run: FlowRun) -> bool:
     """Whether a run ended before its work: it was cancelled, or its process died."""
-    return run.state is not None and run.state.is_final() and not run.state.is_completed()
+    return run.state is not None and has_ended(run, datetime.now(UTC)) and not run.state.is_completed()
 
 
 def _mosaics(folders: Sequence[Workspace], period: str, band: str, kind: str) -> list[Path]:

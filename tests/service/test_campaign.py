@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from osgeo import gdal
-from support.serving import Service, until
+from support.serving import PATIENCE, Service, until
 
 from s2sr_core.workspace import Workspace
 
@@ -77,7 +77,9 @@ def test_every_cell_is_in_one_block_and_failures_are_tried_again(service: Servic
     assert len(runs(folder)) == 4
 
 
-def test_a_campaign_whose_process_dies_takes_up_the_runs_it_started(service: Service, stub: dict[str, Any]) -> None:
+def test_a_campaign_whose_process_dies_is_run_once_more_and_takes_up_the_runs_it_started(
+    service: Service, stub: dict[str, Any]
+) -> None:
     folder = service.folder / "service" / "runs" / "interrupted"
     folder.mkdir(parents=True)
     (folder / "wait").touch()
@@ -86,10 +88,11 @@ def test_a_campaign_whose_process_dies_takes_up_the_runs_it_started(service: Ser
     started = {entry["flow_run_id"] for entry in ledger(folder).values()}
     holder = int((folder / ".lock").read_text().split()[1])
     service.member(holder).kill()
-    service.ended(flow_run_id)
+    until(lambda: service.flow_run(flow_run_id)["run_count"] == 2, PATIENCE)
     (folder / "wait").unlink()
-    state = service.ended(service.trigger("campaign/campaign", **stub, work_dir=str(folder)))
+    state = service.ended(flow_run_id)
     assert state["message"] == "3 blocks of 6 cells: 3 done"
+    assert service.flow_run(flow_run_id)["run_count"] == 2
     entries = ledger(folder).values()
     assert started < {entry["flow_run_id"] for entry in entries}
     assert {entry["attempt"] for entry in entries} == {1}
