@@ -6,6 +6,8 @@ BIN := .venv/bin
 SITE := site
 # Processes that run tests.
 JOBS := 2
+# Where the service keeps its records.
+DB := sqlite
 # Images of containers often set it. Nothing would be compiled once and for all: each of the hundreds of processes that
 # tests start would spend seconds on that.
 unexport PYTHONDONTWRITEBYTECODE
@@ -71,8 +73,8 @@ bench-full: setup  ## the same on more cells and with more settings, within the 
 bench-table: setup  ## put the results of the last benchmark into docs/benchmarks.md
 	$(BIN)/python -m benchmarks.report
 
-serve: setup  ## Prefect's server, a worker, the deployments and a sandbox CDSE on this machine, until Ctrl-C
-	@$(BIN)/python -m deployments.serve
+serve: setup  ## Prefect's server, a worker, the deployments and a sandbox CDSE on this machine, until Ctrl-C; DB=postgresql
+	@$(BIN)/python -m deployments.serve --database $(DB)
 
 screenshots: setup  ## make the pictures of docs/service.md again; needs chromium and chromedriver
 	PYTHONPATH=tests $(BIN)/python -m support.screenshots

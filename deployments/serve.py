@@ -1,8 +1,8 @@
 """The service on this machine in one command: ``make serve``, or ``python -m deployments.serve``.
 
-Starts a Prefect server on loopback with its database in a file, makes the work pool, the limits and the deployments of
-``prefect.yaml``, and starts a worker and a sandbox CDSE with products of a known landscape. Everything is in one folder
-and ends with this process.
+Starts a Prefect server on loopback with its database in a file, or in a PostgreSQL of its own, makes the work pool, the
+limits and the deployments of ``prefect.yaml``, and starts a worker and a sandbox CDSE with products of a known
+landscape. Everything is in one folder and ends with this process.
 """
 
 from __future__ import annotations
@@ -24,13 +24,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import httpx
 import psutil
 
+from deployments.server.postgresql import is_ready, postgresql
 from s2sr_core.account import without_account
 from s2sr_core.cells.make_grid import make_grid
 from s2sr_core.errors import InputError
@@ -52,6 +55,9 @@ _CELLS = (-149.7, 68.5, -149.5, 68.7)
 _BANDS = ("B02", "B03", "B04")
 #: Seconds within which a server must answer, and a process that was asked to stop must have stopped.
 _START, _STOP = 600.0, 4.0
+#: Where Prefect's server keeps its records: in a file, or in a PostgreSQL of this service.
+_SQLITE, _POSTGRESQL = "sqlite", "postgresql"
+_OWN_ACCOUNT: Mapping[str, Any] = MappingProxyType({})
 #: How often a server or worker that died is started again.
 _RESTARTS = 5
 _SETTINGS = {
@@ -72,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
     try:
-        with service(given.port, sandbox=given.sandbox) as (url, processes):
+        with service(given.port, sandbox=given.sandbox, database=given.database) as (url, processes):
             print(f"\n{url}  is where the runs are. Ctrl-C stops all of it.")
             print(f". {ENVIRONMENT}  lets commands of another terminal use it.", flush=True)
             _keep_alive(processes)
@@ -86,15 +92,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 @contextlib.contextmanager
-def service(port: int, *, sandbox: bool = True) -> Iterator[tuple[str, list[_Process]]]:
+def service(port: int, *, sandbox: bool = True, database: str = _SQLITE) -> Iterator[tuple[str, list[_Process]]]:
     """Server, worker, deployments and, unless the real CDSE is used, a sandbox.
 
-    Gives the URL of the UI, and the processes of server and worker.
+    Gives the URL of the UI, and the processes of server and worker, and of the database if it has one.
 
     Raises
     ------
     InputError
-        If the port is in use, or the current folder is not the checkout's.
+        If the port is in use, the current folder is not the checkout's, or the database cannot be used.
     """
     for number in (port, port + 1):
         _check(number)
@@ -111,18 +117,24 @@ def service(port: int, *, sandbox: bool = True) -> Iterator[tuple[str, list[_Pro
         _grid()
         shown |= stack.enter_context(_results(port + 1, without_account(environment), logs))
         environment |= shown
+        server_settings, processes = without_account(environment), list[_Process]()
+        if database == _POSTGRESQL:
+            _say("PostgreSQL")
+            url_of_database, process = stack.enter_context(_postgresql(without_account(environment), logs))
+            server_settings |= {"PREFECT_SERVER_DATABASE_CONNECTION_URL": url_of_database}
+            processes.append(process)
         _say("the Prefect server")
         prefect = [sys.executable, "-P", "-m", "prefect"]
         server = [*prefect, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-        server_process = stack.enter_context(_running(server, without_account(environment), logs / "server.log"))
-        _wait_for(f"{url}/api/health", server_process, logs / "server.log")
+        server_process = stack.enter_context(_running(server, server_settings, logs / "server.log"))
+        _wait_for(f"{url}/api/health", server_process)
         _say("work pool, limits and deployments")
         _call([sys.executable, "-P", "-m", "deployments.set_up", "--alone", "--deploy"], without_account(environment))
         _resume_schedule(url, "season-update/season-update")
         worker = [*prefect, "worker", "start", "--pool", "s2sr", "--type", "process", "--name", socket.gethostname()]
         worker_process = stack.enter_context(_running(worker, environment, logs / "worker.log"))
         stack.enter_context(_environment_file(shown))
-        yield url, [server_process, worker_process]
+        yield url, [*processes, server_process, worker_process]
 
 
 def _keep_alive(processes: Sequence[_Process]) -> None:
@@ -170,8 +182,19 @@ def _results(port: int, environment: Mapping[str, str], logs: Path) -> Iterator[
     words = [sys.executable, "-P", "-m", "deployments.results", "--folder", str(folder), "--port", str(port)]
     url = f"http://127.0.0.1:{port}/"
     with _running(words, environment, logs / "results.log") as process:
-        _wait_for(url, process, logs / "results.log")
+        _wait_for(url, process)
         yield {RESULTS_FOLDER: str(folder.absolute()), RESULTS_URL: url}
+
+
+@contextlib.contextmanager
+def _postgresql(environment: Mapping[str, str], logs: Path) -> Iterator[tuple[str, _Process]]:
+    """A PostgreSQL with its data in the folder of the service; gives the URL of its database."""
+    with (
+        postgresql(FOLDER / "postgresql") as database,
+        _running(database.words, environment, logs / "postgresql.log", database.account) as process,
+    ):
+        _wait(lambda: is_ready(database), "database", _POSTGRESQL, process)
+        yield database.url, process
 
 
 @contextlib.contextmanager
@@ -210,16 +233,24 @@ def _call(words: Sequence[str], environment: Mapping[str, str]) -> None:
         raise RuntimeError(f"{' '.join(words[1:])} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
 
 
-def _wait_for(url: str, process: _Process, log: Path) -> None:
+def _wait_for(url: str, process: _Process) -> None:
+    def answers() -> bool:
+        with contextlib.suppress(httpx.HTTPError):
+            return httpx.get(url).is_success
+        return False
+
+    _wait(answers, "server", url, process)
+
+
+def _wait(is_there: Callable[[], bool], field: str, value: str, process: _Process) -> None:
     deadline = time.monotonic() + _START
     while time.monotonic() < deadline:
         if process.poll() is not None:
             break
-        with contextlib.suppress(httpx.HTTPError):
-            if httpx.get(url).is_success:
-                return
+        if is_there():
+            return
         time.sleep(0.2)
-    raise InputError("server", url, "does not answer", f"see {log}")
+    raise InputError(field, value, "does not answer", f"see {process.log}")
 
 
 class _Process:
@@ -231,9 +262,11 @@ class _Process:
     log: where it writes.
     """
 
-    def __init__(self, words: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+    def __init__(
+        self, words: Sequence[str], environment: Mapping[str, str], log: Path, account: Mapping[str, Any]
+    ) -> None:
         self.name, self.log = log.stem, log
-        self._words, self._environment = words, environment
+        self._words, self._environment, self._account = words, environment, account
         self._sessions: set[int] = set()
         self.start()
 
@@ -246,6 +279,7 @@ class _Process:
                 stdout=file,
                 stderr=file,
                 start_new_session=True,
+                **self._account,
             )
         self._sessions.add(self._process.pid)
 
@@ -279,9 +313,11 @@ def _pid(process: psutil.Process) -> int:
 
 
 @contextlib.contextmanager
-def _running(words: Sequence[str], environment: Mapping[str, str], log: Path) -> Iterator[_Process]:
-    """A process, which ends with the block, with all that it started."""
-    process = _Process(words, environment, log)
+def _running(
+    words: Sequence[str], environment: Mapping[str, str], log: Path, account: Mapping[str, Any] = _OWN_ACCOUNT
+) -> Iterator[_Process]:
+    """A process, which ends with the block, with all that it started; ``account`` as ``subprocess.Popen`` takes it."""
+    process = _Process(words, environment, log, account)
     try:
         yield process
     finally:
@@ -301,6 +337,13 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         default=4200,
         help="port of the server on 127.0.0.1, the next one serves the runs' files; default: %(default)s",
+    )
+    parser.add_argument(
+        "--database",
+        choices=(_SQLITE, _POSTGRESQL),
+        default=_SQLITE,
+        help="where the server keeps its records: in a file, or in a PostgreSQL that starts and ends with the service, "
+        "of Debian's package; default: %(default)s",
     )
     parser.add_argument(
         "--no-sandbox",

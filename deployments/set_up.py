@@ -70,10 +70,7 @@ def set_up(client: SyncPrefectClient, notify_url: str | None = None) -> list[str
 
 
 def deploy(client: SyncPrefectClient) -> list[str]:
-    """Deploy what ``prefect.yaml`` in the current folder lists, so that unknown parameters start no run.
-
-    A schema that Prefect makes lets them pass, and the run would crash before the flow can say what is wrong.
-    """
+    """Deploy what ``prefect.yaml`` in the current folder lists, with schemas that make good forms."""
     words = [sys.executable, "-P", "-m", "prefect", "--no-prompt", "deploy", "--all"]
     done = subprocess.run(words, env=environment_of_child(), check=False, capture_output=True, text=True)  # noqa: S603
     if done.returncode:
@@ -81,9 +78,23 @@ def deploy(client: SyncPrefectClient) -> list[str]:
     chosen = DeploymentFilter(tags=DeploymentFilterTags(all_=[TAG]))
     deployments = client.read_deployments(deployment_filter=chosen, limit=_PAGE)
     for deployment in deployments:
-        schema = {**(deployment.parameter_openapi_schema or {}), "additionalProperties": False}
+        schema = schema_of_form(deployment.parameter_openapi_schema or {})
         client.update_deployment(deployment.id, DeploymentUpdate(parameter_openapi_schema=schema))
     return [f"deployment {deployment.name}" for deployment in deployments]
+
+
+def schema_of_form(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """A schema that Prefect made, without its faults.
+
+    It lets unknown parameters pass, and the run would crash before the flow can say what is wrong. Of ``scl_dilation``,
+    which is ``9=100 3=60`` or a mapping, the form would show an editor of JSON, because the default is a mapping: as
+    an empty text it has a line.
+    """
+    fields = {
+        name: field | {"default": ""} if field.get("default") == {} else field
+        for name, field in schema.get("properties", {}).items()
+    }
+    return {**schema, "properties": fields, "additionalProperties": False}
 
 
 def notify_of_failures(client: SyncPrefectClient, url: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -91,12 +92,12 @@ def _run_in_folder(context: RunContext, source: Source[Any]) -> Summary | State:
                 logged(context),
                 recorded_flow_run(context),
                 requests_of_server() as watch,
-                task_runs_ended(UUID(str(flow_run.id))),
+                task_runs_ended(UUID(str(flow_run.id))) as began,
                 keys_of(context.parameters.work_dir),
                 Bars().shown() as bars,
             ):
                 log_environment()
-                summary = _run(context, source)
+                summary = _run(context, source, began)
                 if watch.missed:
                     answered(check_server)
                 if watch.missed or context.parameters.cluster != "local":  # jobs end with their last unit
@@ -113,8 +114,11 @@ def _run_in_folder(context: RunContext, source: Source[Any]) -> Summary | State:
                 return state
 
 
-def _run(context: RunContext, source: Source[Any]) -> Summary:
-    """The recipe: select gridcells, find products, make composites of them, publish the results."""
+def _run(context: RunContext, source: Source[Any], began: threading.Event) -> Summary:
+    """The recipe: select gridcells, find products, make composites of them, publish the results.
+
+    ``began`` is set before the first unit of work is submitted.
+    """
     cells, manifest = answered(select_gridcells, context), manifest_of(context, source)
     found = _find_products(context, source, cells)
     if context.parameters.stage == "query":
@@ -124,6 +128,7 @@ def _run(context: RunContext, source: Source[Any]) -> Summary:
         if source.fetches:  # with the products that are not needed, which a query does not know
             write_text(context.workspace.query_manifest, manifest.decode())
         return answered(write_manifests, context, quote([]), same, before)
+    began.set()
     with _task_runner(context) as runner:
         dataflow = Dataflow(runner, context, source, cells, found)
         summary = dataflow.run()

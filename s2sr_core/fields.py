@@ -435,16 +435,9 @@ SclClasses = Annotated[
     WithJsonSchema(
         {
             "anyOf": [
-                {
-                    "type": "array",
-                    "items": {
-                        "anyOf": [
-                            {"type": "integer", "minimum": 0, "maximum": 11},
-                            {"type": "string", "minLength": 1},
-                        ]
-                    },
-                },
+                {"type": "array", "items": {"type": "integer", "enum": list(SCL_CLASSES)}},  # the form's menu
                 _TEXT,
+                {"type": "array", "items": {"anyOf": [{"type": "integer", "minimum": 0, "maximum": 11}, _TEXT]}},
             ]
         }
     ),

@@ -177,7 +177,7 @@ class RunParameters(BaseModel):
         Shown(Group.PRODUCTS),
         Field(
             description="Download SCL of all products first, then bands only of those with an unmasked pixel in the "
-            "selected gridcells. Has no effect with --source."
+            "selected gridcells. Has no effect if source is given."
         ),
     ] = True
     imagery: Annotated[
@@ -185,7 +185,7 @@ class RunParameters(BaseModel):
         Shown(Group.PRODUCTS, "DIR"),
         Field(
             description="Folder of downloaded products, which any number of runs may share, also at the same time. "
-            "Default: imagery_raw in the work folder. Has no effect with --source."
+            "Default: imagery_raw in the work folder. Has no effect if source is given."
         ),
     ] = None
     check_files: Annotated[

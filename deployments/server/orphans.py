@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from uuid import UUID
@@ -70,15 +71,21 @@ def end_task_runs_of(flow_run_id: UUID) -> int:
 
 
 @contextlib.contextmanager
-def task_runs_ended(flow_run_id: UUID) -> Iterator[None]:
+def task_runs_ended(flow_run_id: UUID) -> Iterator[threading.Event]:
     """If an error leaves the block, or a request to stop, no task run of the flow run stays Pending or Running.
 
     Workers and threads must have ended by then. The server hears of task runs late, through a queue, also of some that
     never began: it is asked until nothing new comes. A server that ends with this process is not asked.
+
+    Gives an event to set before the first unit of work is submitted. After an error without it there is nothing to wait
+    for: the task runs of the flow's own thread report their ends themselves.
     """
+    began = threading.Event()
     try:
-        yield
-    except BaseException:
+        yield began
+    except BaseException as error:
+        if isinstance(error, Exception) and not began.is_set():
+            raise
         if stopping.requested() is Reason.SIGNAL and is_server_of_run():
             raise
         EventsWorker.drain_all(timeout=_TELLING, at_exit=False)

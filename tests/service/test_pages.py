@@ -16,6 +16,8 @@ def test_filling_the_form_makes_a_run_whose_page_shows_the_result(service: Servi
         chromium.text(deployment["parameter_openapi_schema"]["properties"]["bbox"]["description"])
         assert chromium.field("grid_csv").get_attribute("value") == "service/gridcells.csv"
         chromium.fill("work_dir", "service/runs/by-hand")
+        chromium.text("9 selected")  # of scl_mask, in a menu
+        chromium.fill("scl_dilation (Optional)", "9=40")
         chromium.click("Submit")
 
         def runs() -> list[str]:
@@ -27,6 +29,7 @@ def test_filling_the_form_makes_a_run_whose_page_shows_the_result(service: Servi
         (flow_run_id,) = runs()
         chromium.open(f"{service.url}/runs/flow-run/{flow_run_id}")
         assert service.ended(flow_run_id)["name"] == "Completed"
+        assert service.flow_run(flow_run_id)["parameters"]["scl_dilation"] == "9=40"
         chromium.text("composite by-hand")
         chromium.text("Completed")
         chromium.click("Artifacts")

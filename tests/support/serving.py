@@ -22,7 +22,7 @@ PATIENCE = 600.0
 class Service:
     """A running service; ``api`` speaks to its REST API."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
         self.folder = folder
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -38,7 +38,7 @@ class Service:
             "PREFECT_API_URL": f"{self.url}/api",
             "XDG_CACHE_HOME": str(folder / "cache"),
         }
-        self._words = [sys.executable, "-P", "-m", "deployments.serve", "--port", str(port)]
+        self._words = [sys.executable, "-P", "-m", "deployments.serve", "--port", str(port), *options]
         self._process: subprocess.Popen[str] | None = None
 
     @property
