@@ -266,27 +266,41 @@ def test_cancelling_stops_the_work_and_leaves_nothing_half_written(service: Serv
     assert len(pd.read_csv(here.composite_index)) == 12
 
 
-def killed(service: Service, flow_run_id: str, here: Workspace) -> None:
-    """Kill the process of a run at work, with its workers."""
-    until(lambda: [run for run in service.task_runs(flow_run_id) if run["state_type"] == "RUNNING"] and files(here.tmp))
-    note = json.loads(here.flow_run.read_text())
-    assert (note["flow_run_id"], note["ended"]) == (flow_run_id, None)
-    process = service.member(note["process"])
+def killed(service: Service, flow_run_id: str, here: Workspace, *, before: int = 0) -> int:
+    """Kill the process of a run at work, with its workers; returns its number, ``before`` is that of an earlier one."""
+
+    def at_work() -> psutil.Process | None:
+        note = json.loads(here.flow_run.read_text()) if here.flow_run.exists() else {"process": before}
+        running = [run for run in service.task_runs(flow_run_id) if run["state_type"] == "RUNNING"]
+        if note["process"] == before or not running:
+            return None
+        assert (note["flow_run_id"], note["ended"]) == (flow_run_id, None)
+        return service.member(note["process"])
+
+    process = until(at_work, PATIENCE)
+    assert process is not None
     for member in [process, *process.children(recursive=True)]:
-        member.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):
+            member.kill()
+    return process.pid
 
 
 @pytest.mark.long
-def test_after_a_crash_the_deployment_repair_takes_the_run_up_again(service: Service, first: str) -> None:
-    """The process of a run is killed, and with it the only one who could have told the server."""
+def test_a_run_that_dies_is_run_once_more_and_after_that_the_deployment_repair_takes_it_up(
+    service: Service, first: str
+) -> None:
+    """Its process is killed twice, and with it the only one who could have told the server of its task runs."""
     here = workspace(service, "killed")
     told = {"work_dir": str(here.work_dir), "source": str(workspace(service).imagery_raw)}
     flow_run_id = service.trigger("s2sr-pipeline/local", **told)
-    killed(service, flow_run_id, here)
+    process = killed(service, flow_run_id, here)
+    killed(service, flow_run_id, here, before=process)
+    until(lambda: service.flow_run(flow_run_id)["state_type"] == "CRASHED", PATIENCE)
     repaired = service.trigger("repair/repair", work_dir=str(here.work_dir))
     state = service.ended(repaired)
     assert state["message"].startswith("12 composites of 4 cells from"), state["message"]
-    assert service.ended(flow_run_id)["type"] == "CRASHED"
+    ended = service.flow_run(flow_run_id)
+    assert (ended["state_type"], ended["run_count"]) == ("CRASHED", 2)
     for run in (flow_run_id, repaired):
         states = {each["state_type"] for each in service.task_runs(run)}
         assert states <= {"CRASHED", "COMPLETED", "FAILED"}
@@ -295,7 +309,6 @@ def test_after_a_crash_the_deployment_repair_takes_the_run_up_again(service: Ser
     assert note["ended"]
 
 
-@pytest.mark.long
 def test_the_command_repairs_in_the_environment_of_the_service(service: Service, first: str) -> None:
     """With its server and the account of its sandbox, and nothing else."""
     words = [".", "service/environment.sh", "&&", sys.executable, "-m", "s2sr_pipeline", "--repair", "--stage", "query"]

@@ -6,6 +6,7 @@ import contextlib
 import os
 import pwd
 import re
+import shlex
 import shutil
 import socket
 import ssl
@@ -43,11 +44,27 @@ def call(*words: object, **options: object) -> str:
     return done.stdout
 
 
-def settings(name: str, **changed: str) -> dict[str, str]:
-    """The variables of an environment file, some of them changed."""
-    lines = (TEAM / f"{name}.env").read_text().splitlines()
+def documented(beginning: str) -> list[str]:
+    """The lines of the section in docs/service.md that begin so."""
+    text = (ROOT / "docs" / "service.md").read_text()
+    section = text[text.index("## A service for a team") : text.index("### Where workers run")]
+    lines = [line for line in section.splitlines() if line.startswith(beginning)]
+    assert lines
+    return lines
+
+
+def started_by(unit: Path) -> list[str]:
+    """The words of the command of a unit of systemd."""
+    (command,) = re.findall(r"^ExecStart=(.*)$", unit.read_text(), re.MULTILINE)
+    return shlex.split(command)
+
+
+def settings(file: Path, **changed: str) -> dict[str, str]:
+    """The variables of an environment file, some of them changed; the file is changed too."""
+    lines = file.read_text().splitlines()
     found = dict(line.split("=", 1) for line in lines if not line.startswith("#"))
     assert set(changed) <= set(found)
+    file.write_text("".join(f"{name}={value}\n" for name, value in (found | changed).items()))
     return found | changed
 
 
@@ -68,7 +85,7 @@ def test_the_units_are_valid(tmp_path: Path) -> None:
     verify = tool("systemd-analyze", "systemd")
     for unit in TEAM.glob("*.service"):
         text = unit.read_text()
-        program = re.search(r"^ExecStart=(\S+)", text, re.MULTILINE)[1]
+        program = started_by(unit)[0]
         assert program == "/opt/s2sr/.venv/bin/prefect"
         (tmp_path / unit.name).write_text(text.replace(program, str(BIN / "prefect")))
         assert "Unknown" not in call(verify, "verify", tmp_path / unit.name)
@@ -153,9 +170,9 @@ def database(tmp_path: Path) -> Iterator[str]:
             until(
                 lambda: subprocess.run([*map(str, sql), "SELECT 1"], capture_output=True, check=False).returncode == 0
             )
-            (role,) = re.findall(r'psql --command "(.*)"', (ROOT / "docs" / "service.md").read_text())
-            call(*sql, role)
-            call(*sql, "CREATE DATABASE prefect OWNER prefect")
+            for line in documented("sudo -u postgres "):
+                name, *words = shlex.split(line)[3:]
+                call(tool(name, "postgresql"), *sql[1:-1], *words)
             yield f"127.0.0.1:{port}"
     finally:
         shutil.rmtree(home)
@@ -173,17 +190,19 @@ def test_a_team_set_up_runs_behind_a_proxy_with_tls_on_postgresql(database: str,
     for name in ("server", "worker", "proxy", "checkout"):
         (tmp_path / name).mkdir()
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "CDSE_", "S2SR_"))}
-    connection = settings("server")["PREFECT_API_DATABASE_CONNECTION_URL"].replace("localhost", database)
-    server = clean | settings(
-        "server",
-        PREFECT_API_DATABASE_CONNECTION_URL=connection,
-        PREFECT_SERVER_UI_API_URL=url,
-    )
+    etc = tmp_path / "etc"
+    for name in ("systemd/system", "nginx/sites-enabled"):
+        (etc / name).mkdir(parents=True)
+    for line in documented("install "):
+        call("sh", "-c", line.replace(" /etc/", f" {etc}/"), cwd=ROOT)
+    file = etc / "s2sr" / "server.env"
+    connection = settings(file)["PREFECT_API_DATABASE_CONNECTION_URL"].replace("localhost", database)
+    server = clean | settings(file, PREFECT_API_DATABASE_CONNECTION_URL=connection, PREFECT_SERVER_UI_API_URL=url)
     server |= {"PREFECT_HOME": str(tmp_path / "server"), "PREFECT_SERVER_API_PORT": str(behind)}
-    worker = clean | settings("worker", PREFECT_API_URL=url)
-    worker |= {"PREFECT_HOME": str(tmp_path / "worker"), "PREFECT_API_SSL_CERT_FILE": str(certificate)}
+    home = {"PREFECT_HOME": str(tmp_path / "worker"), "PREFECT_API_SSL_CERT_FILE": str(certificate)}
+    worker = clean | settings(etc / "s2sr" / "worker.env", PREFECT_API_URL=url) | home
 
-    site = (TEAM / "nginx.conf").read_text()
+    site = (etc / "nginx" / "sites-enabled" / "s2sr").read_text()
     changes = {
         "listen 443 ssl": f"listen 127.0.0.1:{port} ssl",
         "prefect.example.org;": "localhost;",
@@ -203,9 +222,7 @@ def test_a_team_set_up_runs_behind_a_proxy_with_tls_on_postgresql(database: str,
     head = f"daemon off; {user} pid {tmp_path}/nginx.pid; error_log stderr; events {{}}"
     configuration.write_text(f"{head} http {{ access_log off; {temporary} {site} }}")
 
-    (prefect, *start) = re.search(r"^ExecStart=(.*)", (TEAM / "s2sr-server.service").read_text(), re.MULTILINE)[
-        1
-    ].split()
+    prefect, *start = started_by(etc / "systemd" / "system" / "s2sr-server.service")
     assert prefect.endswith("/prefect")
     with (
         httpx.Client(verify=ssl.create_default_context(cafile=str(certificate)), timeout=60) as trusting,
@@ -230,10 +247,12 @@ def test_a_team_set_up_runs_behind_a_proxy_with_tls_on_postgresql(database: str,
 
         checkout = tmp_path / "checkout"
         shutil.copy(ROOT / "prefect.yaml", checkout)
-        call(sys.executable, "-P", "-m", "deployments.set_up", "--deploy", cwd=checkout, env=worker)
+        (variables,), (set_up,) = documented("set -a "), documented(".venv/bin/python ")
+        steps = variables.replace("/etc/", f"{etc}/"), set_up.replace(".venv/bin/python", f"{sys.executable} -P")
+        call("sh", "-ec", "\n".join(steps), cwd=checkout, env=clean | home)
         (season,) = trusting.get(f"{url}/deployments/name/season-update/season-update").json()["schedules"]
         assert not season["active"]
-        (_, *start) = re.search(r"^ExecStart=(.*)", (TEAM / "s2sr-worker.service").read_text(), re.MULTILINE)[1].split()
+        _, *start = started_by(etc / "systemd" / "system" / "s2sr-worker.service")
         with running([BIN / "prefect", *start], checkout, worker):
             grid = trusting.get(f"{url}/deployments/name/make-grid/make-grid").json()["id"]
             body = {"parameters": {"out": "cells.csv"}, "state": {"type": "SCHEDULED"}}
