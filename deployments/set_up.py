@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -34,6 +35,8 @@ from s2sr_core.import_path import environment_of_child
 
 #: The work pool of every deployment in prefect.yaml.
 WORK_POOL = "s2sr"
+#: Runs that the work pool starts at the same time; others wait. A campaign and each of its blocks count.
+RUNS_AT_ONCE = 10
 #: Where failures are reported: any URL that takes a POST of JSON with a ``text`` (Slack, Mattermost and others do).
 NOTIFY_URL = "S2SR_NOTIFY_URL"
 #: The tag of all deployments in prefect.yaml.
@@ -41,10 +44,10 @@ TAG = "s2sr"
 #: Deployments that one request asks for.
 _PAGE = 200
 _NOTIFICATION, _SECOND_TRY = "s2sr: tell of failures", "s2sr: run once more after a crash"
-#: The last of the two messages with which a worker reports that the process of a run died; the runner inside it has
-#: reported the same before, in other words.
-_DIED = "Flow run infrastructure exited with non-zero status code*"
-#: Events that it reports. A run is late if no worker takes it up.
+#: How a worker's report that the process of a run died begins, and how long after it the run is scheduled again: the
+#: worker reports the same once more when it has cleaned up, which would end the second try.
+_DIED, _CLEANED_UP = "Process exited with status code*", timedelta(seconds=60)
+#: Events that are reported. A run is late if no worker takes it up.
 _TOLD = {
     "prefect.flow-run.Failed",
     "prefect.flow-run.Crashed",
@@ -52,13 +55,17 @@ _TOLD = {
     "prefect.flow-run.Late",
 }
 _BLOCK = "s2sr-failures"
+_OURS = ResourceSpecification({"prefect.resource.id": f"prefect.tag.{TAG}", "prefect.resource.role": "tag"})
 
 
 def set_up(client: SyncPrefectClient, notify_url: str | None = None) -> list[str]:
     """Make what is missing; a limit that somebody changed is kept. Returns a line for each thing."""
     template = ProcessWorker.get_default_base_job_template()
+    pool = WorkPoolCreate(
+        name=WORK_POOL, type=ProcessWorker.type, base_job_template=template, concurrency_limit=RUNS_AT_ONCE
+    )
     with contextlib.suppress(ObjectAlreadyExists):
-        client.create_work_pool(WorkPoolCreate(name=WORK_POOL, type=ProcessWorker.type, base_job_template=template))
+        client.create_work_pool(pool)
     with contextlib.suppress(ObjectAlreadyExists):
         client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=DOWNLOADS, limit=DOWNLOAD_SLOTS))
     run_again_after_crashes(client)
@@ -110,7 +117,13 @@ def notify_of_failures(client: SyncPrefectClient, url: str) -> None:
         client,
         name=_NOTIFICATION,
         description="A flow run of S2SR failed, crashed, completed with failures, or is late.",
-        trigger=_whenever(_TOLD),
+        trigger=EventTrigger(
+            expect=_TOLD,
+            match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
+            match_related=_OURS,
+            posture=Posture.Reactive,
+            threshold=1,
+        ),
         actions=[
             SendNotification(
                 block_document_id=block_id,
@@ -124,13 +137,29 @@ def notify_of_failures(client: SyncPrefectClient, url: str) -> None:
 def run_again_after_crashes(client: SyncPrefectClient) -> None:
     """An automation that schedules a flow run of this project again whose process died, in its first run only.
 
-    It reacts to the worker's report. A run that the next one in its folder brings to Crashed is not run again.
+    It waits for nothing else than time after the worker's report. A run that the next one in its folder brings to
+    Crashed is not run again.
     """
     _automate(
         client,
         name=_SECOND_TRY,
         description="The process of a flow run of S2SR died in its first run.",
-        trigger=_whenever({"prefect.flow-run.Crashed"}, {"prefect.run-count": "1", "prefect.state-message": _DIED}),
+        trigger=EventTrigger(
+            after={"prefect.flow-run.Crashed"},
+            expect={"prefect.flow-run.AwaitingRetry"},
+            match=ResourceSpecification(
+                {
+                    "prefect.resource.id": "prefect.flow-run.*",
+                    "prefect.run-count": "1",
+                    "prefect.state-message": _DIED,
+                }
+            ),
+            match_related=_OURS,
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=_CLEANED_UP,
+        ),
         actions=[
             ChangeFlowRunState(
                 name=AwaitingRetry().name,
@@ -139,19 +168,6 @@ def run_again_after_crashes(client: SyncPrefectClient) -> None:
                 force=True,
             )
         ],
-    )
-
-
-def _whenever(events: set[str], labels: Mapping[str, str] | None = None) -> EventTrigger:
-    """One of these events, of a flow run of this project; ``labels`` of the flow run have these values."""
-    return EventTrigger(
-        expect=events,
-        match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*", **(labels or {})}),
-        match_related=ResourceSpecification(
-            {"prefect.resource.id": f"prefect.tag.{TAG}", "prefect.resource.role": "tag"}
-        ),
-        posture=Posture.Reactive,
-        threshold=1,
     )
 
 

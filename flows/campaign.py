@@ -48,7 +48,7 @@ from tasks.artifacts import Bar, Bars, MovingPicture, keys_of, never_failing, pu
 #: Seconds between two looks at the runs of the blocks.
 _PAUSE = 3.0
 #: Within this time of the death of its process, the server schedules a run once more, if it does.
-_SECOND_TRY = timedelta(seconds=60)
+_SECOND_TRY = timedelta(seconds=120)
 
 
 def _run_name() -> str:

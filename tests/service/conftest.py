@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import psutil
 import pytest
+from support.prefect_server import make_tables
 from support.serving import ROOT, Service
 
 
@@ -14,6 +15,7 @@ from support.serving import ROOT, Service
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     folder = tmp_path_factory.mktemp("service")
     shutil.copy(ROOT / "prefect.yaml", folder)
+    make_tables(folder / "service" / "prefect")
     running = Service(folder)
     running.start()
     family = running.family()

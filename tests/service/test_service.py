@@ -47,7 +47,12 @@ def test_everything_is_deployed_and_set_up(service: Service) -> None:
     for deployment in deployments:
         assert deployment["description"]
         assert deployment["enforce_parameter_schema"]
-    assert service.get("/work_pools/s2sr")["type"] == "process"
+    pool = service.get("/work_pools/s2sr")
+    assert (pool["type"], pool["concurrency_limit"]) == ("process", 10)
+    limited = {
+        one["name"]: one["global_concurrency_limit"]["limit"] for one in deployments if one["global_concurrency_limit"]
+    }
+    assert limited == {"season-update": 1, "watch": 1}
     (limit,) = (one for one in service.post("/v2/concurrency_limits/filter", {}) if one["name"] == "cdse")
     assert (limit["limit"], limit["active"]) == (1, True)
 
@@ -198,6 +203,7 @@ def test_the_season_is_brought_up_to_date_and_then_is(service: Service) -> None:
     assert "12 written" in state["message"]
     (folder,) = (service.folder / "service" / "runs" / "season").iterdir()
     assert re.fullmatch(r"\d{4}-06-01", folder.name)
+    assert f"report-season-{folder.name}" in service.artifacts(flow_run_id)
     scenes = pd.read_csv(Workspace(folder).scene_index)
     begun = datetime.fromisoformat(folder.name).replace(tzinfo=UTC)
     assert (pd.to_datetime(scenes["sensing_time"]) >= begun).all()
@@ -424,11 +430,19 @@ def replaced(service: Service, does: tuple[str, str]) -> None:
     until(lambda: (other := member_that(service, does)) is not None and other.pid != process.pid)
 
 
-def test_a_server_and_a_worker_that_die_are_started_again(service: Service) -> None:
-    """Afterwards the service runs flows as before."""
+def test_a_server_and_a_worker_that_die_are_started_again_and_a_run_goes_on(service: Service, first: str) -> None:
+    """The server dies while a run is at work. Afterwards the service runs flows as before."""
+    here = workspace(service, "unserved")
+    told = {"work_dir": str(here.work_dir), "source": str(workspace(service).imagery_raw)}
+    flow_run_id = service.trigger("s2sr-pipeline/local", **told)
+    until(lambda: files(here.tmp))
     replaced(service, ("server", "start"))
-    replaced(service, ("worker", "start"))
     until(service.answers)
+    state = service.ended(flow_run_id)
+    assert state["name"] == "Completed", state["message"]
+    assert len(pd.read_csv(here.composite_index)) == 12
+    until(lambda: {run["state_type"] for run in service.task_runs(flow_run_id)} == {"COMPLETED"})
+    replaced(service, ("worker", "start"))
     state = service.ended(service.trigger("make-grid/make-grid", out="service/after.csv"))
     assert state["type"] == "COMPLETED", state["message"]
     assert "worker died; starting it again" in service.output.read_text()
