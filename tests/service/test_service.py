@@ -128,6 +128,7 @@ def test_the_documented_curl_line_starts_a_run(service: Service, first: str) -> 
         ({"bbox": [0, 1, 2]}, "bbox"),
         ({"min_baseline": "5"}, "min_baseline"),
         ({"start": None}, "start"),
+        ({"nonsense": 1}, "nonsense"),
     ],
 )
 def test_what_the_schema_can_express_is_refused_at_once(

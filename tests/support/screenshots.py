@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from PIL import Image
 from support.browsing import Browser, browser
 from support.serving import PATIENCE, ROOT, Service
 from support.waiting import until
@@ -30,6 +31,7 @@ def _take(service: Service, chromium: Browser) -> None:
     deployment = service.deployment("s2sr-pipeline/local")["id"]
     chromium.open(f"{service.url}/deployments/deployment/{deployment}/run")
     chromium.text("Parameters")
+    chromium.field("grid_csv")
     _keep(chromium, "form")
     run = service.trigger("s2sr-pipeline/local")
     campaign = service.trigger("campaign/campaign")
@@ -50,8 +52,13 @@ def _take(service: Service, chromium: Browser) -> None:
 
 
 def _keep(chromium: Browser, name: str) -> None:
+    """The page as it is, in as few bytes as 256 colours take."""
+    path = IMAGES / f"service-{name}.png"
     chromium.settled()
-    chromium.keep(IMAGES / f"service-{name}.png")
+    chromium.keep(path)
+    with Image.open(path) as picture:
+        smaller = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    smaller.save(path, optimize=True)
 
 
 if __name__ == "__main__":
