@@ -16,7 +16,6 @@ def test_filling_the_form_makes_a_run_whose_page_shows_the_result(service: Servi
         chromium.text(deployment["parameter_openapi_schema"]["properties"]["bbox"]["description"])
         assert chromium.field("grid_csv").get_attribute("value") == "service/gridcells.csv"
         chromium.fill("work_dir", "service/runs/by-hand")
-        chromium.text("9 selected")  # of scl_mask, in a menu
         chromium.fill("scl_dilation (Optional)", "9=40")
         chromium.click("Submit")
 
