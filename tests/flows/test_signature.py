@@ -151,7 +151,7 @@ SHOWN: dict[str, list[tuple[object, object]]] = {
         (["none"], []),
         ([0, 11], [0, 11]),
     ],
-    "scl_min_size": [("2000", 2000.0), (400, 400.0)],
+    "scl_min_size": [(2000, 2000.0), (400, 400.0)],
     "scl_opening": [("8=40 cloud_shadow=40", {8: 40, 3: 40}), ({"thin_cirrus": 20}, {10: 20})],
     "scl_dilation": [("9=100 3=60", {9: 100, 3: 60}), ({"9": 100}, {9: 100}), ("", {})],
     "statistic": [
