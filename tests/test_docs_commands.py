@@ -1,16 +1,85 @@
-"""The pages that teach: the messages of troubleshooting are those of the program."""
+"""The pages that teach: their commands are run as a reader would; messages of troubleshooting are the program's."""
 
 from __future__ import annotations
 
 import ast
+import os
 import re
+import subprocess
+import sys
+from datetime import date
 from pathlib import Path
 
+import pytest
+
+from s2sr_sandbox.archive import make_archive
+from s2sr_sandbox.grid import Grid
+from s2sr_sandbox.server import SandboxSettings, running
+
 ROOT = Path(__file__).resolve().parents[1]
+_FENCE = re.compile(r"^```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _PARTS = ("deployments", "flows", "s2sr", "s2sr_core", "tasks")
 
 
+def script(page: str) -> str:
+    """All commands of a page, in their order, as one for ``sh``, which ends at the first that fails."""
+    parts = ["set -eu"]
+    for language, code in _FENCE.findall((ROOT / "docs" / page).read_text(encoding="utf-8")):
+        parts.append(code if language == "sh" else f"python - <<'PYTHON'\n{code}PYTHON\n")
+    return "\n".join(parts)
+
+
+def run(page: str, folder: Path, environment: dict[str, str]) -> str:
+    """What the commands of a page print, in a folder that is also the home of their reader."""
+    own = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(folder)}
+    own["PREFECT_HOME"] = str(folder / "prefect")
+    done = subprocess.run(
+        ["sh", "-c", script(page)],
+        cwd=folder,
+        env={**os.environ, **own, **environment},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-8000:]
+    return done.stdout
+
+
+@pytest.mark.slow
+def test_the_tutorial_runs_against_the_sandbox(tmp_path: Path) -> None:
+    """With the account that it writes down, and products of its own months."""
+    days = [date(2022, 7, 11), date(2023, 7, 16), date(2024, 7, 21)]
+    make_archive(tmp_path / "cdse", Grid.utm(-149.6, 68.63, 800), dates=days, bands=("B02", "B03", "B04"))
+    reader = tmp_path / "reader"
+    reader.mkdir()
+    with running(tmp_path / "cdse", SandboxSettings(username="you@example.org", password="YOUR_PASSWORD")) as sandbox:
+        addresses = {name: value for name, value in sandbox.environment().items() if name.startswith("S2SR_")}
+        printed = run("tutorial.md", reader, addresses)
+    assert "to download" in printed
+    assert "18 composites of 6 cells from 3 scenes: 18 written" in printed
+    assert re.search(r"mean of B04/B02 where there is a value: \d\.\d\d", printed)
+    assert (reader / "toolik" / "report.html").exists()
+    assert (reader / "toolik" / "composites" / "mosaic_true_colour_median.vrt").exists()
+    assert not (reader / "toolik-wide" / "imagery_raw").exists()
+    assert re.search(r"18 composites.*as recorded", printed.splitlines()[-1]), printed.splitlines()[-3:]
+
+
+@pytest.mark.slow
+def test_the_recipes_and_the_page_about_python_run_on_the_sandboxs_archive(tmp_path: Path) -> None:
+    printed = run("recipes.md", tmp_path, {})
+    assert "['2019' '2022' '2023' '2024']" in printed
+    assert "#SBATCH" in printed
+    assert printed.count("gridcells   ") == 2, "two plans"
+    printed = run("python.md", tmp_path, {})  # on the archive and the grid of the recipes
+    assert "18 composites of 6 cells" in printed
+    index = float(printed.splitlines()[-1])
+    assert -1 < index < 1
+
+
 def test_the_pages_show_commands_and_python_and_a_little_of_r() -> None:
+    """R is for reading."""
     for page in ("tutorial.md", "recipes.md", "python.md"):
         text = (ROOT / "docs" / page).read_text(encoding="utf-8")
         assert set(re.findall(r"^```(\w+)$", text, re.MULTILINE)) <= {"sh", "python", "r"}, page

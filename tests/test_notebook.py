@@ -22,7 +22,7 @@ def test_the_notebook_is_stored_without_outputs() -> None:
     assert [cell.outputs for cell in notebook.cells if cell.cell_type == "code" and cell.outputs] == []
 
 
-@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.enable_socket
 @pytest.mark.filterwarnings("default")  # those of Jupyter's own
 def test_the_notebook_runs_and_shows_plan_progress_tables_and_pictures(tmp_path: Path) -> None:
