@@ -66,7 +66,7 @@ def test_the_tutorial_runs_against_the_sandbox(tmp_path: Path) -> None:
     assert re.search(r"18 composites.*as recorded", printed.splitlines()[-1]), printed.splitlines()[-3:]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_recipes_and_the_page_about_python_run_on_the_sandboxs_archive(tmp_path: Path) -> None:
     printed = run("recipes.md", tmp_path, {})
     assert "['2019' '2022' '2023' '2024']" in printed
