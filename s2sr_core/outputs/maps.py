@@ -344,5 +344,5 @@ def _moved(
 
 def _png(figure: Figure) -> bytes:
     written = io.BytesIO()
-    figure.savefig(written, format="png")
+    figure.savefig(written, format="png", bbox_inches="tight", pad_inches=0.05)  # labels stick out
     return written.getvalue()

@@ -49,6 +49,14 @@ def test_counts_are_a_map_with_a_legend_of_its_colours(tmp_path: Path) -> None:
     assert valid_counts([], "nothing") is None
 
 
+def test_no_label_of_a_narrow_map_is_cut(tmp_path: Path) -> None:
+    window = Window(-299_400, 137_000, -299_000, 137_400)
+    path = raster(tmp_path / "counts.tif", window, np.full((400, 400), 3, np.uint16), Lattice(0.0005, 0.0005))
+    picture = opened(valid_counts([path], "narrow"))
+    for edge in (picture[0], picture[-1], picture[:, 0], picture[:, -1]):
+        assert (edge == 255).all()
+
+
 def test_true_colour_is_white_where_no_value_is(tmp_path: Path) -> None:
     rasters = {}
     for number, band in enumerate(("B02", "B03", "B04")):
