@@ -130,11 +130,12 @@ class Leaving:
     """The end of a program that has imported a thousand modules: to take all of them apart takes seconds.
 
     Made before anything else registers what is to be done at the end, so that all of that is done first. Does nothing
-    unless :meth:`with_code` is called.
+    unless :meth:`with_code` is called, nor in a copy of this process.
     """
 
     def __init__(self) -> None:
         self._code: int | None = None
+        self._process = os.getpid()
         atexit.register(self._leave)
 
     def with_code(self, code: int) -> None:
@@ -142,7 +143,7 @@ class Leaving:
         self._code = code
 
     def _leave(self) -> None:
-        if self._code is not None:
+        if self._code is not None and os.getpid() == self._process:
             exit_now(self._code)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from multiprocessing import forkserver
 from typing import TYPE_CHECKING
@@ -15,12 +16,13 @@ from typing import TYPE_CHECKING
 from deployments.process.signals import sigint_blocked
 from s2sr_core.account import account_hidden
 from s2sr_core.import_path import current_folder_left_out
+from s2sr_core.signals import Leaving
 
 if TYPE_CHECKING:
     import distributed
 
 #: What workers need: Dask's part, which also gives them their settings, and the modules of the tasks that they run.
-_MODULES = ["distributed.nanny", __name__, "tasks.composites", "tasks.scenes"]
+_MODULES = [__name__, "distributed.nanny", "tasks.composites", "tasks.scenes"]
 #: As Dask sets them for workers before they import numpy: a worker has one thread.
 _ONE_THREAD = {
     "MALLOC_TRIM_THRESHOLD_": "65536",
@@ -53,3 +55,7 @@ def dask_setup(_worker: distributed.Worker) -> None:
     from prefect.context import refresh_global_settings_context
 
     refresh_global_settings_context()
+
+
+if any("multiprocessing.forkserver" in word for word in sys.orig_argv[:3]):  # this is the template
+    Leaving().with_code(0)
