@@ -58,6 +58,8 @@ _START, _STOP = 600.0, 4.0
 #: Where Prefect's server keeps its records: in a file, or in a PostgreSQL of this service.
 _SQLITE, _POSTGRESQL = "sqlite", "postgresql"
 _OWN_ACCOUNT: Mapping[str, Any] = MappingProxyType({})
+#: Looks at the processes, a second apart, between two at the task runs of runs that crashed.
+_LOOKS = 60
 #: How often a server or worker that died is started again.
 _RESTARTS = 5
 _SETTINGS = {
@@ -81,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with service(given.port, sandbox=given.sandbox, database=given.database) as (url, processes):
             print(f"\n{url}  is where the runs are. Ctrl-C stops all of it.")
             print(f". {ENVIRONMENT}  lets commands of another terminal use it.", flush=True)
-            _keep_alive(processes)
+            _keep_alive(processes, url)
             return 1
     except InputError as error:
         print(f"serve: {error}", file=sys.stderr)
@@ -137,17 +139,36 @@ def service(port: int, *, sandbox: bool = True, database: str = _SQLITE) -> Iter
         yield url, [*processes, server_process, worker_process]
 
 
-def _keep_alive(processes: Sequence[_Process]) -> None:
-    """Start processes again that died; return if that has been done too often."""
-    restarts = 0
+def _keep_alive(processes: Sequence[_Process], url: str) -> None:
+    """Start processes again that died; return if that has been done too often.
+
+    Now and then, end the task runs of runs whose process died, if there are some.
+    """
+    restarts, looks = 0, 0
     while restarts < _RESTARTS:
         threading.Event().wait(1.0)
+        looks += 1
+        if looks % _LOOKS == 0 and _has_lost_task_runs(url):
+            words = [sys.executable, "-P", "-m", "deployments.set_up", "--end-task-runs"]
+            environment = without_account(environment_of_child()) | {"PREFECT_API_URL": f"{url}/api"}
+            subprocess.run(words, env=environment, check=False, capture_output=True)  # noqa: S603
         for process in processes:
             if process.poll() is not None:
                 restarts += 1
                 print(f"{process.name} died; starting it again. Its log is {process.log}", flush=True)
                 process.start()
     print(f"serve: processes died {restarts} times; see {FOLDER / 'logs'}.", file=sys.stderr)
+
+
+def _has_lost_task_runs(url: str) -> bool:
+    """Whether runs that have crashed have task runs that seem to run."""
+    chosen = {
+        "flow_runs": {"state": {"type": {"any_": ["CRASHED"]}}},
+        "task_runs": {"state": {"type": {"any_": ["PENDING", "RUNNING"]}}},
+    }
+    with contextlib.suppress(httpx.HTTPError, ValueError):
+        return bool(httpx.post(f"{url}/api/task_runs/count", json=chosen).raise_for_status().json())
+    return False
 
 
 def _check(port: int) -> None:

@@ -30,7 +30,7 @@ from prefect.states import AwaitingRetry
 from prefect.workers.process import ProcessWorker
 
 from deployments.server.limits import DOWNLOAD_SLOTS, DOWNLOADS
-from deployments.server.orphans import end_all_flow_runs
+from deployments.server.orphans import end_all_flow_runs, end_task_runs_of_crashed_runs
 from s2sr_core.import_path import environment_of_child
 
 #: The work pool of every deployment in prefect.yaml.
@@ -186,6 +186,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         action="store_true",
         help="no worker of this server runs now: end every flow run that seems to run",
     )
+    parser.add_argument(
+        "--end-task-runs", action="store_true", help="end the task runs of runs that crashed, and do nothing else"
+    )
     parser.add_argument("--deploy", action="store_true", help="also make the deployments of ./prefect.yaml")
     given = parser.parse_args(arguments)
     url = PREFECT_API_URL.value()
@@ -196,6 +199,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 2
     try:
+        if given.end_task_runs:
+            print(f"task runs ended: {end_task_runs_of_crashed_runs()}")
+            return 0
         with get_client(sync_client=True) as client:
             for line in set_up(client, os.environ.get(NOTIFY_URL)):
                 print(line)

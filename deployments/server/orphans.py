@@ -129,6 +129,15 @@ def end_flow_run(client: SyncPrefectClient, flow_run_id: UUID) -> None:
         client.set_flow_run_state(flow_run_id, Crashed(message=ORPHANED), force=True)
 
 
+def end_task_runs_of_crashed_runs() -> int:
+    """Bring every unfinished task run of flow runs that have crashed to Crashed; returns how many.
+
+    For a server on which nobody else does so: a worker that reports a dead process knows nothing of its task runs.
+    """
+    chosen = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.CRASHED])))
+    return _end(TaskRunFilter(state=_UNFINISHED), Crashed(message=ORPHANED), chosen) or 0
+
+
 def end_all_flow_runs(client: SyncPrefectClient) -> int:
     """End every flow run that seems to run, on a server whose workers are all gone; returns how many."""
     chosen = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=_HAS_PROCESS)))
@@ -140,12 +149,12 @@ def end_all_flow_runs(client: SyncPrefectClient) -> int:
     return count
 
 
-def _end(chosen: TaskRunFilter, state: State) -> int | None:
+def _end(chosen: TaskRunFilter, state: State, of: FlowRunFilter | None = None) -> int | None:
     """Bring task runs to ``state``; returns how many, None if the server does not answer."""
     count = 0
     try:
         with get_client(sync_client=True) as client:
-            while page := client.read_task_runs(task_run_filter=chosen, limit=_PAGE):
+            while page := client.read_task_runs(flow_run_filter=of, task_run_filter=chosen, limit=_PAGE):
                 for task_run in page:
                     client.set_task_run_state(task_run.id, state, force=True)
                 count += len(page)

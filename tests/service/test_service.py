@@ -303,6 +303,7 @@ def test_a_run_that_dies_is_run_once_more_and_after_that_the_deployment_repair_t
     process = killed(service, flow_run_id, here)
     killed(service, flow_run_id, here, before=process)
     until(lambda: service.flow_run(flow_run_id)["state_type"] == "CRASHED", PATIENCE)
+    until(lambda: not {"PENDING", "RUNNING"} & {run["state_type"] for run in service.task_runs(flow_run_id)}, PATIENCE)
     repaired = service.trigger("repair/repair", work_dir=str(here.work_dir))
     state = service.ended(repaired)
     assert state["message"].startswith("12 composites of 4 cells from"), state["message"]

@@ -10,10 +10,17 @@ import pytest
 from prefect import flow, task
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
-from prefect.states import Completed, Pending, Running, Scheduled
+from prefect.states import Completed, Crashed, Pending, Running, Scheduled
 from support import prefect_server as server
 
-from deployments.server.orphans import ORPHANED, end_all_flow_runs, end_flow_run, end_task_runs, end_task_runs_of
+from deployments.server.orphans import (
+    ORPHANED,
+    end_all_flow_runs,
+    end_flow_run,
+    end_task_runs,
+    end_task_runs_of,
+    end_task_runs_of_crashed_runs,
+)
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
 
@@ -89,6 +96,17 @@ def test_every_flow_run_that_seems_to_run_is_ended_and_a_scheduled_one_is_not(cl
     assert {client.read_flow_run(run).state.name for run in running} == {"Crashed"}
     assert client.read_flow_run(scheduled).state.name == "Scheduled"
     assert end_all_flow_runs(client) == 0
+
+
+def test_task_runs_of_runs_that_crashed_are_ended_and_those_of_others_are_not(client: SyncPrefectClient) -> None:
+    crashed, tasks = flow_run(client, running=Running(), waiting=Pending(), done=Completed())
+    client.set_flow_run_state(crashed, Crashed(), force=True)
+    other, tasks_of_other = flow_run(client, running=Running())
+    assert end_task_runs_of_crashed_runs() == 2
+    assert states(client, tasks) == {"running": "Crashed", "waiting": "Crashed", "done": "Completed"}
+    assert states(client, tasks_of_other) == {"running": "Running"}
+    assert end_task_runs_of_crashed_runs() == 0
+    end_flow_run(client, other)
 
 
 def test_a_server_that_does_not_answer_is_logged_and_no_error(caplog: pytest.LogCaptureFixture) -> None:
