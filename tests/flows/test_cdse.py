@@ -458,7 +458,7 @@ def test_an_interrupted_download_goes_on_where_it_stopped(
     monkeypatch.setenv("PREFECT_API_URL", str(PREFECT_API_URL.value()))
     chosen = parameters(tmp_path)
     go(chosen.model_copy(update={"stage": "query"}))
-    sandbox.faults.add(Fault.stall("T215823_N0511.*B04", after=100, seconds=600))
+    sandbox.faults.add(Fault.stall("_N0511_.*B04", after=100, seconds=600))
     process = command(tmp_path, chosen)
     imagery = Workspace(chosen.work_dir).imagery_raw
 
@@ -494,8 +494,8 @@ def test_sigterm_ends_a_run_that_waits_for_the_download_host(
     monkeypatch.setenv("PREFECT_API_URL", str(PREFECT_API_URL.value()))
     chosen = parameters(tmp_path)
     go(chosen.model_copy(update={"stage": "query"}))
-    sandbox.faults.add(Fault.stall("T215823_N0511.*B04_20m", after=100, seconds=600))
-    sandbox.faults.add(Fault.error("T215823_N0509.*B04_20m", 429, retry_after=300))
+    sandbox.faults.add(Fault.stall("_N0511_.*B04_20m", after=100, seconds=600))
+    sandbox.faults.add(Fault.error("_N0509_.*B04_20m", 429, retry_after=300))
     process = command(tmp_path, chosen)
 
     def both_wait() -> bool:
