@@ -54,7 +54,9 @@ class JobHere(ProcessInterface):
 @asynccontextmanager
 async def started(logs: Path, **options: Any) -> AsyncIterator[tuple[WholeJobs, Client]]:
     """Scaling that acts only when a test calls it, and a client that gives it work."""
-    options_of_scheduler = {"protocol": "tcp://", "host": "127.0.0.1", "dashboard": False, "allowed_failures": 99}
+    options_of_scheduler = {
+        "protocol": "tcp://", "host": "127.0.0.1", "dashboard_address": "127.0.0.1:0", "allowed_failures": 99,
+    }  # fmt: skip
     scheduler = {"cls": Scheduler, "options": options_of_scheduler}
     job = {"cls": JobHere, "options": {}}
     cluster = await SpecCluster(workers={}, scheduler=scheduler, worker=job, asynchronous=True, name="test")
