@@ -52,8 +52,13 @@ SENTENCE = "tool: interrupted; finished composites are kept, and the same comman
 
 
 def started(code: str, *words: str) -> subprocess.Popen[str]:
+    """The program, which ignores nothing, even if nohup started the tests."""
     process = subprocess.Popen(
-        [sys.executable, "-c", code, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),
     )
     assert process.stdout is not None
     assert process.stdout.readline() == "works\n"
