@@ -111,6 +111,18 @@ def test_what_passes_is_waited_for(
     assert_no_secret(chosen, "".join(capfd.readouterr()), "marker-of-the-password")
 
 
+@pytest.mark.long
+def test_an_image_that_stalls_is_asked_for_again(tmp_path: Path, archive: Path, serve: Any) -> None:
+    """Its server is silent for longer than anybody waits, which is two minutes."""
+    sandbox = serve("stall")
+    chosen = parameters(tmp_path)
+    state = go(chosen)
+    assert state.name == "Completed", state.message
+    assert_as_from_the_archive(chosen, archive, tmp_path)
+    paths = [request.path for request in sandbox.byte_requests()]
+    assert len(paths) == len(set(paths)) + 1
+
+
 def test_redirects_within_the_service_are_followed_and_keys_can_be_rotated(
     tmp_path: Path, archive: Path, serve: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
