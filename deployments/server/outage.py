@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import httpx
 from prefect.client.orchestration import get_client
-from prefect.exceptions import PrefectHTTPStatusError
+from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 
 from s2sr_core import stopping
 
@@ -22,7 +22,9 @@ _NOT_REACHED = "Failed to reach API at"
 
 def is_outage(error: object) -> bool:
     """Whether an error says that the server does not answer, and nothing about the work."""
-    if isinstance(error, PrefectHTTPStatusError):
+    if isinstance(error, ConcurrencySlotAcquisitionError):  # before each task run, for its tags
+        return is_outage(error.__cause__)
+    if isinstance(error, httpx.HTTPStatusError):
         return error.response.status_code >= 500
     return isinstance(error, httpx.TransportError) or (
         isinstance(error, RuntimeError) and str(error).startswith(_NOT_REACHED)
@@ -41,7 +43,7 @@ def answered[**P, R](call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) ->
     while True:
         try:
             return call(*args, **kwargs)
-        except (httpx.HTTPError, RuntimeError, PrefectHTTPStatusError) as error:
+        except (httpx.HTTPError, RuntimeError, ConcurrencySlotAcquisitionError) as error:
             if not is_outage(error):
                 raise
             now = time.monotonic()
