@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable
 
@@ -18,6 +19,14 @@ logger = logging.getLogger("s2sr_core.flow")
 OUTAGE, PAUSE = 900.0, 2.0
 #: How Prefect begins the message of a RuntimeError if a client finds no server.
 _NOT_REACHED = "Failed to reach API at"
+
+
+_waited_for = threading.Event()
+
+
+def was_waited_for() -> bool:
+    """Whether this process has ever waited for a server: task runs that asked for it then may have stayed Pending."""
+    return _waited_for.is_set()
 
 
 def is_outage(error: object) -> bool:
@@ -49,6 +58,7 @@ def answered[**P, R](call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) ->
             now = time.monotonic()
             if deadline is None:
                 deadline = now + OUTAGE
+                _waited_for.set()
                 logger.warning(
                     "the Prefect server does not answer; waiting for it up to %g min: %s", OUTAGE / 60, error
                 )

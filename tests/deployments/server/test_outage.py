@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+
 import httpx
 import pytest
 from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 from prefect.exceptions import PrefectHTTPStatusError
 
 from deployments.server import outage
-from deployments.server.outage import answered, is_outage
+from deployments.server.outage import answered, is_outage, was_waited_for
 
 REQUEST = httpx.Request("GET", "http://127.0.0.1:4200/api")
 
@@ -55,8 +57,11 @@ def test_a_call_is_made_again_until_the_server_answers(monkeypatch: pytest.Monke
             raise errors.pop(0)
         return value
 
+    monkeypatch.setattr(outage, "_waited_for", threading.Event())
+    assert not was_waited_for()
     assert answered(call, 7) == 7
     assert not errors
+    assert was_waited_for()
 
 
 @pytest.mark.parametrize("error", [without_slots(status(422)), RuntimeError("another"), status(404)], ids=repr)
