@@ -21,7 +21,7 @@ from deployments.clusters import cluster_of
 from deployments.process.signals import flow_stops_on_signals
 from deployments.server.cancellation import RunCancelledError, RunPausedError, requests_of_server, wait_while_paused
 from deployments.server.orphans import settle_task_runs, task_runs_ended
-from deployments.server.outage import answered, check_server, was_waited_for
+from deployments.server.outage import answered, check_server, was_away
 from flows.dataflow import Dataflow, Threads
 from flows.recovery import opened_again, recorded_flow_run
 from flows.signature import parameters_of
@@ -91,17 +91,17 @@ def _run_in_folder(context: RunContext, source: Source[Any]) -> Summary | State:
                 opened_again(workspace),
                 logged(context),
                 recorded_flow_run(context),
-                requests_of_server() as watch,
+                requests_of_server(),
                 task_runs_ended(UUID(str(flow_run.id))) as began,
                 keys_of(context.parameters.work_dir),
                 Bars().shown() as bars,
             ):
                 log_environment()
                 summary = _run(context, source, began)
-                if watch.missed:
+                if was_away():
                     answered(check_server)
                 # Jobs end with their last unit, before its worker has told all.
-                if watch.missed or was_waited_for() or context.parameters.cluster != "local":
+                if was_away() or context.parameters.cluster != "local":
                     settle_task_runs(UUID(str(flow_run.id)))
                 logger.info(summary.sentence())
                 show_results(context, summary, bars.seconds(), queried=source.fetches)

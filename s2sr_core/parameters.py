@@ -138,7 +138,7 @@ class RunParameters(BaseModel):
         Field(
             description="How the bytes of products come from CDSE: odata (user name and password), s3 (S3 keys), or "
             "mount (read in place where the archive is mounted, /eodata). auto is s3 if there are keys for CDSE, else "
-            "odata. Has no effect with --source."
+            "odata. Has no effect if source is given."
         ),
     ] = "auto"
     months: Annotated[

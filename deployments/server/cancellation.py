@@ -17,6 +17,7 @@ from prefect.exceptions import Pause, PrefectException
 from prefect.states import Failed, Suspended
 
 from deployments.process.signals import STARTED_BY_PREFECT
+from deployments.server.outage import note_outage
 from s2sr_core import stopping
 from s2sr_core.stopping import Reason, StoppedError
 
@@ -37,7 +38,7 @@ class RunPausedError(Exception):
 
 
 @contextlib.contextmanager
-def requests_of_server() -> Iterator[Watch]:
+def requests_of_server() -> Iterator[None]:
     """Within the block, cancelling or pausing this flow run in the UI or through the API is a request to stop.
 
     Prefect's own runner ends the runs that it starts if they are cancelled; a run from a command line has no runner.
@@ -49,12 +50,12 @@ def requests_of_server() -> Iterator[Watch]:
     """
     context = FlowRunContext.get()
     if context is None or context.flow_run is None:
-        yield Watch(None)
+        yield
         return
     watch = Watch(context.flow_run.id)
     threading.Thread(target=watch.run, name="requests", daemon=True).start()
     try:
-        yield watch
+        yield
     except StoppedError as error:
         reason = stopping.requested()
         if reason is Reason.CANCELLED:
@@ -76,24 +77,21 @@ class Watch:
     Attributes
     ----------
     states: the state that meant a request, once there is one.
-    missed: whether the server ever failed to answer.
     """
 
-    def __init__(self, flow_run_id: UUID | None) -> None:
-        self.missed = False
+    def __init__(self, flow_run_id: UUID) -> None:
         self.states: list[State] = []
         self._flow_run_id = flow_run_id
         self._has_runner = STARTED_BY_PREFECT in os.environ
         self._ended, self._lock = threading.Event(), threading.Lock()
 
     def run(self) -> None:
-        if self._flow_run_id is None:
-            return
         with get_client(sync_client=True) as client:
             while not self.states and not self._ended.wait(_QUERY_INTERVAL):
                 state = _state(client, self._flow_run_id)
-                self.missed |= state is None
-                if state is not None and (reason := self._reason(state)) is not None:
+                if state is None:
+                    note_outage()
+                elif (reason := self._reason(state)) is not None:
                     with self._lock:
                         if not self._ended.is_set():
                             self.states.append(state)

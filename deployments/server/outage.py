@@ -21,12 +21,17 @@ OUTAGE, PAUSE = 900.0, 2.0
 _NOT_REACHED = "Failed to reach API at"
 
 
-_waited_for = threading.Event()
+_away = threading.Event()
 
 
-def was_waited_for() -> bool:
-    """Whether this process has ever waited for a server: task runs that asked for it then may have stayed Pending."""
-    return _waited_for.is_set()
+def note_outage() -> None:
+    """The server did not answer just now."""
+    _away.set()
+
+
+def was_away() -> bool:
+    """Whether the server ever failed to answer this process: task runs of that time may have stayed Pending."""
+    return _away.is_set()
 
 
 def is_outage(error: object) -> bool:
@@ -58,7 +63,7 @@ def answered[**P, R](call: Callable[P, R], *args: P.args, **kwargs: P.kwargs) ->
             now = time.monotonic()
             if deadline is None:
                 deadline = now + OUTAGE
-                _waited_for.set()
+                note_outage()
                 logger.warning(
                     "the Prefect server does not answer; waiting for it up to %g min: %s", OUTAGE / 60, error
                 )

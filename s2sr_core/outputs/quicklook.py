@@ -17,7 +17,7 @@ from s2sr_core.files import write_text, written_atomically
 from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.geo.geometry import is_in
 from s2sr_core.geo.lattice import WGS84
-from s2sr_core.pixels.rules import COMPOSITE_NODATA
+from s2sr_core.pixels.rules import COMPOSITE_NODATA, SCENE_NODATA, harmonised
 from s2sr_core.products.bands import SCL, TRUE_COLOUR
 from s2sr_core.products.safe import Product, band_files
 from s2sr_core.workspace import Workspace
@@ -84,25 +84,25 @@ def draw_date_and_composite(workspace: Workspace, cell_id: str, product: Product
     like = workspace.composite(cell_id, TRUE_COLOUR[0])
     composite = np.stack([read_thinned(open_raster(workspace.composite(cell_id, band))) for band in TRUE_COLOUR])
     files = band_files(product, (SCL, *TRUE_COLOUR))
-    numbers = np.stack([read_thinned(_warped_like(files[band].path, like)) for band in TRUE_COLOUR])
-    offsets = np.array([product.offset(band).dn for band in TRUE_COLOUR], np.float32)
-    date = np.maximum(numbers + offsets[:, None, None], 0)
+    numbers = {band: read_thinned(_warped_like(files[band].path, like)).astype(np.uint16) for band in TRUE_COLOUR}
+    nowhere = np.zeros(composite.shape[1:], bool)
+    date = np.stack([harmonised(dn, nowhere, product.offset(band).dn) for band, dn in numbers.items()])
     valid = (composite != COMPOSITE_NODATA).all(axis=0)
     limits = stretch_of(composite, valid)
-    halves = stretched(date, (numbers != 0).all(axis=0), limits), stretched(composite, valid, limits)
+    halves = stretched(date, (date != SCENE_NODATA).all(axis=0), limits), stretched(composite, valid, limits)
     gap = np.zeros((4, halves[0].shape[1], _GAP), np.uint8)
     with written_atomically(target) as temporary:
         write_png(np.concatenate([halves[0], gap, halves[1]], axis=2), temporary)
 
 
-def stretch_of(pixels: npt.NDArray[np.floating[Any]], valid: npt.NDArray[np.bool_]) -> tuple[float, float]:
+def stretch_of(pixels: npt.NDArray[np.number[Any]], valid: npt.NDArray[np.bool_]) -> tuple[float, float]:
     """The values that become black and white: percentiles of the valid pixels of all bands together."""
     low, high = np.percentile(pixels[:, valid], _STRETCH) if valid.any() else (0.0, 1.0)
     return float(low), float(high)
 
 
 def stretched(
-    pixels: npt.NDArray[np.floating[Any]], valid: npt.NDArray[np.bool_], limits: tuple[float, float] | None = None
+    pixels: npt.NDArray[np.number[Any]], valid: npt.NDArray[np.bool_], limits: tuple[float, float] | None = None
 ) -> npt.NDArray[np.uint8]:
     """One (grey) or three (red, green, blue) bands with transparency, all stretched between the same ``limits``.
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.errors import InputError
@@ -19,11 +20,13 @@ from s2sr_core.sources.source import FoundProduct
 
 
 @dataclass(frozen=True, slots=True)
-class Archive:
-    """Every product below ``folder``, which is only read.
+class OnDisk:
+    """Products that are read where they are: what all sources of this kind have in common.
 
-    Packed products (zip, tar …) are found too, but cannot be described: each says that it must be unpacked.
-    ``resolution`` is that of the bands that are wanted, metres.
+    Attributes
+    ----------
+    folder: what they lie in, which is only read.
+    resolution: of the bands that are wanted, metres.
     """
 
     folder: Path
@@ -32,6 +35,34 @@ class Archive:
     @property
     def fetches(self) -> bool:
         return False
+
+    def found(
+        self, title: str, path: Path | None, describe: Callable[[], Product], **known: Any
+    ) -> FoundProduct[Product]:
+        """What is found there; ``known`` are more fields of it."""
+        missing = partial(lacking, resolution=self.resolution)
+        return FoundProduct(title, describe, path, without_bands=self._without_bands, lacking=missing, **known)
+
+    def _without_bands(self, product: Product) -> bool:
+        return has_scl_alone(product, self.resolution)
+
+    def begin(self, products: Sequence[Product]) -> None:
+        """Nothing: all that can be had is there."""
+
+    def fetch(self, product: Product, bands: Sequence[str]) -> int:
+        """Nothing: all that can be had is there."""
+        return 0
+
+    def open(self, product: Product) -> Product:
+        return product
+
+
+@dataclass(frozen=True, slots=True)
+class Archive(OnDisk):
+    """Every product below the folder.
+
+    Packed products (zip, tar …) are found too, but cannot be described: each says that it must be unpacked.
+    """
 
     def check(self, stage: Stage) -> None:
         """Nothing: that the folder exists was checked with the parameters."""
@@ -47,31 +78,12 @@ class Archive:
         path = None
         for path in product_paths(self.folder):
             title = without_suffix(without_packing(shown(path.name)))
-            yield FoundProduct(
-                title,
-                partial(read_product, path),
-                path,
-                without_bands=self._without_bands,
-                lacking=partial(lacking, resolution=self.resolution),
-            )
+            yield self.found(title, path, partial(read_product, path))
         if path is None:
             raise self._empty()
 
-    def _without_bands(self, product: Product) -> bool:
-        return has_scl_alone(product, self.resolution)
-
     def _empty(self) -> InputError:
         return InputError("source", self.folder, "holds no .SAFE product", "give the folder that holds them")
-
-    def begin(self, products: Sequence[Product]) -> None:
-        """Nothing: all that can be had is there."""
-
-    def fetch(self, product: Product, bands: Sequence[str]) -> int:
-        """Nothing: all that can be had is there."""
-        return 0
-
-    def open(self, product: Product) -> Product:
-        return product
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,16 +104,16 @@ def download_app(desk: Desk) -> FastAPI:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class Source(ABC):
     """Content to send: its size, file name and media type."""
 
     size: int
     name: str
     kind: str
 
+    @abstractmethod
     def blocks(self, first: int, last: int) -> Iterator[bytes]:
         """The bytes from ``first`` to ``last``, both included."""
-        raise NotImplementedError
 
     @property
     def headers(self) -> dict[str, str]:
@@ -158,7 +159,7 @@ class ZipBytes(Source):
 
 
 def file_bytes(entry: Entry, nodes: Sequence[str]) -> FileBytes | None:
-    """A file of a product by the names from the product's folder down; None if there is no such file."""
+    """A file of a product by the names from the product's folder down; None if it does not exist."""
     path = resolve(entry, tuple(nodes))
     if path is None or not path.is_file():
         return None

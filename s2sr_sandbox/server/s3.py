@@ -13,7 +13,7 @@ from requests_aws4auth import AWS4Auth
 
 from s2sr_sandbox.server.connections import Connections
 from s2sr_sandbox.server.download import ByteStream, file_bytes, span_of
-from s2sr_sandbox.server.products import Catalogue, Entry
+from s2sr_sandbox.server.products import Catalogue
 from s2sr_sandbox.server.settings import SandboxSettings
 
 _REGION = "default"
@@ -30,12 +30,14 @@ def s3_app(catalogue: Catalogue, connections: Connections, settings: SandboxSett
         request.state.account = settings.username
         place = PurePosixPath("/" + path)
         entry = next((each for each in catalogue if place.is_relative_to(each.s3_path)), None)
-        nodes = () if entry is None else (entry.name, *place.relative_to(entry.s3_path).parts)
-        source = None if entry is None or not _is_there(entry, settings) else file_bytes(entry, nodes)
-        if source is None:
-            return _error(404, "NoSuchKey", "The specified key does not exist.")
-        if entry is not None and entry.name in settings.forbidden:
+        missing = _error(404, "NoSuchKey", "The specified key does not exist.")
+        if entry is None or not entry.online or entry.name in settings.deleted:
+            return missing
+        if entry.name in settings.forbidden:
             return _error(403, "AccessDenied", "Access Denied.")
+        source = file_bytes(entry, (entry.name, *place.relative_to(entry.s3_path).parts))
+        if source is None:
+            return missing
         if request.method == "HEAD":
             return source.headers_only()
         slot = connections.slot(settings.username)
@@ -44,10 +46,6 @@ def s3_app(catalogue: Catalogue, connections: Connections, settings: SandboxSett
         return ByteStream(source, slot, settings, span_of(request, source), takes_ranges=True)
 
     return app
-
-
-def _is_there(entry: Entry, settings: SandboxSettings) -> bool:
-    return entry.online and entry.name not in settings.deleted
 
 
 def _refused(request: Request, settings: SandboxSettings, url: str) -> Response | None:

@@ -10,6 +10,7 @@ import pytest
 import shapely
 from prefect import State
 from prefect.client.orchestration import get_client
+from support.mount import mounted
 from support.scenes import parameters_for, pixels, run
 
 from flows.pipeline import pipeline
@@ -19,7 +20,7 @@ from s2sr_core.parameters import RunParameters
 from s2sr_core.workspace import Workspace
 from s2sr_sandbox.archive import make_archive
 from s2sr_sandbox.grid import Grid
-from s2sr_sandbox.server import Sandbox, SandboxSettings, running
+from s2sr_sandbox.server import SandboxSettings, running
 
 pytestmark = pytest.mark.usefixtures("workers_here")
 CELL = Gridcell("a", shapely.box(-149.61, 68.626, -149.60, 68.634))
@@ -38,7 +39,7 @@ def test_both_give_the_same_composite_without_an_account(tmp_path: Path, monkeyp
             monkeypatch.delenv(name, raising=False)
         for name, value in sandbox.s3_environment().items():
             monkeypatch.setenv(name, value)
-        monkeypatch.setenv("S2SR_MOUNT", str(mounted(sandbox, archive, tmp_path / "eodata")))
+        monkeypatch.setenv("S2SR_MOUNT", str(mounted(sandbox.catalogue, archive, tmp_path / "eodata")))
         runs = {access: go(tmp_path / access, access) for access in ("auto", "mount")}
         hosts = {request.host for request in sandbox.byte_requests()}
         bytes_before = len(sandbox.byte_requests())
@@ -55,14 +56,6 @@ def test_both_give_the_same_composite_without_an_account(tmp_path: Path, monkeyp
     in_place = Workspace(runs["mount"][0].work_dir)
     assert not in_place.imagery_raw.exists()
     assert list(in_place.checked_files("x").parent.glob("*.json")), "compared with the manifest, as in any archive"
-
-
-def mounted(sandbox: Sandbox, archive: Path, mount: Path) -> Path:
-    for entry in sandbox.catalogue:
-        place = mount / entry.s3_path.removeprefix("/eodata/")
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.symlink_to(archive / entry.name)
-    return mount
 
 
 def go(folder: Path, access: str) -> tuple[RunParameters, State]:

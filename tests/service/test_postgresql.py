@@ -7,6 +7,7 @@ import pwd
 import shutil
 import subprocess
 import tempfile
+import traceback
 from collections.abc import Callable, Iterator
 from multiprocessing import get_context
 from pathlib import Path
@@ -33,9 +34,17 @@ def folder() -> Iterator[Path]:
 
 
 def as_plain_user(call: Callable[[], None]) -> None:
-    """In a process of its own, as nobody if this is root."""
+    """In a process of its own, as nobody if this is root; what goes wrong there is said here."""
+    ours, theirs = get_context("fork").Pipe(duplex=False)
 
     def run() -> None:
+        try:
+            run_as_nobody()
+        except BaseException:
+            theirs.send(traceback.format_exc())
+            raise
+
+    def run_as_nobody() -> None:
         if os.geteuid() == 0:
             account = pwd.getpwnam("nobody")
             os.setgroups([])
@@ -46,7 +55,7 @@ def as_plain_user(call: Callable[[], None]) -> None:
     process = get_context("fork").Process(target=run)
     process.start()
     process.join()
-    assert process.exitcode == 0
+    assert process.exitcode == 0, ours.recv() if ours.poll() else "it was killed"
 
 
 # Alone it passes. Once, after all others of this folder, its process ended with 1 and said nothing.

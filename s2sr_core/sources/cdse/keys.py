@@ -118,20 +118,13 @@ class S3Keys:
             found, names = [section.get(option, "").strip() for option in _OPTIONS], list(_OPTIONS)
         for name, value in zip(names[:2], found[:2], strict=True):
             if not value or not value.isascii() or not value.isprintable():
-                raise self._bad(f"lacks a usable {name}")
+                raise self.unusable(f"lacks a usable {name}")
         return KeyPair(*found)
 
-    def refused(self, problem: str) -> InputError:
-        """The error for keys that S3 does not accept."""
-        return InputError(self.field, self._shown, f"names keys that {problem}", _REMEDY)
-
-    def _bad(self, problem: str) -> InputError:
-        return InputError(self.field, self._shown, problem, _REMEDY)
-
-    @property
-    def _shown(self) -> str:
-        """What may be said of them: never a key."""
-        return "" if self.file is None else f"{self.file} [{self.profile}]"
+    def unusable(self, problem: str) -> InputError:
+        """What is wrong with them, without a word of the keys themselves."""
+        shown = "" if self.file is None else f"{self.file} [{self.profile}]"
+        return InputError(self.field, shown, problem, _REMEDY)
 
 
 def _profiles(file: Path) -> list[str]:

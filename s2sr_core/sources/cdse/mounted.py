@@ -11,29 +11,16 @@ from pathlib import Path, PurePosixPath
 from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.errors import InputError, ProductError
 from s2sr_core.fields import Stage
-from s2sr_core.products.bands import RESOLUTION
-from s2sr_core.products.safe import Product, has_scl_alone, lacking, read_product
+from s2sr_core.products.safe import Product, read_product
+from s2sr_core.sources.archive import OnDisk
 from s2sr_core.sources.cdse import client
 from s2sr_core.sources.cdse.query import found_in
 from s2sr_core.sources.source import FoundProduct, RemoteProduct, UnusableEntry
 
 
 @dataclass(frozen=True, slots=True)
-class Mounted:
-    """The archive of CDSE as a folder, which is only read; no account is needed.
-
-    Attributes
-    ----------
-    folder: where the bucket is mounted.
-    resolution: of the bands that are wanted, metres.
-    """
-
-    folder: Path
-    resolution: int = RESOLUTION
-
-    @property
-    def fetches(self) -> bool:
-        return False
+class Mounted(OnDisk):
+    """The archive of CDSE, whose bucket is mounted as ``folder``; no account is needed."""
 
     def check(self, stage: Stage) -> None:
         """Look for the mount.
@@ -64,25 +51,10 @@ class Mounted:
 
     def _mounted(self, remote: RemoteProduct) -> FoundProduct[Product]:
         path = _path_of(self.folder, remote)
-        return FoundProduct(
-            str(remote.name),
-            partial(_read, remote, path),
-            path,
-            name=remote.name,
-            unavailable="" if remote.s3_path else "the catalogue names no path of it below the mount",
-            without_bands=lambda product: has_scl_alone(product, self.resolution),
-            lacking=partial(lacking, resolution=self.resolution),
+        unavailable = "" if remote.s3_path else "the catalogue names no path of it below the mount"
+        return self.found(
+            str(remote.name), path, partial(_read, remote, path), name=remote.name, unavailable=unavailable
         )
-
-    def begin(self, products: Sequence[Product]) -> None:
-        """Nothing: all that can be had is there."""
-
-    def fetch(self, product: Product, bands: Sequence[str]) -> int:
-        """Nothing: all that can be had is there."""
-        return 0
-
-    def open(self, product: Product) -> Product:
-        return product
 
 
 def _path_of(folder: Path, remote: RemoteProduct) -> Path | None:

@@ -160,7 +160,7 @@ class _Signature:
     def meaning_of(self, error: CdseError) -> Exception:
         code = error.answer.get("code")
         if code in _BAD_KEYS:
-            return self._keys.refused(f"are refused by S3 ({code})")
+            return self._keys.unusable(f"is refused by S3 ({code})")
         if code == "RequestTimeTooSkewed":
             remedy = "set the clock (timedatectl set-ntp true)"
             return InputError("clock", "", "of this machine is too far from that of S3, which refuses", remedy)

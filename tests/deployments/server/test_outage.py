@@ -10,7 +10,7 @@ from prefect.concurrency.asyncio import ConcurrencySlotAcquisitionError
 from prefect.exceptions import PrefectHTTPStatusError
 
 from deployments.server import outage
-from deployments.server.outage import answered, is_outage, was_waited_for
+from deployments.server.outage import answered, is_outage, was_away
 
 REQUEST = httpx.Request("GET", "http://127.0.0.1:4200/api")
 
@@ -57,11 +57,11 @@ def test_a_call_is_made_again_until_the_server_answers(monkeypatch: pytest.Monke
             raise errors.pop(0)
         return value
 
-    monkeypatch.setattr(outage, "_waited_for", threading.Event())
-    assert not was_waited_for()
+    monkeypatch.setattr(outage, "_away", threading.Event())
+    assert not was_away()
     assert answered(call, 7) == 7
     assert not errors
-    assert was_waited_for()
+    assert was_away()
 
 
 @pytest.mark.parametrize("error", [without_slots(status(422)), RuntimeError("another"), status(404)], ids=repr)

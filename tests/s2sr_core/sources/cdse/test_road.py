@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import shapely
+from support.mount import mounted
 
 from s2sr_core.account import ACCOUNT
 from s2sr_core.cells.gridcells import Gridcell
@@ -84,7 +85,7 @@ def test_keys_that_are_refused_end_the_run_and_are_not_shown(connect: Any, tmp_p
     ):
         text = f"[cdse]\naws_access_key_id = {access}\naws_secret_access_key = {secret}\n"
         file = private(tmp_path / f"keys-{number}", text)
-        with pytest.raises(InputError, match=rf"are refused by S3 \({code}\)") as caught:
+        with pytest.raises(InputError, match=rf"is refused by S3 \({code}\)") as caught:
             by_keys(client, file=file).download(client.product(), ["B04"])
         assert access not in str(caught.value)
         assert secret not in repr(caught.value.__context__)
@@ -243,12 +244,8 @@ def test_a_path_of_the_catalogue_leads_to_its_product_or_nowhere(path: object, i
 def test_a_mount_is_read_in_place(connect: Any, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Products are where the catalogue says, and one that is not there says so."""
     client = connect()
-    mount = tmp_path / "eodata"
     entries = sorted(client.sandbox.catalogue, key=lambda entry: entry.name)
-    for entry in entries[1:]:
-        place = mount / entry.s3_path.removeprefix("/eodata/")
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.symlink_to(archive / entry.name)
+    mount = mounted(entries[1:], archive, tmp_path / "eodata")
     monkeypatch.setenv("S2SR_CATALOGUE_URL", client.sandbox.catalogue_url)
     source = Mounted(mount)
     source.check("all")
