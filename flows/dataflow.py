@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Coroutine, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Coroutine, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -20,7 +22,7 @@ from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.composites.composite import Outcome
 from s2sr_core.engines.decoded import DecodedBandsInUse
 from s2sr_core.errors import ProductError, Step
-from s2sr_core.outputs.summary import Summary
+from s2sr_core.outputs.summary import Summary, counted
 from s2sr_core.planning.schedule import Schedule
 from s2sr_core.planning.units import (
     DOWNLOADS,
@@ -31,6 +33,7 @@ from s2sr_core.planning.units import (
     cell_groups,
     download_unit,
     most_units,
+    postponed_units,
     scene_unit,
     shares,
 )
@@ -97,6 +100,8 @@ class Dataflow:
         self._replaced: set[str] = set()
         self._downloads: list[Download] = []
         self._preparations: list[Preparation] = []
+        self._postponed: list[tuple[CompositeUnit, list[Outcome]]] = []
+        self._line_of = {each.title: line for line in self._lines for each in line.observation.candidates}
         self._copies = DecodedBandsInUse(context.workspace, context.parameters.periods)
 
     def run(self) -> Summary:
@@ -127,10 +132,13 @@ class Dataflow:
             groups.wait(self._scenes)
             found = self._report_products()
             groups.wait(self._medians)
+            while self._postponed and groups.source_down is None:
+                self._composite_postponed()
         if groups.source_down is not None:
             raise groups.source_down
         self.outcomes.sort(key=lambda outcome: (outcome.cell_id, outcome.period, outcome.band))
         if undecodable := [error for outcome in self.outcomes for error in outcome.left_out]:
+            self._note_substitutes()
             found = self._report_products(undecodable)
         replaced = self._replaced - self._failed
         return Summary.of(len(self._cells), found, self._preparations, self.outcomes, self._downloads, replaced)
@@ -204,9 +212,58 @@ class Dataflow:
     async def _composite(self, unit: CompositeUnit) -> None:
         """Phase 2 → decoded copies that no composite needs any more are removed."""
         outcomes = await self._medians.run(unit)
-        self.outcomes += outcomes
-        for outcome in outcomes:
+        done = [outcome for outcome in outcomes if outcome.status != "postponed"]
+        if len(done) < len(outcomes):
+            self._postponed.append((unit, [outcome for outcome in outcomes if outcome.status == "postponed"]))
+        self.outcomes += done
+        for outcome in done:
             self._copies.finished(outcome.cell_id, outcome.band, outcome.period)
+
+    def _composite_postponed(self) -> None:
+        """Phase 2 again of what met an image that cannot be decoded, with the next product in line."""
+        postponed, self._postponed = self._postponed, []
+        errors = [error for _, outcomes in postponed for outcome in outcomes for error in outcome.left_out]
+        lines = list(dict.fromkeys(self._line_of[error.product] for error in errors))
+        if asked := [(line, index) for line in lines for index in line.next_substitute()]:
+            with download_slot():
+                self._groups.start(self._fetch_substitutes(asked))
+                self._groups.wait(self._bands)
+        if self._groups.source_down is None:
+            for unit, outcomes in postponed:
+                for again in postponed_units(unit, outcomes, self._line_of):
+                    self._groups.start(self._composite(again))
+            self._groups.wait(self._medians)
+
+    async def _fetch_substitutes(self, asked: Sequence[tuple[Line, int]]) -> None:
+        downloads = await self._bands.run(self._downloads_of(asked, self._parameters.bands))
+        self._downloads += downloads
+        for (line, index), download in zip(asked, downloads, strict=True):
+            line.fetched_substitute(index, download)
+            self._failed.update(line.failed())
+
+    def _note_substitutes(self) -> None:
+        """Which products were used in some composites instead of others, and which ones are replaced in all of them."""
+        used: defaultdict[tuple[str, Path], list[Outcome]] = defaultdict(list)
+        for outcome in self.outcomes:
+            for each in outcome.substitutes:
+                used[each.product, each.path].append(outcome)
+        for (product, path), outcomes in used.items():
+            instead_of = {
+                name
+                for outcome in outcomes
+                for each in outcome.substitutes
+                if each.path == path
+                for name in each.instead_of
+            }
+            self._line_of[product].is_used_instead(path, _used_instead(product, instead_of, outcomes))
+        left_out = {error.product for outcome in self.outcomes for error in outcome.left_out}
+        lost = {
+            error.product
+            for outcome in self.outcomes
+            for error in outcome.left_out
+            if error.product not in outcome.replaced
+        }
+        self._replaced |= left_out - lost
 
     def _composite_free_cells(self) -> None:
         units = self._schedule.units_ready(self._failed) if self._computes else []
@@ -251,7 +308,7 @@ class Dataflow:
 
         ``undecodable`` are the images that composites were made without: errors of the products that are used.
         """
-        results = [_with_errors(result, undecodable) for line in self._lines for result in line.results()]
+        results = [each for line in self._lines for each in _with_errors(line.results(), undecodable)]
         if not self._computes:  # only SCL was looked at: the scenes lack the bands that they need
             results = [replace(result, preparation=_without_scene(result.preparation)) for result in results]
         self._preparations = [result.preparation for result in results if result.preparation is not None]
@@ -266,13 +323,24 @@ class Dataflow:
         return [replace(each, status=statuses.get(id(each), each.status)) for each in self._found]
 
 
-def _with_errors(result: Result, undecodable: Sequence[ProductError]) -> Result:
-    preparation = result.preparation
-    if preparation is None or preparation.scene is None:
-        return result
-    found = {error.band: error for error in undecodable if error.product == preparation.product}
-    errors = (*preparation.errors, *found.values())
-    return replace(result, preparation=replace(preparation, errors=errors)) if found else result
+def _with_errors(results: Sequence[Result], undecodable: Sequence[ProductError]) -> Iterator[Result]:
+    """The products of an observation with the errors that composites met, each of which is told once."""
+    used = {each.candidate.title for each in results if each.preparation is not None and each.preparation.scene}
+    for result in results:
+        title, done = result.candidate.title, result.preparation or Preparation(result.candidate.title, None, ())
+        found = {error.band: error for error in undecodable if error.product == title}
+        if found and (done.scene is not None or title not in used):
+            yield replace(result, preparation=replace(done, errors=(*done.errors, *found.values())))
+        else:
+            yield result
+
+
+def _used_instead(product: str, instead_of: Collection[str], outcomes: Sequence[Outcome]) -> str:
+    """What a product is used for, as a reason."""
+    lost = " and ".join("the preferred copy" if name == product else name for name in sorted(instead_of))
+    bands = " ".join(sorted({outcome.band for outcome in outcomes}))
+    cells = len({outcome.cell_id for outcome in outcomes})
+    return f"is used instead of {lost} in {bands} of {counted(cells, 'cell')}, where its image cannot be decoded"
 
 
 def _without_scene(preparation: Preparation | None) -> Preparation | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from s2sr_core.parameters import RunParameters
 from s2sr_core.pixels.masks import MaskRule, SclRule
@@ -19,15 +20,17 @@ class RunContext:
     ----------
     parameters: of the run.
     rank: number of this worker, from 1; 0 is the process of the flow.
+    apart: as in :class:`Workspace`.
     """
 
     parameters: RunParameters
     rank: int = 0
+    apart: Path | None = None
 
     @property
     def workspace(self) -> Workspace:
         """The folder of the run."""
-        return Workspace(self.parameters.work_dir)
+        return Workspace(self.parameters.work_dir, self.apart)
 
     @property
     def mask(self) -> MaskRule:

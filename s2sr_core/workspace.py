@@ -15,11 +15,22 @@ from s2sr_core.errors import InputError
 from s2sr_core.files import check_exists, check_writable, locked, remove_tree
 
 
+def decoded_name(product: str, band: str) -> str:
+    """The file name of a decoded band."""
+    return f"{product}_{band}.u16"
+
+
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """Paths below ``work_dir``."""
+    """Paths below ``work_dir``.
+
+    Attributes
+    ----------
+    apart: a folder instead of ``tmp/``, for scenes that are prepared for one composite; None if there is none.
+    """
 
     work_dir: Path
+    apart: Path | None = None
 
     @property
     def imagery_raw(self) -> Path:
@@ -35,7 +46,7 @@ class Workspace:
 
     @property
     def tmp(self) -> Path:
-        return self.work_dir / "tmp"
+        return self.apart or self.work_dir / "tmp"
 
     @property
     def composites(self) -> Path:
@@ -114,7 +125,7 @@ class Workspace:
         return self.decoded / f"{product}_mask.tif"
 
     def decoded_band(self, product: str, band: str) -> Path:
-        return self.decoded / f"{product}_{band}.u16"
+        return self.decoded / decoded_name(product, band)
 
     def cell_folder(self, cell_id: str, period: str = "") -> Path:
         """What is made of a cell; ``period`` is a label, empty in a run without periods."""

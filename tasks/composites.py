@@ -34,7 +34,9 @@ def composite_cells(unit: CompositeUnit, parameters: RunParameters) -> list[Outc
         outcomes = [
             outcome
             for cell, scenes in unit.cells
-            for outcome in composite_cell(context, cell, unit.bands, scenes, unit.failed_products, unit.periods)
+            for outcome in composite_cell(
+                context, cell, unit.bands, scenes, unit.failed_products, unit.periods, unit.lines
+            )
         ]
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
     if failed:

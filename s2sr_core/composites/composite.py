@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -18,6 +19,7 @@ from s2sr_core.composites.decide import Earlier, decide
 from s2sr_core.composites.recorded_files import FileState, RecordedFile, recorded_files
 from s2sr_core.composites.records import inputs_of, key_of, left_out_in, pixels_in
 from s2sr_core.composites.render import Rendering, render
+from s2sr_core.composites.substitutes import Lines, PostponedError, Replacement, Substitute, Substitutes
 from s2sr_core.composites.tags import tags_of
 from s2sr_core.disk_space import explained
 from s2sr_core.engines import ENGINES
@@ -34,7 +36,7 @@ from s2sr_core.scenes.scene import Scene, SceneBand
 
 logger = logging.getLogger(__name__)
 
-Status = Literal["written", "kept", "no scene", "failed"]
+Status = Literal["written", "kept", "no scene", "failed", "postponed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +45,14 @@ class Outcome:
 
     Attributes
     ----------
-    status: ``written`` now, ``kept`` because it was up to date, ``no scene`` covers the cell, or ``failed``.
+    status: ``written`` now, ``kept`` because it was up to date, ``no scene`` covers the cell, ``failed``, or
+        ``postponed`` until products are there that may replace those that are left out.
     scenes: how many scenes meet the cell, including those whose bands are not needed.
     owned, valid: pixels of the cell, and those of them with a value.
     step, reason: what failed, and why.
     left_out: errors of products whose image of the band cannot be decoded where the cell needs it.
+    replaced: names of those of them for which others show all that they would.
+    substitutes: the products that are used instead.
     period: the label of its period; empty in a run without periods.
     """
 
@@ -61,6 +66,8 @@ class Outcome:
     step: Step | None = None
     reason: str = ""
     left_out: tuple[ProductError, ...] = ()
+    replaced: tuple[str, ...] = ()
+    substitutes: tuple[Substitute, ...] = ()
     period: str = ""
 
 
@@ -71,17 +78,19 @@ def composite_cell(
     scenes: Sequence[Scene],
     failed_products: Collection[str] = (),
     periods: Sequence[Period] | None = None,
+    lines: Lines = MappingProxyType({}),
 ) -> list[Outcome]:
     """Composite ``bands`` of ``cell`` from those of ``scenes`` that meet it; a band that fails leaves the others.
 
     ``failed_products`` are names of products that could not be used in this run, wholly or in a band. Each of
-    ``periods`` (all of the run, if they are not given) has composites of its own.
+    ``periods`` (all of the run, if they are not given) has composites of its own. ``lines`` are products that may take
+    the place of scenes whose image cannot be decoded; a composite that lacks those of such a scene is postponed.
     """
     periods = context.parameters.periods if periods is None else periods
     outcomes: list[Outcome] = []
     for period in periods:
         for group in [bands] if context.is_joint else [[band] for band in bands]:
-            outcomes += _Group(context, cell, group, scenes, period).brought_up_to_date(failed_products)
+            outcomes += _Group(context, cell, group, scenes, period, lines).brought_up_to_date(failed_products)
     return outcomes
 
 
@@ -92,27 +101,63 @@ class _Group:
     """
 
     def __init__(
-        self, context: RunContext, cell: Gridcell, bands: Sequence[str], scenes: Sequence[Scene], period: Period
+        self,
+        context: RunContext,
+        cell: Gridcell,
+        bands: Sequence[str],
+        scenes: Sequence[Scene],
+        period: Period,
+        lines: Lines,
     ) -> None:
         self._context, self._cell, self._bands = context, cell, bands
+        self._substitutes = Substitutes(context, cell, lines)
         together = context.parameters.bands if context.is_joint else bands
         self._composites = {band: _Composite(context, cell, band, scenes, period) for band in together}
         self._outcomes: dict[str, Outcome] = {}
 
     def brought_up_to_date(self, failed_products: Collection[str]) -> list[Outcome]:
-        """Decide what to do, and do it; scenes whose images cannot be decoded are left out. One outcome per band."""
-        try:
-            for composite in self._composites.values():
-                composite.try_again()
-            while pending := self._decide(failed_products):
-                self._compute(pending)
-        except Exception as error:  # noqa: BLE001  # recorded with its reason; the next band is another matter
-            self._fail([band for band in self._bands if band not in self._outcomes], error)
+        """Decide what to do, and do it. One outcome per band.
+
+        Scenes whose images cannot be decoded are left out; the next in line take their place.
+        """
+        with self._substitutes.opened():
+            try:
+                self._try_again()
+                while pending := self._decide(failed_products):
+                    self._compute(pending)
+            except PostponedError:
+                for band in self._bands:
+                    self._outcomes.setdefault(band, self._composites[band].postponed(self._left_out()))
+            except Exception as error:  # noqa: BLE001  # recorded with its reason; the next band is another matter
+                self._fail([band for band in self._bands if band not in self._outcomes], error)
         return [self._finished(band) for band in self._bands]
+
+    def _try_again(self) -> None:
+        """Decode the images that could not be decoded when the earlier composites were made."""
+        for composite in self._composites.values():
+            try:
+                composite.try_again()
+            except UndecodableError as error:
+                self._leave_out(error)
+
+    def _leave_out(self, error: UndecodableError) -> None:
+        """Leave the scenes out of the band that were found to be undecodable, and use the next in line.
+
+        With joint statistics these are used in all bands: a scene without one of them counts nowhere.
+        """
+        composite = self._composites[error.band]
+        lost = [composite.leave_out(product, reason) for product, reason in error.reasons.items()]
+        for scene in lost:
+            if (replacement := self._substitutes.instead_of(scene)) is not None:
+                for each in self._composites.values():
+                    each.replace(replacement)
+
+    def _left_out(self) -> tuple[ProductError, ...]:
+        return tuple(error for composite in self._composites.values() for error in composite.left_out)
 
     def _decide(self, failed_products: Collection[str]) -> dict[str, dict[str, Any]]:
         """The inputs of the bands that must be computed; what needs no computation is an outcome."""
-        failed = {*failed_products, *(name for each in self._composites.values() for name in each.undecodable)}
+        failed = {*failed_products, *(name for each in self._composites.values() for name in each.lost)}
         scenes = {band: composite.scenes for band, composite in self._composites.items()}
         pending = {}
         for band in self._bands:
@@ -136,7 +181,7 @@ class _Group:
         try:
             renderings = render(engine, stacks, self._cell, self._context.statistics, set(pending))
         except UndecodableError as error:
-            self._composites[error.band].leave_out(error)
+            self._leave_out(error)
             return
         for band, inputs in pending.items():
             with self._recording(band):
@@ -160,9 +205,15 @@ class _Group:
 
     def _finished(self, band: str) -> Outcome:
         composite, outcome = self._composites[band], self._outcomes[band]
-        if composite.left_out:
-            without = f"made without {'; '.join(map(str, composite.left_out))}"
-            outcome = replace(outcome, left_out=composite.left_out, reason=outcome.reason or without)
+        if (composite.left_out or composite.substitutes) and outcome.status != "postponed":
+            reason = outcome.reason or composite.made_without()
+            outcome = replace(
+                outcome,
+                left_out=composite.left_out,
+                replaced=tuple(sorted(composite.replaced)),
+                substitutes=composite.substitutes,
+                reason=reason,
+            )
         logger.info("cell %s: %s from %d scenes", composite.title, outcome.status, outcome.scenes)
         return outcome
 
@@ -177,13 +228,14 @@ class _Composite:
     period: of the composite.
     scenes: that have pixels of the band in the cell's window, by name.
     undecodable: what is wrong with products that are left out, by name.
+    replaced: names of those of them for which others show all that they would.
     """
 
     def __init__(self, context: RunContext, cell: Gridcell, band: str, scenes: Sequence[Scene], period: Period) -> None:
         self.step = Step.SELECT
         self.title = " ".join(filter(None, (cell.cell_id, period.label, band)))
         self._context, self._workspace = context, context.workspace
-        self._cell, self._band, self.period = cell, band, period
+        self._cell, self._band, self.period, self._given = cell, band, period, tuple(scenes)
         self._lattice: Lattice = context.parameters.lattice_of(cell)
         self._window: Window = cell.window_on(self._lattice)
         self.scenes = list(self._that_meet_the_cell(scenes))
@@ -193,6 +245,8 @@ class _Composite:
         ]
         self._record = self._workspace.record(cell.cell_id, band, context.statistics[0].name, period.label)
         self.undecodable: dict[str, str] = {}
+        self.replaced: set[str] = set()
+        self._instead_of: dict[Path, tuple[str, ...]] = {}
 
     @property
     def _name(self) -> str:
@@ -206,6 +260,28 @@ class _Composite:
             ProductError(product, reason, step=Step.DECODE, band=self._band)
             for product, reason in sorted(self.undecodable.items())
         )
+
+    @property
+    def lost(self) -> set[str]:
+        """Names of the products that are left out, and are not replaced."""
+        return self.undecodable.keys() - self.replaced
+
+    @property
+    def substitutes(self) -> tuple[Substitute, ...]:
+        """The products that are used instead of others, by name."""
+        return tuple(
+            Substitute(str(scene.product.name), scene.product.path, self._instead_of[scene.product.path])
+            for scene, _ in self.scenes
+            if scene.product.path in self._instead_of
+        )
+
+    def made_without(self) -> str:
+        """Which products the composite is made without, and with which instead, as a reason."""
+        without = [f"made without {error}" for error in self.left_out]
+        lost = sorted({name for each in self.substitutes for name in each.instead_of})
+        instead = "" if without else f" of {' and '.join(lost)}"
+        names = " and ".join(each.product for each in self.substitutes)
+        return "; ".join([*without, *([f"made with {names} instead{instead}"] if names else [])])
 
     def unless_computed(self, inputs: Mapping[str, Any], failed_products: Collection[str]) -> Outcome | None:
         """Decide what to do, and do it, unless the composite must be computed: None then."""
@@ -225,6 +301,10 @@ class _Composite:
                     self._cell.cell_id, self._band, "no scene", reason=decision.reason, period=self.period.label
                 )
         return None
+
+    def postponed(self, left_out: tuple[ProductError, ...]) -> Outcome:
+        """The outcome of a composite that needs products which are not there, instead of some that are left out."""
+        return Outcome(self._cell.cell_id, self._band, "postponed", left_out=left_out, period=self.period.label)
 
     def failed(self, reason: str, path: Path | None = None) -> Outcome:
         """The outcome of a composite that failed in :attr:`step`; ``path`` if an earlier one is kept."""
@@ -259,9 +339,14 @@ class _Composite:
                 raster.unlink()
 
     def try_again(self) -> None:
-        """Decode the images that could not be decoded when the earlier composite was made; leave out those that cannot.
+        """Decode the images that could not be decoded when the earlier composite was made.
 
         One that can be decoded now is a scene more, for which the composite is computed again; the decoded band stays.
+
+        Raises
+        ------
+        UndecodableError
+            If some cannot be decoded now either.
         """
         if not self._window:
             raise ValueError("the cell holds no pixel centre; choose a smaller pixel size (tr)")
@@ -270,16 +355,28 @@ class _Composite:
         stack = self.stack()
         layers = [layer for layer in stack.layers if layer.product in products]
         decode_all([layer.decoded for layer in layers if layer.decoded])
-        try:
-            check_decoded(stack, layers)
-        except UndecodableError as error:
-            self.leave_out(error)
+        check_decoded(stack, layers)
 
-    def leave_out(self, error: UndecodableError) -> None:
-        """Leave the scenes out of this composite that were found to be undecodable."""
-        logger.warning("cell %s is made without %s", self.title, error)
-        self.undecodable |= error.reasons
-        self.scenes = [pair for pair in self.scenes if str(pair[0].product.name) not in self.undecodable]
+    def leave_out(self, product: str, reason: str) -> Scene:
+        """Leave out the scene of ``product``, which was found to be undecodable; gives the scene."""
+        logger.warning("cell %s is made without %s: %s", self.title, product, reason)
+        self.undecodable[product] = reason
+        lost = next(scene for scene, _ in self.scenes if str(scene.product.name) == product)
+        self.scenes = [pair for pair in self.scenes if pair[0] is not lost]
+        return lost
+
+    def replace(self, replacement: Replacement) -> None:
+        """Use the scenes of a replacement instead of those of the same observation."""
+        before = {scene.product.path for scene in self._given}
+        others = [scene for scene, _ in self.scenes if scene.product.path not in replacement.line]
+        self.scenes = list(self._that_meet_the_cell([*others, *replacement.scenes]))
+        self.replaced -= replacement.lost
+        if replacement.is_complete:
+            self.replaced |= replacement.lost
+        for scene in replacement.scenes:
+            if scene.product.path not in before:
+                logger.info("cell %s is made with %s instead", self.title, scene.product.name)
+                self._instead_of[scene.product.path] = tuple(sorted(replacement.lost))
 
     def _outcome(self, status: Status, pixels: dict[str, int]) -> Outcome:
         return Outcome(
@@ -334,6 +431,7 @@ class _Composite:
             "not_needed": [str(scene.product.name) for scene, _ in self.scenes if scene.is_not_needed],
             "not_checked": [str(scene.product.name) for scene, _ in self.scenes if scene.is_not_checked],
             "left_out": self.undecodable,
+            "substitutes": {each.product: list(each.instead_of) for each in self.substitutes},
             "pixels": pixels,
             "files": _as_json(files),
             "engine": self._context.parameters.engine,
@@ -351,7 +449,7 @@ class _Composite:
     def _layers(self) -> Iterator[Layer]:
         for scene, band in self.scenes:
             if not scene.is_not_needed and (piece := band.piece_for(self._lattice, self._window)):
-                decoded = decoded_band(scene, band, self._workspace)
+                decoded = decoded_band(scene, band)
                 name = scene.product.name
                 observation = self._context.observation(name)
                 yield Layer(str(name), name.sensing_time, observation, piece, scene.grid, scene.scale, decoded)

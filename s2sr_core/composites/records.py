@@ -131,6 +131,16 @@ def left_out_in(record: Mapping[str, Any]) -> dict[str, str]:
     return {str(product): str(reason) for product, reason in left_out.items()} if isinstance(left_out, dict) else {}
 
 
+def substitutes_in(record: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The products that a composite was made with instead of others, each with the names of these.
+
+    They are among its inputs. Earlier versions used none.
+    """
+    found = record.get("substitutes")
+    named = found.items() if isinstance(found, dict) else ()
+    return {str(product): list(map(str, names)) for product, names in named if isinstance(names, list)}
+
+
 def key_of(inputs: Mapping[str, Any]) -> str:
     """A digest of :func:`inputs_of`."""
     return hashlib.sha256(json.dumps(inputs, sort_keys=True).encode()).hexdigest()

@@ -26,7 +26,7 @@ from s2sr_core.pixels import openjpeg
 from s2sr_core.pixels.rules import SCENE_NODATA, harmonised
 from s2sr_core.scenes.occupancy import Occupancy
 from s2sr_core.scenes.scene import Scene, SceneBand
-from s2sr_core.workspace import Workspace
+from s2sr_core.workspace import Workspace, decoded_name
 
 UInt16Array = npt.NDArray[np.uint16]
 logger = logging.getLogger(__name__)
@@ -61,11 +61,11 @@ class DecodedBand:
         return 0 if self.path.exists() else _size(Occupancy.read_parts(self.occupancy))
 
 
-def decoded_band(scene: Scene, band: SceneBand, workspace: Workspace) -> DecodedBand | None:
-    """Of a band of ``scene``; None if phase 1 did not find out which pixels count."""
+def decoded_band(scene: Scene, band: SceneBand) -> DecodedBand | None:
+    """Of a band of ``scene``, next to its occupancy; None if phase 1 did not find out which pixels count."""
     if scene.occupancy is None:
         return None
-    path = workspace.decoded_band(str(scene.product.name), band.file.band)
+    path = scene.occupancy.with_name(decoded_name(str(scene.product.name), band.file.band))
     return DecodedBand(path, band.file.path, band.offset, scene.occupancy)
 
 

@@ -82,7 +82,7 @@ def decode_ahead(context: RunContext, scene: Scene) -> None:
 
     An image that cannot be decoded is left out of its cells, which report it.
     """
-    bands = [found for band in scene.bands if (found := decoded_band(scene, band, context.workspace)) is not None]
+    bands = [found for band in scene.bands if (found := decoded_band(scene, band)) is not None]
     if scene.is_not_needed or not four_samples_do(context.parameters.resampling, scene.scale):
         return
     for band in bands:

@@ -22,7 +22,7 @@ import shapely
 from s2sr_core.cells.gridcell_csv import read_gridcells
 from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.composites.recorded_files import INTACT, FileState, recorded_files
-from s2sr_core.composites.records import inputs_in, inputs_of, joint_scenes_in, left_out_in, scenes_in
+from s2sr_core.composites.records import inputs_in, inputs_of, joint_scenes_in, left_out_in, scenes_in, substitutes_in
 from s2sr_core.engines.stack import SceneOrder
 from s2sr_core.errors import InputError, ProductError
 from s2sr_core.files import read_record
@@ -155,14 +155,15 @@ def explain(parameters: RunParameters, longitude: float, latitude: float) -> Exp
     lattice = parameters.lattice_of(pixel.cell)
     column, row = pixel.window.x0, pixel.window.y0
     centre = _moved((lattice.x_centre(column), lattice.y_centre(row)), lattice.crs, WGS84)
-    rows = list(_rows_at(context, pixel, centre))
+    rows, substitutes = list(_rows_at(context, pixel, centre)), _substitutes(context, pixel)
     with TemporaryDirectory(prefix="s2sr-explain-") as folder:
         changes = {"work_dir": Path(folder), "engine": "reference", "scl_first": False}
         elsewhere = RunContext(parameters.model_copy(update=changes))
         with progress("scenes", len(rows)) as advance:
             histories = []
             for each in rows:
-                histories.append((each, _history(elsewhere, each, _folder_of(context, each), pixel)))
+                is_used = _is_selected(each) or each["product"] in substitutes
+                histories.append((each, _history(elsewhere, each, _folder_of(context, each), pixel, is_used=is_used)))
                 advance()
     file_column, file_row = pixel.window.offset_in(pixel.cell.window_on(lattice))
     return Explanation(
@@ -325,10 +326,24 @@ def _footprint_in(path: Path | None) -> str | None:
     return None if outline is None else outline.wkt
 
 
-def _history(context: RunContext, row: Row, path: Path | None, pixel: Pixel) -> History:
-    """A product at the pixel: looked at if the run selected it, else as the table says."""
+def _is_selected(row: Row) -> bool:
+    return row["status"] in ("selected", *NOT_NEEDED)
+
+
+def _substitutes(context: RunContext, pixel: Pixel) -> set[str]:
+    """Products that some composite of the cell was made with instead of others."""
+    records = [
+        read_record(_record_of(context, pixel, period, band)) or {}
+        for period in context.parameters.periods
+        for band in context.parameters.bands
+    ]
+    return {product for record in records for product in substitutes_in(record)}
+
+
+def _history(context: RunContext, row: Row, path: Path | None, pixel: Pixel, *, is_used: bool) -> History:
+    """A product at the pixel: looked at if it is used in some composite, else as the table says."""
     status, reason = row["status"], row["reason"]
-    if status in ("selected", *NOT_NEEDED) and path is not None:
+    if is_used and path is not None:
         try:
             product = read_product(path)
         except (ProductError, OSError) as error:
@@ -374,8 +389,12 @@ def _scenes(
     context: RunContext, pixel: Pixel, period: Period, band: str, histories: Sequence[tuple[Row, History]]
 ) -> tuple[SceneValue, ...]:
     """What each product gives to the band's composite."""
-    left_out = left_out_in(read_record(_record_of(context, pixel, period, band)) or {})
-    return tuple(_unless_left_out(history.values[band], left_out) for _, history in histories)
+    record = read_record(_record_of(context, pixel, period, band)) or {}
+    return tuple(
+        value if (why := _unused(record, row)) is None else replace(value, verdict=why[0], reason=why[1], warped=None)
+        for row, history in histories
+        for value in [history.values[band]]
+    )
 
 
 def _computed(
@@ -383,7 +402,12 @@ def _computed(
 ) -> Sequence[np.generic]:
     """Each statistic of the run, of the values that the products give."""
     bands: list[str] = [*context.parameters.bands] if context.is_joint else [band]
-    numbers = {row["product"]: number for number, (row, history) in enumerate(histories) if history.scene is not None}
+    records = [read_record(_record_of(context, pixel, period, each)) or {} for each in bands]
+    numbers = {
+        row["product"]: number
+        for number, (row, history) in enumerate(histories)
+        if history.scene is not None and any(_unused(record, row) is None for record in records)
+    }
     names = {product: ProductName.parse(product) for product in numbers}
     order = SceneOrder.of_scenes({each: (name.sensing_time, context.observation(name)) for each, name in names.items()})
     stacks = []
@@ -397,10 +421,24 @@ def _computed(
     return [value[0, 0] for value in found]
 
 
-def _unless_left_out(value: SceneValue, left_out: Mapping[str, str]) -> SceneValue:
-    """Failed, if the composite was made without the product because its image could not be decoded."""
-    reason = left_out.get(value.product)
-    return value if reason is None else replace(value, verdict="failed", reason=reason, warped=None)
+def _unused(record: Mapping[str, Any], row: Row) -> tuple[Verdict, str] | None:
+    """Why the composite of ``record`` was made without a product that others may be made with; None if it was not."""
+    product, instead = row["product"], substitutes_in(record)
+    if not _is_selected(row):
+        return None if product in instead else (_VERDICTS.get(row["status"], "not selected"), row["reason"])
+    if (reason := left_out_in(record).get(product)) is not None:
+        return "failed", reason
+    used = scenes_in(inputs_in(record) or {})
+    others = [name for name in instead if (found := _observation(name)) and found == _observation(product)]
+    return ("repeated", f"{' and '.join(others)} is used instead") if others and product not in used else None
+
+
+def _observation(product: str) -> str:
+    """Sensing time and tile; empty if it is no name of a product."""
+    try:
+        return ProductName.parse(product).observation
+    except ProductError:
+        return ""
 
 
 def _value(statistic: Statistic, value: np.generic) -> float | None:
@@ -485,7 +523,7 @@ def _usable(
         (history.scene, scene_band)
         for row, history in histories
         if history.scene is not None and (scene_band := history.scene.band(band)) is not None
-        if row["product"] not in left_out_in(record)
+        if _unused(record, row) is None
     ]
 
 

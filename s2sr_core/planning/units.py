@@ -6,15 +6,18 @@ Units are plain classes: Prefect would walk through all that a dataclass, a list
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
 from math import isqrt
+from types import MappingProxyType
 from typing import Any
 
 from s2sr_core.cells.gridcells import Gridcell
+from s2sr_core.composites.composite import Outcome
 from s2sr_core.periods import ALWAYS, Period, period_of, span_of
 from s2sr_core.scenes.scene import Scene
+from s2sr_core.selection.line import Line
 from s2sr_core.selection.observations import Contender
 from s2sr_core.sources.source import ProductDescription, Source
 
@@ -26,6 +29,8 @@ _MOST_UNITS = 350
 DOWNLOADS = 200
 #: Units of downloads of SCL alone, each of which leads to one more that looks at it.
 SCL_DOWNLOADS = 100
+#: At the end of the titles of units that are composited again.
+_AGAIN = " with substitutes"
 
 
 class DownloadUnit:
@@ -65,10 +70,11 @@ class SceneUnit:
 class CompositeUnit:
     """What one task of phase 2 composites: cells, each with its scenes, bands and periods; ``title`` says which.
 
-    ``failed_products`` are names of products that could not be used.
+    ``failed_products`` are names of products that could not be used. ``lines`` are products that may take the place of
+    scenes whose image cannot be decoded, for composites that were postponed for lack of them.
     """
 
-    __slots__ = ("bands", "cells", "failed_products", "periods", "title")
+    __slots__ = ("bands", "cells", "failed_products", "lines", "periods", "title")
 
     def __init__(
         self,
@@ -77,12 +83,14 @@ class CompositeUnit:
         bands: tuple[str, ...],
         periods: tuple[Period, ...],
         failed_products: frozenset[str] = frozenset(),
+        lines: Mapping[str, tuple[Contender, ...]] = MappingProxyType({}),
     ) -> None:
         self.title = title
         self.cells = cells
         self.bands = bands
         self.periods = periods
         self.failed_products = failed_products
+        self.lines = dict(lines)
 
 
 class CellGroup:
@@ -218,6 +226,31 @@ def composite_units(
     for scene in scenes:
         in_time.add(scene)
     return [unit for group in groups for unit in in_time.units(group)]
+
+
+def postponed_units(
+    unit: CompositeUnit, outcomes: Sequence[Outcome], line_of: Mapping[str, Line]
+) -> Iterator[CompositeUnit]:
+    """The units of composites of ``unit`` that were postponed, with the products that they need.
+
+    ``line_of`` finds the line of a product.
+    """
+    lines = list(dict.fromkeys(line_of[error.product] for outcome in outcomes for error in outcome.left_out))
+    contenders = dict(unit.lines)
+    for line in lines:
+        there = line.substitutes()
+        contenders |= dict.fromkeys((each.title for each in there), there)
+    bands_of: defaultdict[tuple[str, str], list[str]] = defaultdict(list)
+    for outcome in outcomes:
+        bands_of[outcome.period, outcome.cell_id].append(outcome.band)
+    groups: defaultdict[tuple[str, tuple[str, ...]], set[str]] = defaultdict(set)
+    for (label, cell_id), several in bands_of.items():
+        groups[label, tuple(several)].add(cell_id)
+    for (label, bands), cell_ids in groups.items():
+        cells = tuple((cell, scenes) for cell, scenes in unit.cells if cell.cell_id in cell_ids)
+        periods = tuple(period for period in unit.periods if period.label == label)
+        title = f"{unit.title.removesuffix(_AGAIN)}{_AGAIN}"
+        yield CompositeUnit(title, cells, bands, periods, unit.failed_products, contenders)
 
 
 def most_units(workers: int) -> int:

@@ -83,6 +83,7 @@ class Scene:
     notes: what is odd about its images but not wrong, for the scene index.
     given_mask: the user's own mask; None if there is none.
     scl_factor: how many pixels of its bands a pixel of SCL is wide and high.
+    has_others: whether there are other products of its observation, or other copies of it.
     """
 
     product: Product
@@ -98,6 +99,7 @@ class Scene:
     notes: tuple[str, ...] = ()
     given_mask: GivenMask | None = None
     scl_factor: int = 1
+    has_others: bool = False
 
     def band(self, name: str) -> SceneBand | None:
         return next((band for band in self.bands if band.file.band == name), None)

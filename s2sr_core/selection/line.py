@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from s2sr_core.products.safe import Product
@@ -56,6 +57,8 @@ class Line:
             n: None for n, each in enumerate(self._candidates) if each.status == "failed"
         }
         self._set_aside: set[int] = set()
+        self._substitutes: set[int] = set()
+        self._notes: dict[int, str] = {}
         self._standings: list[Standing] | None = None
 
     # ---------------------------------------------------------------------------------------------- what comes next
@@ -111,6 +114,44 @@ class Line:
             has_failed=index in self._failed or (index in self._set_aside and not bands),
             scene=None if standing is None else standing.scene,
         )
+
+    def substitutes(self) -> tuple[Contender, ...]:
+        """All products, for a composite that cannot use one of them, with the scenes of those that are used."""
+        there = self._whole()
+        return tuple(
+            replace(
+                self._contender(n, n in there, bands=True),
+                scene=None if self._standings is None or n not in there else self._standings[n].scene,
+            )
+            for n in range(len(self._candidates))
+        )
+
+    def next_substitute(self) -> list[int]:
+        """The next product to fetch for such a composite, if its bands were not asked for."""
+        there = (*self._whole(), *self._failed)
+        return [n for n in range(len(self._candidates)) if n not in there][:1]
+
+    def fetched_substitute(self, index: int, download: Download) -> None:
+        """Take note of a download for such a composite: what else is known of the products stays."""
+        self._asked.add(index)
+        self._substitutes.add(index)
+        self._candidates[index] = download.candidate
+        if (product := download.candidate.product) is None:
+            self._failed[index] = None
+        else:
+            self._products[index] = product
+
+    def is_used_instead(self, path: Path, note: str) -> None:
+        """Take note of what the product at ``path`` is used for."""
+        for n in self._products:
+            if self._products[n].path == path:
+                self._notes[n] = note
+
+    def _whole(self) -> list[int]:
+        """What is on disk, as far as can be known with its bands."""
+        there = [n for n in sorted(self._products) if n not in self._failed]
+        asked = {*self._chosen(), *self._set_aside, *self._substitutes}
+        return [n for n in there if n in asked] if self._fetches else there
 
     def _open(self) -> list[int]:
         """What is on disk and may be used."""
@@ -197,6 +238,11 @@ class Line:
         return standing or self._failed.get(index)
 
     def _judged(self, index: int) -> Candidate[Any]:
+        judged = self._judged_by_scl(index)
+        reason = "; ".join(filter(None, (judged.reason, self._notes.get(index, ""))))
+        return replace(judged, reason=reason)
+
+    def _judged_by_scl(self, index: int) -> Candidate[Any]:
         candidate, found = self._candidates[index], self.observation.candidates[index]
         standing = Standing("unread") if self._standings is None else self._standings[index]
         if index in self._failed or standing.status == "failed":

@@ -256,6 +256,8 @@ class _Comparison:
             self._use(seen)
 
     def _use(self, seen: _Seen) -> None:
+        if (scene := seen.preparation.scene) is not None and len(self._contenders) > 1:
+            seen = replace(seen, preparation=replace(seen.preparation, scene=replace(scene, has_others=True)))
         self._used.append(seen)
         self._standings[seen.index] = Standing("used", (), seen.preparation)
 

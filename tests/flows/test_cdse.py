@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from prefect import State
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import GlobalConcurrencyLimitCreate
 from prefect.concurrency.sync import concurrency
-from support.scenes import parameters_for, pixels, run
+from support.scenes import break_tiles, parameters_for, pixels, run
 from support.waiting import DEADLINE, until
 
 from deployments.server import limits
@@ -333,11 +333,15 @@ def test_the_download_stage_replaces_what_cannot_be_had_and_the_next_stage_uses_
     assert_like(chosen, without(archive, [gone, broken], tmp_path / "without"), tmp_path / "plain")
 
 
-def spoil(product: Path, band: str) -> None:
-    """Put something else in place of a band's image, for which the manifest vouches."""
+def spoil(product: Path, band: str, damage: Callable[[Path], object] | None = None) -> None:
+    """Damage a band's image, or put something else in its place; the manifest vouches for what is there."""
     (path,) = product.rglob(f"*_{band}_20m.jp2")
-    old, new = path.read_bytes(), b"not an image, but whole"
-    path.write_bytes(new)
+    old = path.read_bytes()
+    if damage is None:
+        path.write_bytes(b"not an image, but whole")
+    else:
+        damage(path)
+    new = path.read_bytes()
     manifest = product / "manifest.safe"
     text = manifest.read_text()
     for name in ("md5", "sha3_256"):
@@ -379,6 +383,47 @@ def test_a_product_that_phase_1_refuses_is_replaced_after_its_download(
         plain = parameters(tmp_path, bands=[band], source=without(archive, names, tmp_path / band))
         for (cell_id, _), outcome in run(plain.model_copy(update={"work_dir": tmp_path / f"run {band}"})).items():
             assert np.array_equal(pixels(workspace.composite(cell_id, band)), pixels(outcome.path))
+
+
+@quick
+def test_what_turns_out_undecodable_in_phase_2_is_replaced_in_the_same_run(
+    tmp_path: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The older one was not downloaded until then; the next run makes the same choice, and downloads nothing."""
+    changed = without(archive, [], tmp_path / "changed")
+    newer, _ = preferred_of(archive)
+    spoil(changed / f"{newer}.SAFE", "B04", lambda image: break_tiles(image, 0))
+    chosen = parameters(tmp_path, bands=["B03", "B04"])
+    workspace = Workspace(chosen.work_dir)
+    with running(changed, SandboxSettings(connections=2)) as server:
+        for variable, value in server.environment().items():
+            monkeypatch.setenv(variable, value)
+        states = [go(chosen), go(chosen)]
+    assert [state.name for state in states] == ["Completed", "Completed"], states[0].message
+    first, again = (state.result() for state in states)
+    assert isinstance(first, Summary)
+    assert isinstance(again, Summary)
+    assert str(states[0].message).endswith("1 unusable product replaced by others")
+    assert (first.written, first.failed_products, first.replaced_products) == (4, 0, 1)
+    assert (again.kept, again.downloaded, again.replaced_products) == (4, 0, 1)
+    index = pd.read_csv(workspace.scene_index, keep_default_na=False).set_index("product")
+    assert "B04" in index.loc[newer, "reason"]
+    assert "cannot be decoded" in index.loc[newer, "reason"]
+    ((older, reason),) = ((name, reason) for name, reason in index["reason"].items() if "is used instead of" in reason)
+    assert reason.endswith(f"is used instead of {newer} in B04 of 2 cells, where its image cannot be decoded")
+    table = pd.read_csv(workspace.composite_index, keep_default_na=False).set_index(["cell_id", "band"])
+    assert table.loc[("a", "B04"), "reason"].endswith(f"made with {older} instead")
+    assert table.loc[("a", "B03"), "reason"] == ""
+    assert pd.read_csv(workspace.phase1_errors)["product"].tolist() == [newer]
+    for band, lost in (("B03", []), ("B04", [newer])):
+        plain = parameters(tmp_path, bands=[band], source=without(archive, lost, tmp_path / band))
+        for (cell_id, _), outcome in run(plain.model_copy(update={"work_dir": tmp_path / f"run {band}"})).items():
+            assert np.array_equal(pixels(workspace.composite(cell_id, band)), pixels(outcome.path))
+    explained = explain(chosen, -149.605, 68.63)
+    assert explained.is_equal
+    verdicts = [{scene.product: scene.verdict for scene in band.scenes} for band in explained.bands]
+    assert [each[newer] == "failed" for each in verdicts] == [False, True]
+    assert [each[older] == "repeated" for each in verdicts] == [True, False]
 
 
 @quick

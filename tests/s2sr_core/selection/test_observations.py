@@ -82,8 +82,9 @@ class Archive:
         lines, context = settled(parameters), RunContext(parameters, rank=1)
         scenes = [scene for line in lines for scene in line.scenes]
         failed = [name for line in lines for name in line.failed()]
-        (outcome,) = composite_cell(context, choose_gridcells(parameters)[0], ["B04"], scenes, failed)
-        return outcome
+        found = {each.title: line.substitutes() for line in lines for each in line.substitutes()}
+        cell, bands = choose_gridcells(parameters)[0], parameters.bands if context.is_joint else ["B04"]
+        return next(iter(composite_cell(context, cell, bands, scenes, failed, lines=found)))
 
     def inputs(self) -> list[str]:
         """The products of which the composite of B04 was made."""
@@ -318,6 +319,80 @@ def test_a_damaged_image_that_nothing_replaces_is_left_to_the_cells_that_do_not_
     outcome = archive.composite()
     assert [(error.product, error.step) for error in outcome.left_out] == [(str(NEW), "decode")]
     assert np.array_equal(pixels(outcome.path), median([layer]))
+
+
+LATE: dict[str, Any] = {"check_files": "never"}  # what nothing is compared with shows only while it is decoded
+
+
+@pytest.mark.parametrize("engine", ["fast", "reference"])
+def test_an_image_that_turns_out_undecodable_in_phase_2_is_replaced_by_the_next(archive: Archive, engine: str) -> None:
+    """And again in the next run; once it is repaired, it is used."""
+    newer, older = archive.add(NEW), archive.add(OLD)
+    image = archive.file(NEW, "*_B04_20m.jp2")
+    good, late = image.read_bytes(), LATE | {"engine": engine}
+    undecodable("*_B04_20m.jp2")(archive)
+    for status in ("written", "kept"):
+        outcome = archive.composite(**late)
+        assert (outcome.status, outcome.scenes, outcome.replaced) == (status, 1, (str(NEW),))
+        assert [(error.product, error.band, error.step) for error in outcome.left_out] == [(str(NEW), "B04", "decode")]
+        assert [(each.product, each.instead_of) for each in outcome.substitutes] == [(str(OLD), (str(NEW),))]
+        assert f"made with {OLD} instead" in outcome.reason
+        assert np.array_equal(pixels(outcome.path), median([older]))
+        assert archive.inputs() == [str(OLD)]
+    record = read_record(Workspace(archive.parameters().work_dir).record("c", "B04")) or {}
+    assert record["substitutes"] == {str(OLD): [str(NEW)]}
+    image.write_bytes(good)
+    outcome = archive.composite(**late)
+    assert (outcome.status, outcome.left_out, outcome.substitutes) == ("written", (), ())
+    assert np.array_equal(pixels(outcome.path), median([newer]))
+
+
+@pytest.mark.parametrize("engine", ["fast", "reference"])
+def test_the_line_is_followed_to_its_end_in_phase_2(archive: Archive, engine: str) -> None:
+    """A copy of the same name, an older product, and one that shows a half: it replaces neither."""
+    late = LATE | {"engine": engine}
+    newer = archive.add(NEW)
+    shutil.copytree(archive.folder / NEW.folder, archive.folder / "copy" / NEW.folder)
+    older, half = archive.add(OLD), archive.add(USER, NORTH)
+    undecodable("*_B04_20m.jp2")(archive)
+    outcome = archive.composite(**late)
+    assert np.array_equal(pixels(outcome.path), median([newer]))
+    assert [each.path.parent.name for each in outcome.substitutes] == ["copy"]
+    assert archive.composite(**late).status == "kept"
+    break_tiles(archive.file(NEW, "*_B04_20m.jp2", "copy"), 0)
+    outcome = archive.composite(**late, overwrite=True)
+    assert (outcome.status, outcome.replaced) == ("written", (str(NEW),))
+    assert np.array_equal(pixels(outcome.path), median([older]))
+    break_tiles(archive.file(OLD, "*_B04_20m.jp2"), 0)
+    outcome = archive.composite(**late, overwrite=True)
+    assert (outcome.status, outcome.replaced) == ("written", ())
+    assert np.array_equal(pixels(outcome.path), median([half]))
+    assert {error.product for error in outcome.left_out} == {str(NEW), str(OLD)}
+    assert [each.instead_of for each in outcome.substitutes] == [(str(OLD), str(NEW))]
+
+
+def test_both_parts_and_the_substitute_of_one_of_them_are_used(archive: Archive) -> None:
+    other = product_name(tile="06WWA", baseline="05.09", mission="S2B")
+    archive.add(NEW, NORTH)
+    south, whole = archive.add(other, SOUTH), archive.add(OLD)
+    assert statuses(archive.judged()) == {str(NEW): "selected", str(other): "selected", str(OLD): "duplicate"}
+    undecodable("*_B04_20m.jp2")(archive)
+    outcome = archive.composite(**LATE)
+    assert np.array_equal(pixels(outcome.path), median([south, whole]))
+
+
+def test_joint_statistics_use_the_substitute_in_all_bands(archive: Archive) -> None:
+    archive.add(NEW)
+    archive.add(OLD)
+    late = LATE | {"statistic": ["medoid"]}
+    undecodable("*_B11_20m.jp2")(archive)
+    outcome = archive.composite(**late)
+    assert [each.product for each in outcome.substitutes] == [str(OLD)]
+    found = pixels(outcome.path)
+    assert archive.composite(**late).status == "kept"
+    shutil.rmtree(archive.folder / NEW.folder)
+    assert np.array_equal(pixels(archive.composite(**late, overwrite=True).path), found)
+    assert (found != -9999).any()
 
 
 def test_an_earlier_composite_stays_if_what_is_left_shows_less(archive: Archive) -> None:
