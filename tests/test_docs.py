@@ -226,7 +226,7 @@ def test_the_keys_of_the_records_are_those_written(workspace: Workspace) -> None
     ("title", "status", "elsewhere"),
     [
         ("indices/scene_index.csv", selection.Status, {"offline"}),  # of a catalogue, never of a folder
-        ("indices/composite_index.csv", composite.Status, set()),
+        ("indices/composite_index.csv", composite.Status, {"postponed"}),
     ],
 )
 def test_what_can_become_of_products_and_composites_is_told(title: str, status: object, elsewhere: set[str]) -> None:

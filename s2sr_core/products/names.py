@@ -45,9 +45,10 @@ def looks_like_product(name: str) -> bool:
     return _PATTERN.fullmatch(without_suffix(name)) is not None
 
 
-def names_product(name: str) -> bool:
-    """Whether ``name`` holds that of a Sentinel-2 product, as names of copies do (``X (1)``, ``x.safe``)."""
-    return _ANYWHERE.search(name) is not None
+def product_named_in(name: str) -> str | None:
+    """The name of a product, in capital letters, that ``name`` holds, as those of copies do (``X (1)``, ``x.safe``)."""
+    match = _ANYWHERE.search(name)
+    return None if match is None else match[0].upper()
 
 
 def is_zarr(name: str) -> bool:

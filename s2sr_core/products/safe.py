@@ -12,7 +12,7 @@ import os
 import re
 import stat
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,13 +24,15 @@ from s2sr_core.files import is_utf8
 from s2sr_core.products.bands import RESOLUTION, SCL, bands_at, role_at
 from s2sr_core.products.manifest import MANIFEST, ListedFile, read_safe_footprint, read_safe_manifest, role_of
 from s2sr_core.products.metadata import Offset, offsets_of, read_metadata
-from s2sr_core.products.names import ProductName, is_zarr, looks_like_product, names_product, without_suffix
+from s2sr_core.products.names import ProductName, is_zarr, looks_like_product, product_named_in, without_suffix
 
 _BLOCK = 1 << 20
 #: Suffixes of files that hold a whole product, or a part of it: one volume, or what an interrupted download left.
 _PACKED = re.compile(
-    r"\.(?:zip|7z|rar|tar|tgz|tbz2?|txz|tar\.(?:gz|bz2|xz|zst))(?P<part>\.(?:\d{3}|part|crdownload|download|tmp))?$"
-    r"|(?P<volume>\.z\d\d)$",
+    r"(?:\.(?:zipx?|7z|rar|tar|tgz|taz|tbz2?|txz|tlz|tzst|gz|bz2|xz|lzma|lz|lz4|lzo|zst|zstd|br|z|cpio|pax|iso"
+    r"|squashfs|sqfs|sqsh|cab|arj|lzh|lha|ace|zpaq))*"
+    r"(?P<part>\.(?:(?:part)?\d{1,4}(?:\.rar)?|r\d\d|z\d\d|part|partial|filepart|crdownload|download|opdownload"
+    r"|incomplete|aria2|!qb|tmp|temp))?$",
     re.IGNORECASE,
 )
 #: What lies in the top folder of a product, in small letters; one of them is enough.
@@ -123,17 +125,22 @@ class BandFiles:
         return self.found[band]
 
 
-def without_packing(name: str) -> str:
-    """``name`` of a file without the suffix of a packed format: ``X`` of ``X.zip`` and of ``X.zip.part``."""
-    return _PACKED.sub("", name)
+def title_of(path: Path) -> str:
+    """The name of what lies at ``path``, without ``.SAFE`` and, of a file, without the suffixes of packed formats.
+
+    That is ``X`` for ``X.zip`` and ``X.SAFE.zip.part``.
+    """
+    unpacked = _PACKED.sub("", path.name)
+    return without_suffix(unpacked if unpacked != path.name and path.is_file() else path.name)
 
 
-def product_paths(folder: Path) -> Iterator[Path]:
+def product_paths(folder: Path, others: Callable[[Path], object] = lambda _: None) -> Iterator[Path]:
     """All products below ``folder`` (or itself), in sorted order; symbolic links are followed once.
 
     These are folders named ``*.SAFE``, or like a product with ``.safe``; other folders that hold a product, by their
     name or by what lies in them; and files named like a product, which are packed ones and cannot be read in place.
-    Not all of them can be used. A folder that cannot be searched is left out, with a line in the log.
+    Not all of them can be used. A folder that cannot be searched is left out, with a line in the log. ``others`` is
+    called with what is named after a product, and is none.
     """
     if _is_product_folder(folder):
         yield folder
@@ -156,7 +163,13 @@ def product_paths(folder: Path) -> Iterator[Path]:
             continue
         products = {name for name in folders if _is_product_folder(Path(here, name))}
         yield from (Path(here, name) for name in sorted(products))
-        yield from (Path(here, name) for name in sorted(files) if _is_product_file(name))
+        for name in sorted(file for file in files if product_named_in(file)):
+            if _is_product_file(name):
+                yield Path(here, name)
+            else:
+                others(Path(here, name))
+        for name in sorted(name for name in folders if name not in products and product_named_in(name)):
+            others(Path(here, name))
         folders[:] = sorted(name for name in folders if name not in products)
 
 
@@ -167,11 +180,11 @@ def _is_product_folder(path: Path) -> bool:
         return True
     if is_zarr(name) or (looks_like_product(name) and name != without_suffix(name)):
         return True
-    return names_product(name) and _holds_product(path)
+    return product_named_in(name) is not None and _holds_product(path)
 
 
 def _is_product_file(name: str) -> bool:
-    return names_product(name) and (looks_like_product(name) or _PACKED.search(name) is not None)
+    return looks_like_product(name) or _PACKED.sub("", name) != name
 
 
 def _is_l2a(names: AbstractSet[str]) -> bool:
@@ -217,7 +230,7 @@ def read_product(path: Path) -> Product:
     OSError
         If the folder cannot be read.
     """
-    name = ProductName.parse(without_packing(path.name))
+    name = ProductName.parse(title_of(path))
     if not is_utf8(path):
         raise ProductError(str(name), "lies in a folder whose name is not UTF-8; rename that folder", step=Step.READ)
     if path.is_file():
@@ -246,9 +259,9 @@ def _what_is_packed(path: Path) -> str:
     if zipfile.is_zipfile(path):
         return "is a zip file, which is not read in place; unzip it into a folder"
     packed = _PACKED.search(path.name)
-    if packed and (packed["part"] or packed["volume"]):
+    if packed and packed["part"]:
         return "is a part of a packed product; unpack the whole of it into a folder"
-    if packed:
+    if packed and packed[0]:
         return "is packed into one file, which is not read in place; unpack it into a folder"
     return "is a file, not a folder"
 

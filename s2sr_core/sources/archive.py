@@ -14,9 +14,9 @@ from s2sr_core.errors import InputError
 from s2sr_core.fields import Stage
 from s2sr_core.files import shown
 from s2sr_core.products.bands import RESOLUTION
-from s2sr_core.products.names import without_suffix
-from s2sr_core.products.safe import Product, has_scl_alone, lacking, product_paths, read_product, without_packing
-from s2sr_core.sources.source import FoundProduct
+from s2sr_core.products.names import product_named_in
+from s2sr_core.products.safe import Product, has_scl_alone, lacking, product_paths, read_product, title_of
+from s2sr_core.sources.source import FoundProduct, UnusableEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +61,16 @@ class OnDisk:
 class Archive(OnDisk):
     """Every product below the folder.
 
-    Packed products (zip, tar …) are found too, but cannot be described: each says that it must be unpacked.
+    Packed products (zip, tar …) are found too, but cannot be described: each says that it must be unpacked. Of products
+    of which nothing is there but files or folders that are named after them, there is an entry with the reason.
     """
 
     def check(self, stage: Stage) -> None:
         """Nothing: that the folder exists was checked with the parameters."""
 
-    def find(self, cells: Sequence[Gridcell], start: datetime, end: datetime) -> Iterator[FoundProduct[Product]]:
+    def find(
+        self, cells: Sequence[Gridcell], start: datetime, end: datetime
+    ) -> Iterator[FoundProduct[Product] | UnusableEntry]:
         """All products below the folder, whatever they show; their files are read only if they are described.
 
         Raises
@@ -75,11 +78,17 @@ class Archive(OnDisk):
         InputError
             If there is none at all.
         """
-        path = None
-        for path in product_paths(self.folder):
-            title = without_suffix(without_packing(shown(path.name)))
+        there: set[str | None] = set()
+        others: dict[str | None, Path] = {}
+        for path in product_paths(self.folder, lambda other: others.setdefault(product_named_in(other.name), other)):
+            title = shown(title_of(path))
+            there.add(product_named_in(title))
             yield self.found(title, path, partial(read_product, path))
-        if path is None:
+        for product, other in others.items():
+            if product not in there:
+                reason = f"is not there as a product; {other.relative_to(self.folder)} is only named after it"
+                yield UnusableEntry(str(product), str(product), shown(reason), is_other_kind=True)
+        if not (there or others):
             raise self._empty()
 
     def _empty(self) -> InputError:

@@ -528,8 +528,12 @@ def test_a_zipped_product_is_one_row_with_the_remedy_unless_it_is_unpacked_too(t
 @pytest.mark.parametrize(
     ("file", "reason"),
     [
-        *((f"{OLD}{suffix}", TAR) for suffix in (".tar", ".SAFE.tar.gz", ".tgz")),
+        *(
+            (f"{OLD}{suffix}", TAR)
+            for suffix in (".tar", ".SAFE.tar.gz", ".tgz", ".SAFE.lz4", ".tar.zst", ".rar", ".gz")
+        ),
         *((f"{OLD}{suffix}", PART) for suffix in (".zip.part", ".SAFE.zip.crdownload", ".7z.001", ".z01")),
+        *((f"{OLD}{suffix}", PART) for suffix in (".SAFE.part", ".part1.rar", ".zip.aria2", ".partial", ".r00")),
         (f"{OLD}.SAFE", "is a file, not a folder"),
     ],
 )
@@ -627,7 +631,27 @@ def test_copies_under_other_names_are_rows(tmp_path: Path, select: Select, name:
     (tmp_path / "archive" / f"{OLD}_notes").mkdir()
     (tmp_path / "archive" / f"{OLD}-ql.jpg").touch()
     (tmp_path / "archive" / "MTD_MSIL2A.xml").touch()  # of nothing that lies there
-    assert statuses(select()) == {title: status}
+    assert statuses(select()) == {title: status} | ({OLD: "filtered"} if title == "scene 1" else {})
+
+
+@pytest.mark.parametrize(
+    "name", [f"{OLD}_B04.jp2", f"{OLD}.foo", f"{OLD}.SAFE.foo.bar", f"quicklook of {OLD}.png", "dir"]
+)
+def test_what_is_only_named_after_a_product_is_a_row_and_no_failure(tmp_path: Path, select: Select, name: str) -> None:
+    """One for each product, unless the product itself is there."""
+    other, archive = named(tile="05WPN"), tmp_path / "archive"
+    write_tree(archive, other)
+    if name == "dir":
+        name = f"{OLD}_images"
+        (archive / name).mkdir()
+        (archive / name / "T05WPM_B04.jp2").touch()
+    else:
+        (archive / name).touch()
+    (archive / f"{OLD}~ more").mkdir()
+    reason = f"is not there as a product; {name} is only named after it"
+    assert select() == {other: ("selected", ""), OLD: ("filtered", reason)}
+    write_tree(archive, OLD)
+    assert select() == {other: ("selected", ""), OLD: ("selected", "")}
 
 
 @pytest.mark.parametrize("encoding", ["klingon", "shift_jis"])
