@@ -43,6 +43,7 @@ def _main(argv: list[str]) -> int:
     parser = Parser(PROG, _DESCRIPTION, _EPILOG)
     add_fields(parser, GridParameters)
     other = parser.add_argument_group("other")
+    parser.add_yes(other, "--out")
     other.add_argument(
         "--version", action="version", version=f"{PROG} {__version__}", help="Print the version, and exit."
     )
@@ -52,7 +53,7 @@ def _main(argv: list[str]) -> int:
     parameters = build(GridParameters, arguments)
     parameters.check_inputs()
 
-    if problem := doubt_about(arguments.out):
+    if (problem := doubt_about(arguments.out)) and not arguments.yes:
         ask_about("out", arguments.out, problem)
 
     from s2sr_core.cells.make_grid import make_grid  # and GDAL with it, which --help and bad input do not need

@@ -137,20 +137,16 @@ def _main(argv: list[str]) -> int:
         return EXIT_DONE
     if arguments.plan:
         return _plan(parameters)
-    problem = "" if _has_run(parameters.work_dir) else doubt_about(arguments.work_dir)
-    if problem:
+    problem = "" if Workspace(parameters.work_dir).has_run() else doubt_about(arguments.work_dir)
+    if problem and not arguments.yes:
         ask_about("work_dir", arguments.work_dir, problem)
     return _run(parameters)
-
-
-def _has_run(folder: Path) -> bool:
-    workspace = Workspace(folder)
-    return workspace.flow_run.exists() or workspace.run_record.exists()
 
 
 def _parser() -> Parser:
     parser = Parser(PROG, _DESCRIPTION, _EPILOG)
     add_fields(parser, RunParameters)
+    parser.add_yes(parser.add_argument_group("without a terminal"), "--work-dir")
     actions = parser.add_argument_group("instead of a run")
     actions.add_argument("--plan", action="store_true", help="Print what the run would do, and exit.")
     actions.add_argument(

@@ -64,6 +64,11 @@ class Parser(argparse.ArgumentParser):
             self.error(f"unexpected argument {unknown[0]!r}")
         return arguments
 
+    def add_yes(self, group: argparse._ArgumentGroup, option: str) -> None:
+        """Add ``--yes``, for programs that nobody watches: see :func:`ask_about`."""
+        text = f"Use {option} without asking, also if it is outside the current folder or the home folder itself."
+        group.add_argument("--yes", action="store_true", help=text)
+
     def error(self, message: str) -> NoReturn:
         message = re.sub("ignored explicit argument .*", "takes no value", message)
         if len(message) > _LONGEST_MESSAGE:  # it repeats what was typed
@@ -103,15 +108,15 @@ def build[M: BaseModel](model: type[M], arguments: argparse.Namespace) -> M:
 
 
 def ask_about(field: str, path: str, problem: str) -> None:
-    """In a terminal, ask whether this path is meant; a program that nobody watches goes on.
+    """In a terminal, ask whether this path is meant.
 
     Raises
     ------
     InputError
-        If it is not.
+        If it is not, or there is no terminal.
     """
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        return
+        raise InputError(field, path, problem, "add --yes if it is meant, or give another path")
     where = Path(path).expanduser().resolve()
     print(f"{field} = '{path}': {problem} ({where}). Use it? [y/N] ", end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in ("y", "yes"):

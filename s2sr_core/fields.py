@@ -316,7 +316,7 @@ def doubt_about(path: str) -> str:
     normal = os.path.normpath(os.path.expanduser(path))  # noqa: PTH111  # it knows no home folder, and goes on
     if normal.partition(os.sep)[0] == os.pardir:
         return "lies outside the current folder"
-    if normal == os.path.normpath(os.path.expanduser("~")):  # noqa: PTH111
+    if os.path.abspath(normal) == os.path.normpath(os.path.expanduser("~")):  # noqa: PTH100, PTH111
         return "is the home folder itself"
     return "is the root of the filesystem" if normal == os.sep else ""
 

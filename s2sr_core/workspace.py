@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 import stat
 from collections.abc import Iterator
@@ -13,6 +14,10 @@ from pathlib import Path
 from s2sr_core.disk_space import is_full_disk
 from s2sr_core.errors import InputError
 from s2sr_core.files import check_exists, check_writable, locked, remove_tree
+
+#: What a run writes next to VRTs; and the names of what it decodes, with their locks.
+_SCRATCH = frozenset({".vrt", ".json", ".tif"})
+_DECODED = re.compile(r".+_(?:occupancy\.npz|mask\.tif|B\w\w\.(?:u16|failed|lock))")
 
 
 def decoded_name(product: str, band: str) -> str:
@@ -221,10 +226,12 @@ class Workspace:
         Raises
         ------
         InputError
-            If ``work_dir`` cannot be written, another run uses it, or one of its folders is somebody else's link.
+            If ``work_dir`` cannot be written, another run uses it, one of its folders is somebody else's link, or it is
+            not the folder of a run and has something that a run would remove.
         """
         with contextlib.ExitStack() as held:
             self._check_links()
+            self._check_nothing_of_others()
             try:
                 for folder in (self.indices, self.logs, self.tmp, self.composites):
                     folder.mkdir(parents=True, exist_ok=True)
@@ -250,6 +257,24 @@ class Workspace:
                 if stat.S_ISLNK(status.st_mode) and status.st_uid not in (os.geteuid(), 0):
                     problem = f"has a link {folder.name}/ of another user, which leads to {folder.readlink()}"
                     raise InputError("work_dir", self.work_dir, problem, "replace the link by a folder or by your own")
+
+    def has_run(self) -> bool:
+        """Whether ``work_dir`` is the folder of a run, which may have been killed or copied."""
+        return any(path.is_file() for path in (self._lock, self.flow_run, self.run_record))
+
+    def _check_nothing_of_others(self) -> None:
+        """In a folder that a run takes for the first time, what has the names of its own files is somebody's."""
+        if self.has_run():
+            return
+        vrts = [each for each in sorted(self.tmp.glob("rank_*/wgs84_vrt")) if not each.is_symlink()]
+        scratch = [each for folder in vrts for each in sorted(folder.glob("*")) if each.suffix not in _SCRATCH]
+        found = [] if self.decoded.is_symlink() else sorted(self.decoded.glob("*"))
+        decoded = [each for each in found if _DECODED.fullmatch(each.name) is None]
+        for path in (*scratch, *decoded, self.keys, self.report):
+            if path.exists() and not path.is_symlink():  # a link is left alone
+                name = path.relative_to(self.work_dir)
+                problem = f"is not the folder of a run, and holds {name}, which a run would remove or replace"
+                raise InputError("work_dir", self.work_dir, problem, f"give another folder, or move {name} away")
 
     def _not_writable(self, error: OSError) -> InputError:
         if is_full_disk(error):

@@ -346,9 +346,10 @@ def test_in_a_terminal_a_doubtful_path_is_asked_about(
     assert asked.getvalue() == f"work_dir = '../run': lies outside the current folder ({above}). Use it? [y/N] "
 
 
-def test_without_a_terminal_nobody_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
-    ask_about("work_dir", "../run", "lies outside the current folder")
+def test_without_a_terminal_a_doubtful_path_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("y\n"))
+    with pytest.raises(InputError, match="add --yes if it is meant"):
+        ask_about("work_dir", "../run", "lies outside the current folder")
 
 
 def test_which_paths_are_doubtful(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -359,5 +360,10 @@ def test_which_paths_are_doubtful(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         assert doubt_about(path) == "lies outside the current folder", path
     for path in ("~", "~/a/..", str(tmp_path / "home")):
         assert doubt_about(path) == "is the home folder itself", path
+    (tmp_path / "home" / "below").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "home")  # where cron starts
+    for path in (".", "below/..", str(tmp_path / "home")):
+        assert doubt_about(path) == "is the home folder itself", path
+    assert doubt_about("below") == ""
     for path in ("/", "/tmp/.."):
         assert doubt_about(path) == "is the root of the filesystem", path

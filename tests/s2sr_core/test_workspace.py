@@ -91,7 +91,8 @@ def test_opening_makes_the_folders(tmp_path: Path) -> None:
 
 def test_vrts_of_an_earlier_run_go_and_nothing_else_does(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
-    (workspace.vrts(1) / "old.vrt").write_text("x")
+    with workspace.opened():
+        (workspace.vrts(1) / "old.vrt").write_text("x")
     (workspace.scratch(1) / "decoded").write_text("kept")
     keep = workspace.composite("c", "B02")
     keep.parent.mkdir(parents=True)
@@ -100,6 +101,21 @@ def test_vrts_of_an_earlier_run_go_and_nothing_else_does(tmp_path: Path) -> None
         assert not (workspace.scratch(1) / "wgs84_vrt").exists()
         assert (workspace.scratch(1) / "decoded").read_text() == "kept"
         assert keep.exists()
+
+
+@pytest.mark.parametrize("name", ["tmp/keys", "tmp/decoded/mine", "tmp/rank_1/wgs84_vrt/mine", "report.html"])
+def test_what_is_there_before_the_first_run_is_not_removed(tmp_path: Path, name: str) -> None:
+    """Folders of these names, or a file, that somebody has; a copy of a run without its hidden files is a run."""
+    thing = tmp_path / name / "mine" if name == "tmp/keys" else tmp_path / name
+    write_text(thing, "mine")
+    refusal = pytest.raises(InputError, match=f"is not the folder of a run, and holds {name}")
+    with refusal as caught, Workspace(tmp_path).opened():
+        pass
+    assert caught.value.remedy == f"give another folder, or move {name} away"
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [thing]
+    write_text(Workspace(tmp_path).run_record, "{}")
+    with Workspace(tmp_path).opened():
+        assert thing.exists() == (name == "report.html")
 
 
 def test_one_run_at_a_time_holds_a_folder(tmp_path: Path) -> None:
