@@ -11,11 +11,11 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from s2sr_core.errors import InputError
+from s2sr_core.errors import InputError, InstallationError
 from s2sr_core.geo import jp2_check
 from s2sr_core.geo.gdal_runtime import gdal, overridden_python_setting
 from s2sr_core.geo.raster_grid import RasterGrid
-from s2sr_core.machine import CHECKS, check_locks
+from s2sr_core.machine import CHECKS, check_drivers, check_locks
 from s2sr_core.pixels import openjpeg, vrt
 from s2sr_core.pixels.masks import SclMask
 from s2sr_core.pixels.rules import SCENE_NODATA
@@ -49,11 +49,15 @@ def examine(folder: Path, more: Mapping[str, Callable[[], str]]) -> Iterator[Fin
     A check returns what it found. It raises an ``InputError``, or any other error if there is one remedy for all.
     """
     of_machine = [(name, check, "") for name, check in (*CHECKS, *more.items())]
-    for name, check, remedy in (*_CHECKS, *of_machine):
+    checks = [*_CHECKS, *of_machine] if _has_drivers() else [*_BEFORE_DRIVERS, *of_machine]
+    for name, check, remedy in checks:
         try:
             yield Finding(name, check())
         except InputError as error:
             yield Finding(name, f"{error.field}={error.value}: {error.problem}", error.remedy)
+        except InstallationError as error:
+            problem, _, advice = str(error).rpartition("; ")
+            yield Finding(name, problem, advice.rstrip("."))
         except Exception as error:  # noqa: BLE001  # whatever breaks is the finding
             yield Finding(name, " ".join(f"{type(error).__name__}: {error}".split()), remedy or "see the text before")
     for package in _PACKAGES:
@@ -64,6 +68,15 @@ def examine(folder: Path, more: Mapping[str, Callable[[], str]]) -> Iterator[Fin
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     yield _locks(existing)
     yield _free_disk(existing)
+
+
+def _has_drivers() -> bool:
+    """Whether GDAL has its drivers; without one, other checks would blame what they happen to need it for."""
+    try:
+        check_drivers()
+    except (InputError, InstallationError):
+        return False
+    return True
 
 
 def _gdal_version() -> str:
@@ -150,13 +163,16 @@ def _in_memory(pixels: np.ndarray) -> gdal.Dataset:
     return dataset
 
 
-_CHECKS: tuple[tuple[str, Callable[[], str], str], ...] = (
+_BEFORE_DRIVERS: tuple[tuple[str, Callable[[], str], str], ...] = (
     ("GDAL", _gdal_version, "install GDAL 3.9 or newer with its Python bindings"),
     (
         "GDAL's plugins",
         _plugins,
         "unset GDAL_DRIVER_PATH, or replace the file that is named by the plugin of this GDAL",
     ),
+)
+_CHECKS = (
+    *_BEFORE_DRIVERS,
     ("JPEG 2000", _jp2_driver, "install a GDAL built with OpenJPEG (conda-forge: libgdal-jp2openjpeg)"),
     (
         "GDAL with numpy",

@@ -14,10 +14,20 @@ from urllib.parse import SplitResult, urlsplit
 
 from s2sr_core.errors import InputError, InstallationError
 from s2sr_core.geo import geometry
+from s2sr_core.geo.gdal_runtime import IMAGE_DRIVERS, gdal
 
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
 #: Schemes of proxies that both requests (CDSE) and httpx (Prefect) speak to.
 _SCHEMES = ("http", "https", "socks5", "socks5h")
+#: GDAL's drivers that every run needs, whatever its images are; and those for JPEG 2000, one of which is enough.
+_DRIVERS = ("VRT", "GTiff", "COG", "MEM", "PNG", "GPKG")
+_JPEG2000 = ("JP2OpenJPEG", *(name for name in IMAGE_DRIVERS if name.startswith("JP2")))
+#: Settings because of which GDAL may lack drivers, and what to do.
+_LEAVES_OUT = {
+    "GDAL_SKIP": "take them out of the list",
+    "OGR_SKIP": "take them out of the list",
+    "GDAL_DRIVER_PATH": "set it to the folder of this GDAL's plugins",
+}
 #: One of GDAL's data files: all versions have it.
 _GDAL_FILE = "gdalvrt.xsd"
 
@@ -141,6 +151,27 @@ def check_gdal_data() -> str:
     return folder or "found by GDAL"
 
 
+def check_drivers() -> str:
+    """That GDAL has the drivers that every run needs.
+
+    Raises
+    ------
+    InputError
+        If it lacks some, and a setting of GDAL, in the environment or in its file, leaves out drivers.
+    InstallationError
+        If it lacks some, and no setting is to blame.
+    """
+    needed = [(name,) for name in _DRIVERS] + [_JPEG2000]
+    missing = [names[0] for names in needed if not any(map(gdal.GetDriverByName, names))]
+    if not missing:
+        return f"{' '.join(_DRIVERS)} and JPEG 2000"
+    what = " ".join(missing)
+    for name, remedy in _LEAVES_OUT.items():
+        if setting := gdal.GetConfigOption(name):
+            raise InputError(name, setting, f"leaves GDAL without {what}", f"{remedy}, or unset it")
+    raise InstallationError(f"this GDAL has no driver {what}; install one built with it (conda-forge: libgdal).")
+
+
 def check_locks(folder: Path) -> str:
     """Whether the filesystem of ``folder`` has locks, by which two runs are kept from one work folder.
 
@@ -156,6 +187,7 @@ def check_locks(folder: Path) -> str:
 
 #: Checks by the name that ``--doctor`` gives them.
 CHECKS: tuple[tuple[str, Callable[[], str]], ...] = (
+    ("GDAL's drivers", check_drivers),
     ("temporary files", check_temporary_folder),
     ("proxies", check_proxies),
     ("PROJ data", check_proj),

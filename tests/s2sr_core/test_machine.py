@@ -94,6 +94,19 @@ def test_the_doctor_finds_what_the_environment_breaks(tmp_path: Path, old_proj: 
     assert f"(TMPDIR={CLOSED} cannot be written)" in output
 
 
+def test_the_doctor_blames_the_setting_that_leaves_out_drivers(tmp_path: Path) -> None:
+    """And not what else fails without them; GDAL reads settings from a file, too."""
+    settings = tmp_path / "gdalrc"
+    settings.write_text("[configoptions]\nGDAL_SKIP=MEM COG\n")
+    for environment, missing in (({"GDAL_SKIP": "GTiff"}, "GTiff"), ({"GDAL_CONFIG_FILE": str(settings)}, "COG MEM")):
+        code, output = doctor(**environment)
+        assert code == 1
+        (wrong,) = (line for line in output.splitlines() if line.startswith("wrong") and "disk" not in line)
+        assert wrong.endswith(f": leaves GDAL without {missing}")
+    status, _, errors = answer("from s2sr_core.machine import check_machine; check_machine()", OGR_SKIP="GPKG")
+    assert (status, "OGR_SKIP = 'GPKG': leaves GDAL without GPKG; take them out" in errors) == (1, True)
+
+
 def test_the_doctor_finds_a_prefect_api_that_does_not_answer() -> None:
     code, output = doctor(PREFECT_API_URL="http://127.0.0.1:9/api")
     assert code == 1
