@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from pystac.extensions.raster import RasterExtension
 from support.rasters import read
 from support.scenes import parameters_for, pixels, product_name, run, write_scene
 
+from benchmarks.peers import environment
 from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.composites.composite import Outcome
 from s2sr_core.composites.mosaic import mosaic_cells, mosaic_path
@@ -156,6 +158,49 @@ def test_pystac_client_and_odc_stac_load_it_as_it_is(made: RunParameters) -> Non
         nodata = -9999 if kind == "median" else 65535
         assert found["sums"][name] == mosaic[mosaic != nodata].astype(float).sum()
         assert tuple(found["sizes"][side] for side in ("latitude", "longitude")) == mosaic.shape
+
+
+DOCUMENTED = """
+import json
+import numpy as np
+stacked = stack.max("time", skipna=True).compute()  # cells side by side
+print(json.dumps({
+    "odc": [cube[name].values[0].tolist() for name in ("B04", "B02")],
+    "stackstac": [np.where(np.isnan(layer), -9999, layer).tolist() for layer in stacked.values],
+    "origin": [float(stacked.x[0]), float(stacked.y[0])],
+}))
+"""
+
+
+@pytest.mark.slow
+def test_the_documented_lines_load_it_with_odc_stac_and_stackstac(made: RunParameters, tmp_path: Path) -> None:
+    """In the benchmark's environment of other people's programs, because stackstac needs an older pandas."""
+    try:
+        python = environment()
+    except subprocess.CalledProcessError:
+        probe = [sys.executable, "-m", "pip", "download", "--no-deps", "--dest", tmp_path, "stackstac"]
+        if subprocess.run(probe, capture_output=True, check=False).returncode:
+            pytest.skip("PyPI, from which stackstac comes, cannot be reached")
+        raise
+    (tmp_path / "try").mkdir()
+    (tmp_path / "try" / "run").symlink_to(made.work_dir)
+    page = (Path(__file__).resolve().parents[3] / "docs" / "outputs.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    lines = "\n".join(block for block in blocks if "stac" in block)
+    answer = subprocess.run(
+        [python, "-c", lines + DOCUMENTED], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert answer.returncode == 0, answer.stderr[-2000:]
+    found = json.loads(answer.stdout)
+    workspace = Workspace(made.work_dir)
+    for number, band in enumerate(("B04", "B02")):
+        mosaic = read(mosaic_path(workspace, band, "median"))
+        assert np.count_nonzero(mosaic != -9999) > 1000
+        for program in ("odc", "stackstac"):
+            assert np.array_equal(np.array(found[program][number]), mosaic), program
+    with gdal.Open(str(mosaic_path(workspace, "B04", "median"))) as raster:
+        west, _, _, north, _, _ = raster.GetGeoTransform()
+    assert found["origin"] == pytest.approx([west, north], abs=1e-9)
 
 
 def test_an_item_goes_with_its_composite_and_others_stay_as_they_are(parameters: RunParameters) -> None:
