@@ -5,13 +5,22 @@ from __future__ import annotations
 import ast
 import os
 import re
+import shutil
 import subprocess
 import sys
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import numpy as np
 import pytest
+import shapely
+from support.scenes import parameters_for, pixels, prepare, write_scene
 
+from s2sr_core.cells.gridcells import Gridcell
+from s2sr_core.composites.composite import composite_cell
+from s2sr_core.products.names import ProductName
+from s2sr_core.run_context import RunContext
+from s2sr_core.workspace import Workspace
 from s2sr_sandbox.archive import make_archive
 from s2sr_sandbox.grid import Grid
 from s2sr_sandbox.server import SandboxSettings, running
@@ -78,8 +87,41 @@ def test_the_recipes_and_the_page_about_python_run_on_the_sandboxs_archive(tmp_p
     assert -1 < index < 1
 
 
-def test_the_pages_show_commands_and_python_and_a_little_of_r() -> None:
-    """R is for reading."""
+@pytest.mark.slow
+def test_the_lines_of_r_read_the_composites_of_a_year(tmp_path: Path) -> None:
+    """Two cells and two years, of which R takes one."""
+    has_terra = (
+        shutil.which("Rscript")
+        and not subprocess.run(["Rscript", "-e", "library(terra)"], capture_output=True, check=False).returncode
+    )
+    if not has_terra:
+        pytest.skip("R with terra (Debian's package r-cran-terra) is not installed")
+    rng, grid = np.random.default_rng(3), Grid.utm(-149.6, 68.63, 80, zone=5)
+    for year in (2023, 2024):
+        sensed = datetime(year, 7, 1, 21, 45, 29, tzinfo=UTC)
+        name = ProductName("S2A", sensed, "05.10", 72, "05WPS", sensed + timedelta(hours=4))
+        write_scene(tmp_path / "archive", name, grid, rng)
+    cells = [
+        Gridcell(name, shapely.box(west, 68.62, west + 0.01, 68.63)) for name, west in (("a", -149.61), ("b", -149.6))
+    ]
+    years = {"every": "year", "start": "2023-01-01", "end": "2025-01-01"}
+    parameters = parameters_for(tmp_path, tmp_path / "archive", cells, work_dir=tmp_path / "try" / "yearly", **years)
+    scenes = [preparation.scene for preparation in prepare(parameters) if preparation.scene]
+    for cell in cells:
+        composite_cell(RunContext(parameters, rank=1), cell, ["B04"], scenes)
+    paths = sorted(Workspace(parameters.work_dir).composites.rglob("*/2024/*_B04_median_clip.tif"))
+    values = np.concatenate([pixels(path).ravel() for path in paths])
+    (code,) = re.findall(
+        r"^```r\n(.*?)^```$", (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
+    done = subprocess.run(["Rscript", "-"], input=code, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(paths) == 2
+    assert float(done.stdout.split()[-1]) == pytest.approx(values[values != -9999].mean() * 1e-4, rel=1e-5)
+
+
+def test_the_pages_show_commands_python_and_r_alone() -> None:
+    """Each of these languages has a test that runs it."""
     for page in ("tutorial.md", "recipes.md", "python.md"):
         text = (ROOT / "docs" / page).read_text(encoding="utf-8")
         assert set(re.findall(r"^```(\w+)$", text, re.MULTILINE)) <= {"sh", "python", "r"}, page
