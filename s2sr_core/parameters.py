@@ -193,7 +193,7 @@ class RunParameters(BaseModel):
         Shown(Group.PRODUCTS, "WHEN"),
         Field(
             description="When to compare images with the checksums of their manifest: once (again when a file "
-            "changed), always or never. Runs that download compare downloads whenever they find them."
+            "changed), always or never. Downloads are always compared when they come."
         ),
     ] = "once"
     download_connections: Annotated[

@@ -1,16 +1,12 @@
-"""Images against the checksums of their manifests, each the first time it is used and again when it changed.
-
-What was checked is remembered in the folder of the run, a file for each product, never in the archive.
-"""
+"""Images against the checksums of their manifests, each the first time it is used and again when it changed."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 
 from s2sr_core.errors import ProductError, Step
-from s2sr_core.files import read_record, write_record
 from s2sr_core.geo.gdal_runtime import gdal
+from s2sr_core.products.checked_files import CheckedFiles
 from s2sr_core.products.manifest import HASHES
 from s2sr_core.products.safe import BandFile
 from s2sr_core.run_context import RunContext
@@ -48,7 +44,7 @@ def check(context: RunContext, name: str, file: BandFile) -> bool:
     if found != expected:
         reason = f"{file.path.name} has not the {algorithm.upper()} that the manifest says: its bytes have changed"
         raise ProductError(name, reason, step=Step.FILES, band=file.band)
-    _remember(context, name, file)
+    CheckedFiles(context.workspace).remember(name, file.path, file.checksum)
     return True
 
 
@@ -68,22 +64,10 @@ def check_decodes(context: RunContext, name: str, file: BandFile, dataset: gdal.
     except RuntimeError as error:
         reason = f"{file.path.name} cannot be decoded ({' '.join(str(error).split())})"
         raise ProductError(name, reason, step=Step.DECODE, band=file.band) from error
-    _remember(context, name, file)
+    CheckedFiles(context.workspace).remember(name, file.path, file.checksum)
 
 
 def _is_known(context: RunContext, name: str, file: BandFile) -> bool:
     """Whether the file was found right before, and that is enough."""
-    known = read_record(context.workspace.checked_files(name)) or {}
-    return context.parameters.check_files == "once" and known.get(str(file.path)) == _state(file)
-
-
-def _remember(context: RunContext, name: str, file: BandFile) -> None:
-    record = context.workspace.checked_files(name)
-    with contextlib.suppress(OSError):  # it only saves time
-        write_record(record, {**(read_record(record) or {}), str(file.path): _state(file)})
-
-
-def _state(file: BandFile) -> list[str | int]:
-    """What changes when the file, or what is expected of it, does."""
-    status = file.path.stat()
-    return [file.checksum, status.st_size, status.st_mtime_ns, status.st_ino]
+    is_enough = context.parameters.check_files == "once"
+    return is_enough and CheckedFiles(context.workspace).knows(name, file.path, file.checksum)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from s2sr_core.parameters import RunParameters
+from s2sr_core.products.checked_files import CheckedFiles
 from s2sr_core.sources.archive import Archive, Downloaded
 from s2sr_core.sources.source import Source
+from s2sr_core.workspace import Workspace
 
 
 def source_of(parameters: RunParameters) -> Source[Any]:
@@ -24,4 +26,6 @@ def source_of(parameters: RunParameters) -> Source[Any]:
     from s2sr_core.sources.cdse import client  # HTTP and retries, which the others do without
     from s2sr_core.sources.cdse.source import Cdse
 
-    return Cdse(folder, parameters.download_connections, parameters.resolution, client.road_of(parameters.access))
+    checked = CheckedFiles(Workspace(parameters.work_dir)) if parameters.check_files == "once" else None
+    road = client.road_of(parameters.access)
+    return Cdse(folder, parameters.download_connections, parameters.resolution, road, checked)

@@ -23,6 +23,7 @@ from s2sr_core import stopping
 from s2sr_core.disk_space import explained, is_full_disk
 from s2sr_core.errors import ProductError, Step
 from s2sr_core.products.bands import SCL
+from s2sr_core.products.checked_files import CheckedFiles
 from s2sr_core.products.manifest import HASHES, MANIFEST, METADATA, ListedFile, read_safe_manifest
 from s2sr_core.products.metadata import is_of_another_product
 from s2sr_core.sources.cdse.http import CdseError, Http, TransientError
@@ -56,8 +57,10 @@ class Downloader:
     slots: Slots
     folder: Path
 
-    def download(self, product: RemoteProduct, bands: Sequence[str]) -> int:
+    def download(self, product: RemoteProduct, bands: Sequence[str], checked: CheckedFiles | None = None) -> int:
         """Complete the product's folder with SCL and ``bands``, roles of files; returns how many bytes were downloaded.
+
+        Files that are there are read to compare them, unless they are ``checked``, where what is right is noted.
 
         Raises
         ------
@@ -71,7 +74,7 @@ class Downloader:
         target = self.folder / product.name.folder
         try:
             with completing(self.folder, product.name):
-                return self._complete(product, target, bands)
+                return self._complete(product, target, bands, checked)
         except TransientError as error:
             raise ProductError(name, str(error), step=Step.CONNECTION) from error
         except CdseError as error:
@@ -84,7 +87,9 @@ class Downloader:
                 reason = f"cannot be written: {error}"
             raise ProductError(name, reason, step=Step.DOWNLOAD) from error
 
-    def _complete(self, product: RemoteProduct, target: Path, bands: Sequence[str]) -> int:
+    def _complete(
+        self, product: RemoteProduct, target: Path, bands: Sequence[str], checked: CheckedFiles | None
+    ) -> int:
         manifest_path = target / MANIFEST
         total = 0
         try:
@@ -95,10 +100,13 @@ class Downloader:
         for file in _wanted(read_safe_manifest(product.name, manifest_path), bands):
             path = target / file.href
             try:
-                if _is_whole(path, file):
+                is_known = checked is not None and checked.knows(str(product.name), path, file.checksum)
+                if is_known or _is_whole(path, file):
                     remove_orphans(path)
                 else:
                     total += self._fetch(product, file.href, file, path)
+                if checked is not None and not is_known and _digest(file) is not None:
+                    checked.remember(str(product.name), path, file.checksum)
                 if file.role == METADATA:
                     _check_metadata(product, target)
             except TransientError:
@@ -145,6 +153,7 @@ class _Reception:
     def __init__(self, http: Http, url: str, expected: ListedFile | None, part: Path) -> None:
         self._http, self._url, self._expected, self._part = http, url, expected, part
         self._etag = ""
+        self._digest: hashlib._Hash | None = None  # of the whole file, if all of it came in one answer
         self._takes_ranges = _may_continue(expected)
         self.received = 0
         self.is_accepted = False
@@ -165,7 +174,7 @@ class _Reception:
 
     def _complete(self, file: BinaryIO, auth: AuthBase) -> None:
         """Ask for what is missing, and write it. If the connection breaks in the middle, the host may be down."""
-        self.is_accepted = False
+        self.is_accepted, self._digest = False, None
         there = self._there(file)
         if self._expected is not None and there == self._expected.size:
             return  # it was whole when its process was killed
@@ -199,6 +208,7 @@ class _Reception:
         file.seek(start)
         file.truncate()
         self._etag, size = _etag(response), 0
+        digest = self._digest = _digest(expected) if expected is not None and start == 0 else None
         try:
             # What has come by now, so that a connection that breaks loses nothing.
             while chunk := response.raw.read1(_CHUNK, decode_content=True):
@@ -211,6 +221,8 @@ class _Reception:
                     )
                 file.write(chunk)
                 file.flush()
+                if digest is not None:
+                    digest.update(chunk)
         except urllib3.exceptions.HTTPError as error:
             went_on = response.status_code == _PARTIAL and size * _STEPS >= limit
             raise TransientError(
@@ -228,10 +240,10 @@ class _Reception:
         if expected is None:
             return
         size = file.seek(0, os.SEEK_END)
-        digest = _digest(expected)
+        digest, came = _digest(expected), self._digest
         if expected.size is not None and size != expected.size:
             problem = f"{size} bytes were received, the manifest says {expected.size}"
-        elif digest is not None and _hashed(file, digest) != _hex(expected):
+        elif digest is not None and (came.hexdigest() if came else _hashed(file, digest)) != _hex(expected):
             problem = f"its {expected.checksum.partition(':')[0]} is not the manifest's"
         else:
             return

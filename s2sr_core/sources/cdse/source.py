@@ -10,6 +10,7 @@ from pathlib import Path
 from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.fields import Stage
 from s2sr_core.products.bands import RESOLUTION, role_at
+from s2sr_core.products.checked_files import CheckedFiles
 from s2sr_core.products.safe import Product, read_product
 from s2sr_core.sources.cdse import client
 from s2sr_core.sources.cdse.client import RoadName
@@ -28,12 +29,14 @@ class Cdse:
     connections: byte connections at once, at most.
     resolution: of the bands that are wanted, metres.
     access: the road to the bytes.
+    checked: files that are right, which need not be read again; None if each use is to be checked.
     """
 
     folder: Path
     connections: int
     resolution: int = RESOLUTION
     access: RoadName = "odata"
+    checked: CheckedFiles | None = None
 
     @property
     def fetches(self) -> bool:
@@ -84,7 +87,7 @@ class Cdse:
             If a host is down for longer than the run waits.
         """
         return client.downloader(self.access, self.folder, self.connections).download(
-            product, [role_at(band, self.resolution) for band in bands]
+            product, [role_at(band, self.resolution) for band in bands], self.checked
         )
 
     def open(self, product: RemoteProduct) -> Product:

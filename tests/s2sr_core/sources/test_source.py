@@ -16,6 +16,7 @@ from support.trees import OLD, write_tree
 from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.errors import InputError, Step
 from s2sr_core.parameters import RunParameters, Stage
+from s2sr_core.products.checked_files import CheckedFiles
 from s2sr_core.products.names import ProductName
 from s2sr_core.selection.candidates import selected_products
 from s2sr_core.selection.downloads import download
@@ -23,6 +24,7 @@ from s2sr_core.selection.judge import find_products
 from s2sr_core.sources import source_of
 from s2sr_core.sources.archive import Archive, Downloaded
 from s2sr_core.sources.cdse.source import Cdse
+from s2sr_core.workspace import Workspace
 from s2sr_sandbox.grid import Grid
 
 CELL = Gridcell("a", shapely.box(-149.6055, 68.6255, -149.5985, 68.6295))
@@ -39,7 +41,8 @@ def test_the_parameters_tell_the_source(tmp_path: Path) -> None:
     assert source_of(online(tmp_path, "composite")) == Downloaded(imagery)
     stages: tuple[Stage, ...] = ("all", "query", "download")
     for stage in stages:
-        assert source_of(online(tmp_path, stage)) == Cdse(imagery, connections=4)
+        checked = CheckedFiles(Workspace(tmp_path / "run"))
+        assert source_of(online(tmp_path, stage)) == Cdse(imagery, connections=4, checked=checked)
 
 
 def test_sources_travel(tmp_path: Path) -> None:

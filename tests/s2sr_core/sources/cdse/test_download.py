@@ -18,10 +18,13 @@ import pytest
 from support.waiting import DEADLINE, until
 
 from s2sr_core.errors import InputError, ProductError, Step
-from s2sr_core.sources.cdse import slots
+from s2sr_core.products.checked_files import CheckedFiles
+from s2sr_core.products.safe import band_files, read_product
+from s2sr_core.sources.cdse import download, slots
 from s2sr_core.sources.cdse.http import CdseError, Http
 from s2sr_core.sources.cdse.road import Bearer, ODataRoad
 from s2sr_core.sources.cdse.slots import Slots
+from s2sr_core.workspace import Workspace
 from s2sr_sandbox.server import Fault
 
 FILES = {"manifest.safe", "MTD_MSIL2A.xml", "SCL", "B04"}
@@ -75,6 +78,30 @@ def test_right_files_are_not_asked_for_again_and_a_further_band_alone_is(connect
     assert client.sandbox.requests == []
     downloader.download(product, ["B04", "B03"])
     assert [name[-11:-8] for name in values_asked(client)] == ["B03"]
+
+
+def test_what_was_compared_while_it_came_is_not_read_for_that_again(
+    connect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor by a later download, nor by the stage that composites it; but again once it has changed."""
+    client, checked = connect(), CheckedFiles(Workspace(tmp_path / "run"))
+    downloader, product = client.downloader(), client.product()
+    read: list[str] = []
+    hashed = download._hashed
+    monkeypatch.setattr(download, "_hashed", lambda stream, digest: read.append(stream.name) or hashed(stream, digest))
+    assert downloader.download(product, ["B04"], checked) > 0
+    assert downloader.download(product, ["B04"], checked) == 0
+    assert read == []
+    folder = client.folder / "imagery_raw" / product.name.folder
+    files = [band_files(read_product(folder), ("SCL", "B04"))[band] for band in ("SCL", "B04")]
+    assert all(checked.knows(str(product.name), file.path, file.checksum) for file in files)
+    image = files[1].path
+    right = image.read_bytes()
+    image.write_bytes(bytes([right[0] ^ 1]) + right[1:])
+    assert downloader.download(product, ["B04"], checked) == len(right)
+    assert read == [str(image)]
+    assert downloader.download(product, ["B04"]) == 0  # without the memory
+    assert len(read) == 4
 
 
 @pytest.mark.parametrize("how", ["truncated", "other bytes", "missing"])
