@@ -7,22 +7,27 @@ with this process.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
+import signal
 import sys
 from collections.abc import Iterator, Mapping
 from multiprocessing import forkserver
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from deployments.process.signals import sigint_blocked
 from s2sr_core.account import account_hidden
 from s2sr_core.import_path import current_folder_left_out
-from s2sr_core.signals import Leaving
+from s2sr_core.signals import Leaving, exit_now
 
 if TYPE_CHECKING:
     import distributed
 
 #: What workers need: Dask's part, which also gives them their settings, and the modules of the tasks that they run.
-_MODULES = [__name__, "distributed.nanny", "tasks.composites", "tasks.scenes"]
+_MODULES = ("distributed.nanny", "tasks.composites", "tasks.scenes")
+#: Seconds between looks, during the imports, whether the program is still there.
+_LOOK = 0.2
 #: As Dask sets them for workers before they import numpy: a worker has one thread.
 _ONE_THREAD = {
     "MALLOC_TRIM_THRESHOLD_": "65536",
@@ -35,7 +40,7 @@ _ONE_THREAD = {
 def begin_template() -> None:
     """Start it, if it does not run, and do not wait for its imports."""
     with account_hidden(), current_folder_left_out(), sigint_blocked(), _set(_ONE_THREAD):
-        forkserver.set_forkserver_preload(_MODULES)
+        forkserver.set_forkserver_preload([__name__])
         forkserver.ensure_running()
 
 
@@ -57,5 +62,25 @@ def dask_setup(_worker: distributed.Worker) -> None:
     refresh_global_settings_context()
 
 
+def _import_modules() -> None:
+    """Import what workers need; if the program ends before that, which may be seconds, this process ends, too."""
+    program = os.getppid()
+
+    def look(_signal: int, _frame: FrameType | None) -> None:
+        if os.getppid() != program:
+            exit_now(0)
+
+    before = signal.signal(signal.SIGALRM, look)
+    signal.setitimer(signal.ITIMER_REAL, _LOOK, _LOOK)
+    try:
+        for module in _MODULES:
+            with contextlib.suppress(ImportError):  # workers say it
+                importlib.import_module(module)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 if any("multiprocessing.forkserver" in word for word in sys.orig_argv[:3]):  # this is the template
     Leaving().with_code(0)
+    _import_modules()

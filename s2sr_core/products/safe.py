@@ -131,7 +131,7 @@ def title_of(path: Path) -> str:
     That is ``X`` for ``X.zip`` and ``X.SAFE.zip.part``.
     """
     unpacked = _PACKED.sub("", path.name)
-    return without_suffix(unpacked if unpacked != path.name and path.is_file() else path.name)
+    return without_suffix(unpacked if unpacked != path.name and not path.is_dir() else path.name)
 
 
 def product_paths(folder: Path, others: Callable[[Path], object] = lambda _: None) -> Iterator[Path]:
@@ -233,7 +233,7 @@ def read_product(path: Path) -> Product:
     name = ProductName.parse(title_of(path))
     if not is_utf8(path):
         raise ProductError(str(name), "lies in a folder whose name is not UTF-8; rename that folder", step=Step.READ)
-    if path.is_file():
+    if not path.is_dir():
         raise ProductError(str(name), _what_is_packed(path))
     path = _top_of(path)
     metadata = read_metadata(name, path)
@@ -256,6 +256,8 @@ def read_product(path: Path) -> Product:
 
 def _what_is_packed(path: Path) -> str:
     """Why a file cannot be used as a product, and what to do."""
+    if not path.is_file():  # a pipe would be waited for, and a link may lead nowhere
+        return "is not a folder"
     if zipfile.is_zipfile(path):
         return "is a zip file, which is not read in place; unzip it into a folder"
     packed = _PACKED.search(path.name)

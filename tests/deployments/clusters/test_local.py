@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Collection
 from pathlib import Path
@@ -20,6 +22,7 @@ from s2sr_core.errors import ClusterError, InputError
 from s2sr_core.parameters import RunParameters
 from tasks.worker_number import worker_number
 
+ROOT = Path(__file__).resolve().parents[3]
 CELL = Gridcell("a", shapely.box(0, 0, 1, 1))
 
 
@@ -83,6 +86,38 @@ def test_a_worker_killed_while_it_starts_is_replaced_at_first_and_later(tmp_path
             until(lambda: not runner.client.nthreads())
             until(lambda: runner.watch() or runner.client.nthreads())
         assert runner.client.submit(worker_number, tmp_path, pure=False).result() == 1
+
+
+STUCK = """
+import importlib.abc, sys, time
+class Stuck(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        while name == "tasks.scenes" and "forkserver" in " ".join(sys.orig_argv):
+            time.sleep(1000)
+sys.meta_path.insert(0, Stuck())
+"""
+
+
+def test_the_process_that_workers_are_copies_of_ends_with_the_program_also_while_it_imports(tmp_path: Path) -> None:
+    """Which takes seconds; here it would never end."""
+    (tmp_path / "sitecustomize.py").write_text(STUCK)
+    code = "import sys; from deployments.clusters.worker_template import begin_template; begin_template()\n"
+    code += "from multiprocessing import forkserver; print(forkserver._forkserver._forkserver_pid, flush=True)\n"
+    code += "sys.stdin.read()"
+    program = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+    )
+    assert program.stdout is not None
+    template = psutil.Process(int(program.stdout.readline()))
+    # It has come to where it hangs: its own modules are all imported by then.
+    until(lambda: any("numba" in each.path or "libgdal" in each.path for each in template.memory_maps()))
+    program.kill()
+    program.communicate()
+    until(lambda: not template.is_running() or template.status() == psutil.STATUS_ZOMBIE)
 
 
 def test_workers_that_never_start_are_a_sentence() -> None:

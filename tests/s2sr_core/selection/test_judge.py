@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import random
 import zipfile
 from collections.abc import Callable
@@ -632,6 +633,14 @@ def test_copies_under_other_names_are_rows(tmp_path: Path, select: Select, name:
     (tmp_path / "archive" / f"{OLD}-ql.jpg").touch()
     (tmp_path / "archive" / "MTD_MSIL2A.xml").touch()  # of nothing that lies there
     assert statuses(select()) == {title: status} | ({OLD: "filtered"} if title == "scene 1" else {})
+
+
+def test_what_is_neither_a_file_nor_a_folder_is_a_row(tmp_path: Path, select: Select) -> None:
+    other, archive = named(tile="05WPN"), tmp_path / "archive"
+    archive.mkdir()
+    os.mkfifo(archive / f"{OLD}.zip")
+    (archive / f"{other}.SAFE.lz4").symlink_to(tmp_path / "nowhere")
+    assert select() == {OLD: ("failed", "is not a folder"), other: ("failed", "is not a folder")}
 
 
 @pytest.mark.parametrize(
