@@ -14,8 +14,8 @@ from s2sr_sandbox.grid import Grid
 #: Largest DN of the 15 bits that products use.
 MAX_DN = 32767
 
-# As in a real R20m file's header: lossless, tiles of 640 x 640, code blocks of 64 x 64, five resolutions, no TLM. Those
-# of 10 m differ in their tiles, of 1024 x 1024.
+# As in a real R20m file's header: lossless, tiles of 640 x 640, code blocks of 64 x 64, five resolutions. Those of 10 m
+# differ in their tiles, of 1024 x 1024.
 _OPTIONS = (
     "CODEC=JP2",
     "QUALITY=100",
@@ -27,11 +27,18 @@ _OPTIONS = (
 
 
 def write_jp2(
-    path: Path, pixels: NDArray[np.uint16] | NDArray[np.uint8], grid: Grid, *, bits: Literal[8, 15], tile: int = 640
+    path: Path,
+    pixels: NDArray[np.uint16] | NDArray[np.uint8],
+    grid: Grid,
+    *,
+    bits: Literal[8, 15],
+    tile: int = 640,
+    lists_tiles: bool = False,
 ) -> None:
     """Write ``pixels`` (rows, columns) losslessly: uint16 DN up to 32767 in 15 bits, or uint8 classes in 8.
 
     The geotransform is stored as doubles (GeoJP2) and reads back exactly; there is a GMLJP2 box too, as in real files.
+    With ``lists_tiles``, the marker segments TLM and PLT list the lengths of tiles and of their packets.
 
     Raises
     ------
@@ -51,5 +58,6 @@ def write_jp2(
     raster.SetGeoTransform(grid.geotransform)
     raster.GetRasterBand(1).WriteArray(pixels)
     options = [*_OPTIONS, f"BLOCKXSIZE={tile}", f"BLOCKYSIZE={tile}", *(["NBITS=15"] if bits == 15 else [])]
+    options += ["TLM=YES", "PLT=YES"] if lists_tiles else []
     with gdal.config_options({"GDAL_PAM_ENABLED": "NO"}):  # no .aux.xml next to the band
         gdal.GetDriverByName("JP2OpenJPEG").CreateCopy(str(path), raster, 0, options).Close()

@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from numpy.typing import NDArray
 
+from s2sr_core.products.baselines import lists_tiles
 from s2sr_core.products.names import ProductName
 from s2sr_sandbox.granule import Granule, scan_start
 from s2sr_sandbox.grid import Grid
@@ -145,12 +146,14 @@ def write_product(
     with TemporaryDirectory(prefix=f".{name}.", dir=folder) as temporary:
         product = Path(temporary, name.folder)
         (product / granule.image("SCL")).parent.mkdir(parents=True)
+        listed = lists_tiles(name.baseline)
         for band, array in arrays.items():
-            write_jp2(product / granule.image(band), array, grid, bits=15)
+            write_jp2(product / granule.image(band), array, grid, bits=15, lists_tiles=listed)
         for band, array in fine.items():
-            (product / granule.image(band, 10)).parent.mkdir(exist_ok=True)
-            write_jp2(product / granule.image(band, 10), array, grid.refined(2), bits=15, tile=1024)
-        write_jp2(product / granule.image("SCL"), scl, grid, bits=8)
+            image = product / granule.image(band, 10)
+            image.parent.mkdir(exist_ok=True)
+            write_jp2(image, array, grid.refined(2), bits=15, tile=1024, lists_tiles=listed)
+        write_jp2(product / granule.image("SCL"), scl, grid, bits=8, lists_tiles=listed)
         (product / granule.folder / "MTD_TL.xml").write_bytes(tile_xml(granule))
         if metadata.product_xml:
             (product / "MTD_MSIL2A.xml").write_bytes(product_xml(granule, metadata))

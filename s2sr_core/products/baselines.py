@@ -10,12 +10,19 @@ from __future__ import annotations
 #: 99.99) or of a validation run, and says nothing of age, quality or offset.
 _OPERATIONAL_SERIES = frozenset({"02", "03", "04", "05", "06"})
 _FIRST_WITH_OFFSET = "04.00"
+#: From this one on (February 2026), the headers of images list how long each JPEG 2000 tile is (TLM).
+_FIRST_WITH_TILE_LENGTHS = "05.12"
 _OFFSET = -1000
 
 
 def is_operational(baseline: str) -> bool:
     """Whether ``baseline`` (``05.09``) is of the operational series, so that a higher number is later processing."""
     return baseline[:2] in _OPERATIONAL_SERIES
+
+
+def lists_tiles(baseline: str) -> bool:
+    """Whether the images of products of ``baseline`` say in their headers where their JPEG 2000 tiles are."""
+    return is_operational(baseline) and baseline >= _FIRST_WITH_TILE_LENGTHS
 
 
 def implied_offset(baseline: str) -> int | None:

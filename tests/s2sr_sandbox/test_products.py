@@ -87,6 +87,26 @@ def test_jpeg_2000_is_built_like_a_real_one(large: Path) -> None:
         assert b"\xff\x55" not in content[siz : content.index(b"\xff\x90", cod)]  # no TLM before the first tile
 
 
+@pytest.mark.parametrize(("baseline", "is_listed"), [("05.11", False), ("05.12", True)])
+def test_newer_images_list_the_lengths_of_their_tiles(tmp_path: Path, baseline: str, is_listed: bool) -> None:
+    """One marker TLM in the main header, with Psot of each tile, and PLT in each tile (A.7.1 and A.7.3)."""
+    numbers = np.random.default_rng(1).integers(1, 4000, (20, 700), dtype=np.uint16)
+    grid = replace(GRID, shape=numbers.shape)
+    name, scl = replace(NAME, baseline=baseline), (numbers % 12).astype(np.uint8)
+    made = write_product(tmp_path, name, grid, {"B04": numbers}, scl)
+    for band in ("B04", "SCL"):
+        content = _image(made, band).read_bytes()
+        first = content.index(b"\xff\x90\x00\x0a")
+        (length,) = struct.unpack(">I", content[first + 6 : first + 10])
+        second = first + length
+        assert content[second : second + 6] == b"\xff\x90\x00\x0a\x00\x01"
+        lengths = content[first + 6 : first + 10], content[second + 6 : second + 10]
+        tlm = b"\xff\x55\x00\x10\x00\x60" + b"\x00\x00" + lengths[0] + b"\x00\x01" + lengths[1]
+        tlm_8 = b"\xff\x55\x00\x0e\x00\x50" + b"\x00" + lengths[0] + b"\x01" + lengths[1]
+        assert ((tlm in content[:first]) or (tlm_8 in content[:first])) == is_listed
+        assert (content[first + 12 : first + 14] == b"\xff\x58") == is_listed
+
+
 def test_gdal_reads_tiles_and_bits(large: Path) -> None:
     raster = gdal.Open(str(_image(large, "B8A")))
     band = raster.GetRasterBand(1)
