@@ -282,7 +282,8 @@ class Dataflow:
         return scene_unit(work, decodes=decodes)
 
     def _downloads_of(self, asked: Sequence[tuple[Line, int]], bands: Sequence[str]) -> DownloadUnit:
-        return download_unit(self._source, [line.description(index) for line, index in asked], bands)
+        products = [line.description(index) for line, index in asked]
+        return download_unit(self._source, products, bands, [line.occupancy(index) for line, index in asked])
 
     # ------------------------------------------------------------------------------------------------- what is known
 

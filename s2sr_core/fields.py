@@ -45,6 +45,7 @@ Band = Literal["B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B
 Resampling = Literal["bilinear", "nearest", "cubic"]
 EngineName = Literal["fast", "reference"]
 Access = Literal["auto", "odata", "s3", "mount"]
+DownloadMode = Literal["auto", "whole", "ranges"]
 Checking = Literal["once", "always", "never"]
 GroupBy = Literal["granule", "datatake"]
 Stage = Literal["all", "query", "download", "composite"]

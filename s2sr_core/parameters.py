@@ -24,6 +24,7 @@ from s2sr_core.fields import (
     Checking,
     ClusterName,
     Crs,
+    DownloadMode,
     EngineName,
     Every,
     ExpandedPath,
@@ -139,6 +140,16 @@ class RunParameters(BaseModel):
             description="How the bytes of products come from CDSE: odata (user name and password), s3 (S3 keys), or "
             "mount (read in place where the archive is mounted, /eodata). auto is s3 if there are keys for CDSE, else "
             "odata. Has no effect if source is given."
+        ),
+    ] = "auto"
+    download: Annotated[
+        DownloadMode,
+        Shown(Group.PRODUCTS, "WHAT"),
+        Field(
+            description="What of a band is downloaded: whole images; ranges, the JPEG 2000 tiles with a pixel that "
+            "counts; or auto, ranges if they save a quarter at least. Only products since baseline 05.12 can come in "
+            "ranges, and only after their SCL; all others, and all with stage download, come whole. No checksum "
+            "covers ranges."
         ),
     ] = "auto"
     months: Annotated[

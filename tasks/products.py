@@ -90,7 +90,8 @@ def download_products(unit: DownloadUnit) -> list[Download]:
     PartlyFailedError
         If a product cannot be had; the others are there.
     """
-    downloads = [download(unit.source, product, unit.bands) for product in unit.products]
+    asked = zip(unit.products, unit.occupancies, strict=True)
+    downloads = [download(unit.source, product, unit.bands, occupancy) for product, occupancy in asked]
     failed = [each.candidate for each in downloads if each.candidate.status == "failed"]
     if failed:
         first: Candidate[Any] = failed[0]

@@ -549,7 +549,7 @@ def _differences_of_scenes(
 def _changed_images(scenes: Sequence[tuple[Scene, SceneBand]]) -> Iterator[str]:
     """Images that are not what their product's manifest says; each is read once, and only if a pixel differs."""
     for scene, band in scenes:
-        for file in (band.file, scene.scl):
+        for file in (each for each in (band.file, scene.scl) if not each.is_partial):
             algorithm, _, digest = file.checksum.partition(":")
             try:
                 with file.path.open("rb") as opened:

@@ -22,6 +22,7 @@ from s2sr_core.geo.lattice import Window
 from s2sr_core.pixels.masks import Mask, SclMask
 from s2sr_core.pixels.rules import SCENE_NODATA, harmonised
 from s2sr_core.pixels.scl import CLASS_NAMES, SCL_CLASSES
+from s2sr_core.products.partial_images import PartialImage, image_path
 from s2sr_core.products.safe import BandFile, Product
 from s2sr_core.run_context import RunContext
 from s2sr_core.scenes import given_masks
@@ -196,11 +197,21 @@ def _source_pixel(
             reason = f"by {scene.given_mask.file.name}"
     if band is None:
         return SourcePixel(column, row, None, scl, None, reason)
+    if not _is_there(band, here):
+        return SourcePixel(column, row, None, scl, None, reason or "its tile was not downloaded")
     dn = _read(band, here)
     value = int(harmonised(dn, masked[y : y + 1, x : x + 1], offset)[0, 0])
     if dn[0, 0] in (0, SCENE_NODATA):
         reason = f"DN {dn[0, 0]} ({'saturated' if dn[0, 0] else 'no data'})"
     return SourcePixel(column, row, int(dn[0, 0]), scl, None if value == SCENE_NODATA else value, reason)
+
+
+def _is_there(file: BandFile, window: Window) -> bool:
+    """Whether the pixels of ``window`` are among those that were downloaded."""
+    if not file.is_partial:
+        return True
+    partial = PartialImage.read(image_path(file.path), file.size, file.checksum)
+    return partial is not None and not partial.lacks([window])
 
 
 def _open(file: BandFile) -> gdal.Dataset:

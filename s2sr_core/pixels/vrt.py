@@ -50,6 +50,13 @@ def masked(
     return _write(target, grid.shape, f"<SRS>{escape(grid.crs)}</SRS>", grid.geotransform, derived)
 
 
+def partial(target: Path, *, image: Path, windows: Sequence[Window], grid: RasterGrid) -> Path:
+    """An image of which ``windows`` alone are there, on ``grid``: UInt16, and 0 (nodata) everywhere else."""
+    sources = "".join(_source(image, 1, (part.x0, part.y0), (part.x0, part.y0), part.shape) for part in windows)
+    band = f'<VRTRasterBand dataType="UInt16" band="1">{sources}</VRTRasterBand>'
+    return _write(target, grid.shape, f"<SRS>{escape(grid.crs)}</SRS>", grid.geotransform, band)
+
+
 def warped(
     target: Path, *, source: Path, lattice: Lattice, window: Window, resampling: str, scale: tuple[float, float]
 ) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,19 +15,24 @@ from s2sr_core.cells.gridcell_csv import read_gridcells
 from s2sr_core.cells.gridcells import Gridcell, select_gridcells
 from s2sr_core.errors import InputError
 from s2sr_core.geo import geometry, projection
+from s2sr_core.geo.raster_grid import RasterGrid
 from s2sr_core.outputs.summary import counted
 from s2sr_core.parameters import RunParameters
 from s2sr_core.periods import span_of
 from s2sr_core.planning.units import DOWNLOADS, composite_units, most_units, shares
-from s2sr_core.products.bands import RESOLUTION, SCL
+from s2sr_core.products.bands import RESOLUTION, SCL, TILE_SIDE
+from s2sr_core.products.baselines import lists_tiles
+from s2sr_core.products.partial_images import WHOLE_FROM
 from s2sr_core.products.safe import Product, band_files
+from s2sr_core.products.tiles import extent_of, outline_of
 from s2sr_core.run_context import RunContext
+from s2sr_core.scenes.occupancy import kernel_reach, nearby_pixels
 from s2sr_core.selection.candidates import Candidate, selected_products
 from s2sr_core.selection.judge import find_products
 from s2sr_core.selection.near_cells import CellsNear
 from s2sr_core.selection.observations import observations_of
 from s2sr_core.sources import source_of
-from s2sr_core.sources.source import ProductDescription
+from s2sr_core.sources.source import ProductDescription, RemoteProduct
 
 #: Width and height of a granule, metres.
 _GRANULE = 109_800
@@ -100,7 +106,7 @@ def plan(parameters: RunParameters, workers: int) -> Plan:
     observations = observations_of(found, keep_duplicates=parameters.keep_duplicates)
     units = len(shares(observations, DOWNLOADS if source.fetches else most_units(workers)))
     if source.fetches:
-        amount = _to_download(len(products), parameters)
+        amount = _to_download(products, cells, parameters)
     else:
         there = [source.open(product) for product in products]
         size = bytes_to_read(there, bands, parameters.resolution)
@@ -126,13 +132,47 @@ def plan(parameters: RunParameters, workers: int) -> Plan:
     return Plan(tuple(cells), tuple(found), text)
 
 
-def _to_download(products: int, parameters: RunParameters) -> str:
-    bands = parameters.bands
-    size = products * (_BAND_BYTES[parameters.resolution] * len(bands) + _SCL_BYTES) / 1e9
-    text = f"to download about {size:.1f} GB of {' '.join(bands)} and SCL"
+def _to_download(products: Sequence[RemoteProduct], cells: Sequence[Gridcell], parameters: RunParameters) -> str:
+    bands, scl = parameters.bands, len(products) * _SCL_BYTES
+    whole, in_ranges = bytes_of_bands(products, cells, parameters.resolution)
+    text = f"to download about {(len(bands) * whole + scl) / 1e9:.1f} GB of {' '.join(bands)} and SCL"
     if not parameters.scl_first:
         return text
-    return f"{text}, less the bands that are not needed once SCL is there (first, {products * _SCL_BYTES / 1e9:.1f} GB)"
+    text += f", less the bands that are not needed once SCL is there (first, {scl / 1e9:.1f} GB)"
+    if parameters.stage == "download":
+        return text
+    option = " with --download auto" if parameters.download == "whole" else ""
+    how = f"if CDSE gives ranges of bytes{option}; products before baseline 05.12 come whole"
+    return f"{text}\nin ranges   about {(len(bands) * in_ranges + scl) / 1e9:.1f} GB, {how}"
+
+
+def bytes_of_bands(
+    products: Sequence[ProductDescription], cells: Sequence[Gridcell], resolution: int = RESOLUTION
+) -> tuple[float, float]:
+    """Bytes of an image of each product, whole, and in those JPEG 2000 tiles that meet a cell, if it lists its tiles.
+
+    Nothing is known of clouds yet. Of an image of which most is wanted the whole counts.
+    """
+    size = _BAND_BYTES[resolution]
+    counts = Counter(product.name.tile for product in products if lists_tiles(product.name.baseline))
+    near = CellsNear(cells).footprints([outline_of(tile) for tile in counts])
+    saved = 0.0
+    for (tile, count), some in zip(counts.items(), near, strict=True):
+        share = share_of_tiles(tile, some, resolution)
+        saved += count * (1.0 - share) if share <= WHOLE_FROM else 0.0
+    return size * len(products), size * (len(products) - saved)
+
+
+def share_of_tiles(tile: str, cells: Sequence[Gridcell], resolution: int = RESOLUTION) -> float:
+    """The share of the pixels of whole granules of the MGRS tile ``tile`` that is in JPEG 2000 tiles near ``cells``."""
+    extent, metres = extent_of(tile), TILE_SIDE[resolution] * resolution
+    count = math.ceil(_GRANULE / metres)
+    grid = RasterGrid(f"EPSG:{extent.epsg}", (extent.west, metres, 0.0, extent.north, 0.0, -metres), (count, count))
+    nearby = nearby_pixels(tuple(cells), outline_of(tile), grid, kernel_reach((1.0, 1.0)) * resolution / metres)
+    sides = np.minimum(np.arange(1, count + 1) * metres, _GRANULE) - np.arange(count) * metres
+    window = nearby.window
+    areas = np.outer(sides[window.y0 : window.y1], sides[window.x0 : window.x1])
+    return float(areas[nearby.pixels].sum() / _GRANULE**2)
 
 
 def bytes_to_read(products: Sequence[Product], bands: Sequence[str], resolution: int = RESOLUTION) -> int:

@@ -30,7 +30,8 @@ from s2sr_core.sources.source import Source
 _NOT_DECISIVE = frozenset(
     {
         *("bbox", "grid_csv", "start", "end", "months", "tiles", "min_baseline", "max_cloud_cover", "keep_duplicates"),
-        *("source", "access", "imagery", "work_dir", "download_connections", "engine", "overwrite", "keep_tmp"),
+        *("source", "access", "download", "imagery"),
+        *("work_dir", "download_connections", "engine", "overwrite", "keep_tmp"),
         *("workers", "cluster", "scheduler", "site"),
     }
 )

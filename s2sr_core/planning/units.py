@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import pairwise
 from math import isqrt
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -34,17 +35,26 @@ _AGAIN = " with substitutes"
 
 
 class DownloadUnit:
-    """Products that one task downloads from ``source``: SCL and ``bands``; ``title`` says which."""
+    """Products that one task downloads from ``source``: SCL and ``bands``; ``title`` says which.
 
-    __slots__ = ("bands", "products", "source", "title")
+    ``occupancies`` are the files that say which pixels of each product count, None where that is not known.
+    """
+
+    __slots__ = ("bands", "occupancies", "products", "source", "title")
 
     def __init__(
-        self, title: str, source: Source[Any], products: tuple[ProductDescription, ...], bands: tuple[str, ...]
+        self,
+        title: str,
+        source: Source[Any],
+        products: tuple[ProductDescription, ...],
+        bands: tuple[str, ...],
+        occupancies: tuple[Path | None, ...],
     ) -> None:
         self.title = title
         self.source = source
         self.products = products
         self.bands = bands
+        self.occupancies = occupancies
 
 
 class SceneUnit:
@@ -156,10 +166,15 @@ class PeriodShares:
         return group.units(self._scenes[self.of_group(group)], failed_products)
 
 
-def download_unit(source: Source[Any], products: Sequence[ProductDescription], bands: Sequence[str]) -> DownloadUnit:
+def download_unit(
+    source: Source[Any],
+    products: Sequence[ProductDescription],
+    bands: Sequence[str],
+    occupancies: Sequence[Path | None] | None = None,
+) -> DownloadUnit:
     """One unit of these products, at least one; without ``bands``, SCL alone."""
     title = _title("product" if bands else "SCL of product", [str(product.name) for product in products])
-    return DownloadUnit(title, source, tuple(products), tuple(bands))
+    return DownloadUnit(title, source, tuple(products), tuple(bands), tuple(occupancies or [None] * len(products)))
 
 
 def scene_unit(

@@ -14,6 +14,8 @@ TRUE_COLOUR = ("B04", "B03", "B02")
 SCL = "SCL"
 #: Metres per pixel of the images that are used unless others are asked for, and of SCL in any case.
 RESOLUTION = 20
+#: Rows and columns of the JPEG 2000 tiles of bands, by metres per pixel.
+TILE_SIDE = {20: 640, 10: 1024}
 
 
 def bands_at(resolution: int) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ from s2sr_core.products.bands import RESOLUTION, SCL, bands_at, role_at
 from s2sr_core.products.manifest import MANIFEST, ListedFile, read_safe_footprint, read_safe_manifest, role_of
 from s2sr_core.products.metadata import Offset, offsets_of, read_metadata
 from s2sr_core.products.names import ProductName, is_zarr, looks_like_product, product_named_in, without_suffix
+from s2sr_core.products.partial_images import PartialImage, tiles_path
 
 _BLOCK = 1 << 20
 #: Suffixes of files that hold a whole product, or a part of it: one volume, or what an interrupted download left.
@@ -90,6 +91,8 @@ class BandFile:
     checksum: ``md5:…`` or ``sha3-256:…`` as the manifest says, ``sha256:…`` of its bytes if there is no manifest.
     note: what is odd but not wrong; may be empty.
     resolution: metres per pixel, as its name says.
+    is_partial: whether ``path`` holds some tiles of it alone (:mod:`s2sr_core.products.partial_images`), which the
+        checksum does not vouch for.
     """
 
     band: str
@@ -98,6 +101,7 @@ class BandFile:
     checksum: str
     note: str = ""
     resolution: int = RESOLUTION
+    is_partial: bool = False
 
     @property
     def is_listed(self) -> bool:
@@ -274,21 +278,29 @@ def lacking(product: Product, bands: Sequence[str], resolution: int = RESOLUTION
 
 
 def has_scl_alone(product: Product, resolution: int = RESOLUTION) -> bool:
-    """Whether SCL is there, whole, and no other image of ``resolution`` metres is."""
+    """Whether SCL is there, whole, and no other image of ``resolution`` metres is, not even some tiles of one."""
     unused = {role_at(band, other) for other in (10, RESOLUTION) if other != resolution for band in bands_at(other)}
     there = {file.role for file in _images_on_disk(product)} - unused
+    if any(product.path.glob(f"GRANULE/*/IMG_DATA/R{resolution}m/{tiles_path(Path('*')).name}")):
+        return False
     return there == {SCL} and not lacking(product, (), resolution)
 
 
 def band_files(
-    product: Product, bands: Sequence[str], resolution: int = RESOLUTION, *, hashed: bool = True, there: bool = True
+    product: Product,
+    bands: Sequence[str],
+    resolution: int = RESOLUTION,
+    *,
+    hashed: bool = True,
+    there: bool = True,
+    partial: bool = False,
 ) -> BandFiles:
     """The images of ``bands`` (``SCL`` may be one) that are there whole, and an error for each of the others.
 
     Bands are those of ``resolution`` metres; SCL is always of 20 m.
 
     Without ``hashed`` no file is read: one that no manifest lists has no checksum. Without ``there`` no file is looked
-    for: each is as the manifest lists it.
+    for: each is as the manifest lists it. With ``partial``, some tiles of an image do; which, its reader must ask.
     """
     manifest = product.path / MANIFEST
     try:
@@ -301,7 +313,7 @@ def band_files(
             role = role_at(band, resolution)
             files = [file for file in listed if file.role == role]
             metres = RESOLUTION if band == SCL else resolution
-            found[band] = replace(_band_file(product, band, files, metres, hashed, there), resolution=metres)
+            found[band] = replace(_band_file(product, band, files, metres, hashed, there, partial), resolution=metres)
         except ProductError as error:
             errors[band] = error
     return BandFiles(found, errors)
@@ -327,7 +339,7 @@ def _converted(path: Path) -> Path | None:
 
 
 def _band_file(
-    product: Product, band: str, listed: list[ListedFile], resolution: int, hashed: bool, there: bool
+    product: Product, band: str, listed: list[ListedFile], resolution: int, hashed: bool, there: bool, partial: bool
 ) -> BandFile:
     def fail(reason: str) -> ProductError:
         return ProductError(str(product.name), reason, step=Step.FILES, band=band)
@@ -344,6 +356,12 @@ def _band_file(
         status = path.stat()
     except FileNotFoundError as error:
         converted = _converted(path)
+        tiles = PartialImage.read(path, image.size, image.checksum) if converted is None else None
+        if tiles is not None and partial:
+            note = f"{len(tiles.tiles)} of {len(tiles.layout.tiles)} JPEG 2000 tiles of {band} are there"
+            return BandFile(band, tiles_path(path), tiles.layout.size, image.checksum, note, is_partial=True)
+        if tiles is not None:
+            raise fail(f"only some tiles of {path.name} were downloaded; download it with --download whole") from error
         if converted is None:
             raise fail(f"{path.name} is missing") from error
         note = f"{converted.name} is used for {path.name}, which is missing; the manifest cannot vouch for it"

@@ -8,6 +8,7 @@ from s2sr_core.errors import ProductError, Step
 from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.products.checked_files import CheckedFiles
 from s2sr_core.products.manifest import HASHES
+from s2sr_core.products.partial_images import PartialImage, image_path
 from s2sr_core.products.safe import BandFile
 from s2sr_core.run_context import RunContext
 
@@ -19,7 +20,8 @@ def check(context: RunContext, name: str, file: BandFile) -> bool:
     """Compare an image with its checksum as the parameter ``check_files`` says; gives whether it is known to be right.
 
     A run that downloads compares what it receives and what is there already, and need not do so again unless every use
-    is to be checked. An image that no manifest vouches for has a checksum of its own bytes, which is right.
+    is to be checked. An image that no manifest vouches for has a checksum of its own bytes, which is right. If only
+    some tiles of an image are there, each is compared with what came, and nothing says whether that was right.
 
     Raises
     ------
@@ -30,7 +32,10 @@ def check(context: RunContext, name: str, file: BandFile) -> bool:
     algorithm, _, expected = file.checksum.partition(":")
     is_download = not parameters.is_in_place and parameters.stage != "composite"
     if not file.is_listed or (is_download and parameters.check_files != "always"):
-        return True
+        return not file.is_partial
+    if file.is_partial:
+        _check_tiles(name, file, is_asked=parameters.check_files != "never")
+        return False
     if algorithm not in HASHES or parameters.check_files == "never":
         return False
     try:
@@ -46,6 +51,18 @@ def check(context: RunContext, name: str, file: BandFile) -> bool:
         raise ProductError(name, reason, step=Step.FILES, band=file.band)
     CheckedFiles(context.workspace).remember(name, file.path, file.checksum)
     return True
+
+
+def _check_tiles(name: str, file: BandFile, *, is_asked: bool) -> None:
+    partial = PartialImage.read(image_path(file.path), file.size, file.checksum) if is_asked else None
+    try:
+        is_right = partial is None or not partial.changed()
+    except OSError as error:
+        reason = f"{file.path.name} cannot be read: {error.strerror}"
+        raise ProductError(name, reason, step=Step.FILES, band=file.band) from error
+    if not is_right:
+        reason = f"{file.path.name} has tiles that are not as they came: its bytes have changed"
+        raise ProductError(name, reason, step=Step.FILES, band=file.band)
 
 
 def check_decodes(context: RunContext, name: str, file: BandFile, dataset: gdal.Dataset) -> None:

@@ -101,7 +101,7 @@ def kernel_reach(scale: tuple[float, float]) -> int:
 
 
 @functools.lru_cache(maxsize=4)
-def nearby_pixels(cells: tuple[Gridcell, ...], outline: BaseGeometry, grid: RasterGrid, reach: int) -> NearbyPixels:
+def nearby_pixels(cells: tuple[Gridcell, ...], outline: BaseGeometry, grid: RasterGrid, reach: float) -> NearbyPixels:
     """Which pixels of ``grid`` lie in one of ``cells`` or within ``reach`` pixels of it.
 
     ``outline`` is the grid's (EPSG:4326).

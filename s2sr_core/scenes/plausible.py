@@ -9,6 +9,7 @@ from shapely import MultiPolygon, Polygon
 
 from s2sr_core.errors import ProductError, Step
 from s2sr_core.geo import geometry
+from s2sr_core.geo.codestream import END_OF_CODESTREAM, JP2_SIGNATURE
 from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.geo.raster_grid import RasterGrid
 from s2sr_core.pixels.rules import DN_SATURATED, LARGEST_DN
@@ -23,9 +24,6 @@ _PIXEL = 20.0
 _PIXEL_TOLERANCE = 0.1
 #: Metres by which the corner of a granule may differ from its tile's, whose corners are multiples of 60 m.
 _TOLERANCE = 60.0
-#: The first box of a JP2 file, and the marker EOC, the last of a codestream (ISO/IEC 15444-1, I.5.1 and A.4.4).
-_JP2_SIGNATURE = bytes.fromhex("0000000c 6a502020 0d0a870a")
-_END_OF_CODESTREAM = b"\xff\xd9"
 #: Rows of a read: the height of a tile of 20 m bands.
 _ROWS = 640
 
@@ -56,16 +54,16 @@ def check_complete(name: str, band: str, path: Path) -> None:
         If the end of the codestream is missing.
     """
     with path.open("rb") as file:
-        if file.read(len(_JP2_SIGNATURE)) != _JP2_SIGNATURE:
+        if file.read(len(JP2_SIGNATURE)) != JP2_SIGNATURE:
             return
-        size, start, box = path.stat().st_size, len(_JP2_SIGNATURE), b""
+        size, start, box = path.stat().st_size, len(JP2_SIGNATURE), b""
         while box != b"jp2c" and start + 8 <= size:
             file.seek(start)
             length, box = int.from_bytes(file.read(4)), file.read(4)
             length = int.from_bytes(file.read(8)) if length == 1 else length or size - start
             start += max(length, 8)
         file.seek(max(min(start, size) - 2, 0))
-        is_complete = box == b"jp2c" and start <= size and file.read(2) == _END_OF_CODESTREAM
+        is_complete = box == b"jp2c" and start <= size and file.read(2) == END_OF_CODESTREAM
     if not is_complete:
         reason = f"{path.name} is incomplete: the end of its JPEG 2000 codestream is missing"
         raise ProductError(name, reason, step=Step.OPEN, band=band)

@@ -27,7 +27,8 @@ from s2sr_core.geo.raster_grid import RasterGrid
 from s2sr_core.parameters import RunParameters
 from s2sr_core.pixels import vrt
 from s2sr_core.pixels.masks import Mask
-from s2sr_core.products.bands import SCL
+from s2sr_core.products.bands import SCL, TILE_SIDE
+from s2sr_core.products.partial_images import PartialImage, image_path
 from s2sr_core.products.safe import BandFile, Product, band_files
 from s2sr_core.products.tile_metadata import TILE_METADATA, read_tile_grid
 from s2sr_core.run_context import RunContext
@@ -38,8 +39,6 @@ from s2sr_core.scenes.scene import NOT_CHECKED, Preparation, Scene, SceneBand, W
 
 #: Pixels added around a scene's outline on the lattice: the outline is drawn with straight lines between points.
 _MARGIN = 8
-#: Rows and columns of the tiles of bands, by metres per pixel.
-_TILES = {20: (640, 640), 10: (1024, 1024)}
 
 #: Suffix of a warped VRT's name, lattice and window.
 _Target = tuple[str, Lattice, Window]
@@ -92,7 +91,7 @@ def prepare_product(
         mask = context.mask.on_grid(grid.pixel_metres())
     except RuntimeError as error:
         return Preparation(name, None, (_open_error(context, product, SCL, error),))
-    files = band_files(product, tuple(parameters.bands), parameters.resolution)
+    files = band_files(product, tuple(parameters.bands), parameters.resolution, partial=not parameters.is_in_place)
     bands, errors, notes = [], [], [*scene.notes]
     for band in parameters.bands:
         try:
@@ -112,7 +111,7 @@ def prepare_product(
             planned = _planned(scene, file, targets, folder)
             vrt.masked(
                 planned.masked,
-                band=file.path,
+                band=_readable(scene, file, folder),
                 scl=scl.path,
                 scl_factor=scene.scl_factor,
                 grid=grid,
@@ -136,6 +135,28 @@ def prepare_product(
             errors.append(_open_error(context, product, band, error))
     noted = tuple(note for note in dict.fromkeys(notes) if note)
     return Preparation(name, replace(scene, bands=tuple(bands), notes=noted) if bands else None, tuple(errors))
+
+
+def _readable(scene: Scene, file: BandFile, folder: Path) -> Path:
+    """The image or, if some tiles of it are there, a VRT of these: nothing may ask for another.
+
+    Raises
+    ------
+    ProductError
+        If a tile with a pixel that counts is not there.
+    """
+    if not file.is_partial:
+        return file.path
+    name, image = str(scene.product.name), image_path(file.path)
+    partial = PartialImage.read(image, file.size, file.checksum)
+    wanted = [scene.grid.window] if scene.occupancy is None else Occupancy.read_parts(scene.occupancy)
+    if partial is None or (missing := partial.lacks(wanted)):
+        lacks = "what came of it is gone" if partial is None else f"{len(missing)} tiles that count were not downloaded"
+        reason = f"only some tiles of {image.name} are there, and {lacks}; run the stage download again"
+        raise ProductError(name, reason, step=Step.FILES, band=file.band)
+    return vrt.partial(
+        folder / f"{name}_{file.band}_tiles.vrt", image=file.path, windows=partial.windows, grid=scene.grid
+    )
 
 
 def _needs_bands(scene: Scene) -> bool:
@@ -177,7 +198,8 @@ def _classified(
         for suffix in ("u16", "failed"):  # of other cells or another mask
             for outdated in workspace.decoded.glob(f"{name}_B*.{suffix}"):
                 outdated.unlink()
-        Occupancy.of(counts, nearby.window, _TILES[parameters.resolution]).write(occupancy)
+        side = TILE_SIDE[parameters.resolution]
+        Occupancy.of(counts, nearby.window, (side, side)).write(occupancy)
     return Scene(
         product,
         grid,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from s2sr_core.errors import ProductError, Step
 from s2sr_core.products.names import ProductName
 from s2sr_core.products.safe import Product
+from s2sr_core.scenes.occupancy import Occupancy
 from s2sr_core.selection.candidates import Candidate
 from s2sr_core.sources.source import ProductDescription, Source
 
@@ -21,8 +23,12 @@ class Download:
     size: int
 
 
-def download[P: ProductDescription](source: Source[P], product: P, bands: Sequence[str]) -> Download:
+def download[P: ProductDescription](
+    source: Source[P], product: P, bands: Sequence[str], occupancy: Path | None = None
+) -> Download:
     """Fetch metadata, SCL and ``bands`` of ``product``, and read what its files say; a fault of it is in the result.
+
+    ``occupancy`` is the file that says which pixels of the bands count; None if that is not known.
 
     Raises
     ------
@@ -31,7 +37,8 @@ def download[P: ProductDescription](source: Source[P], product: P, bands: Sequen
     """
     name, size = product.name, 0
     try:
-        size = source.fetch(product, bands)
+        windows = None if occupancy is None else Occupancy.read_parts(occupancy)
+        size = source.fetch(product, bands, windows)
         there = source.open(product)
     except ProductError as error:
         return failed_download(source, name, error.reason, error.step, size)

@@ -96,6 +96,11 @@ class Line:
         """A product as its source describes it."""
         return self.observation.candidates[index].product
 
+    def occupancy(self, index: int) -> Path | None:
+        """The file that says which pixels of a product count, once SCL has decided it."""
+        scene = None if self._standings is None else self._standings[index].scene
+        return None if scene is None else scene.occupancy
+
     def described(self) -> list[Any]:
         """All products that may be used, as their source describes them."""
         return [candidate.product for candidate in self.observation.candidates if candidate.product is not None]

@@ -28,4 +28,4 @@ def source_of(parameters: RunParameters) -> Source[Any]:
 
     checked = CheckedFiles(Workspace(parameters.work_dir)) if parameters.check_files == "once" else None
     road = client.road_of(parameters.access)
-    return Cdse(folder, parameters.download_connections, parameters.resolution, road, checked)
+    return Cdse(folder, parameters.download_connections, parameters.resolution, road, checked, parameters.download)

@@ -13,6 +13,7 @@ from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.errors import InputError
 from s2sr_core.fields import Stage
 from s2sr_core.files import shown
+from s2sr_core.geo.lattice import Window
 from s2sr_core.products.bands import RESOLUTION
 from s2sr_core.products.names import product_named_in
 from s2sr_core.products.safe import Product, has_scl_alone, lacking, product_paths, read_product, title_of
@@ -49,7 +50,7 @@ class OnDisk:
     def begin(self, products: Sequence[Product]) -> None:
         """Nothing: all that can be had is there."""
 
-    def fetch(self, product: Product, bands: Sequence[str]) -> int:
+    def fetch(self, product: Product, bands: Sequence[str], windows: Sequence[Window] | None = None) -> int:
         """Nothing: all that can be had is there."""
         return 0
 

@@ -16,6 +16,7 @@ from shapely import MultiPolygon, Polygon
 
 from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.fields import Stage
+from s2sr_core.geo.lattice import Window
 from s2sr_core.products.names import ProductName
 from s2sr_core.products.safe import Product
 
@@ -158,10 +159,11 @@ class Source[P: ProductDescription](Protocol):
         """
         ...
 
-    def fetch(self, product: P, bands: Sequence[str]) -> int:
+    def fetch(self, product: P, bands: Sequence[str], windows: Sequence[Window] | None = None) -> int:
         """Complete the product's metadata, SCL and ``bands`` below :attr:`folder`; returns the bytes that came.
 
-        What is there and right is not fetched again.
+        What is there and right is not fetched again. ``windows`` are the pixels of the bands that count: a source may
+        leave the others out (:mod:`s2sr_core.products.partial_images`). None wants whole images.
 
         Raises
         ------

@@ -33,7 +33,7 @@ def test_a_run_with_periods_fetches_each_product_once_and_composites_as_runs_of_
         def find(self, *args):
             return (found for found in super().find(*args) if getattr(found, "path", 0) is None)
 
-        def fetch(self, product, bands):
+        def fetch(self, product, bands, windows=None):
             asked.append((str(product.name), tuple(bands)))
             return super().fetch(product, bands)
 

@@ -160,6 +160,7 @@ SHOWN: dict[str, list[tuple[object, object]]] = {
     ],
     "layers": [("count mad", ["count", "mad"]), (["iqr", "doy", "first", "last"], ["iqr", "doy", "first", "last"])],
     "group_by": [(word, word) for word in ("granule", "datatake")],
+    "download": [(word, word) for word in ("auto", "whole", "ranges")],
     "check_files": [(word, word) for word in ("once", "always", "never")],
     "crs": [(code, code) for code in ("EPSG:4326", "EPSG:3413", "EPSG:32606")],
     "resolution": [(20, 20), (10, 10)],

@@ -15,6 +15,7 @@ from support.independent import RawScene
 
 from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.errors import ProductError, Step
+from s2sr_core.geo.lattice import Window
 from s2sr_core.parameters import Stage
 from s2sr_core.products.names import ProductName
 from s2sr_core.products.safe import Product, read_product
@@ -49,7 +50,7 @@ class Shelf:
     def begin(self, products: Sequence[RemoteProduct]) -> None:
         """There is nothing to prepare."""
 
-    def fetch(self, product: RemoteProduct, bands: Sequence[str]) -> int:
+    def fetch(self, product: RemoteProduct, bands: Sequence[str], windows: Sequence[Window] | None = None) -> int:
         """Write the whole product elsewhere, and keep metadata, SCL and ``bands`` of it."""
         scenes = self.products[product.name]
         if not scenes:

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from s2sr_core.account import account_variable
 from s2sr_core.errors import InputError
+from s2sr_core.fields import DownloadMode
 from s2sr_core.sources.cdse.auth import TokenSource
 from s2sr_core.sources.cdse.breaker import Breakers
 from s2sr_core.sources.cdse.catalogue import Catalogue
@@ -116,15 +117,18 @@ def begin_query() -> None:
     _breakers(where).reset(where.catalogue_url, lambda _url: answers(_http(where), smallest))
 
 
-def begin_downloads(access: RoadName, folder: Path, connections: int, products: Sequence[RemoteProduct]) -> None:
+def begin_downloads(
+    access: RoadName, folder: Path, connections: int, products: Sequence[RemoteProduct], mode: DownloadMode = "whole"
+) -> None:
     """A run is about to download ``products``: what was known of the hosts is forgotten."""
     where = endpoints()
-    ours, breakers = downloader(access, folder, connections), _breakers(where)
+    ours, breakers = downloader(access, folder, connections, mode), _breakers(where)
+    ours.ranges.forget()
     breakers.reset(where.identity_url)
     breakers.reset(ours.road.url, OtherProducts(ours, products).answer)
 
 
-def downloader(access: RoadName, folder: Path, connections: int) -> Downloader:
+def downloader(access: RoadName, folder: Path, connections: int, mode: DownloadMode = "whole") -> Downloader:
     """The downloader of the environment's account into ``folder``; in one process its threads share one token.
 
     Raises
@@ -133,8 +137,8 @@ def downloader(access: RoadName, folder: Path, connections: int) -> Downloader:
         If something of the account, or the keys, is missing.
     """
     if access == "s3":
-        return _downloader_by_keys(endpoints(), S3Keys.needed(), folder, connections)
-    return _downloader(endpoints(), Credentials.from_environment(), folder, connections)
+        return _downloader_by_keys(endpoints(), S3Keys.needed(), folder, connections, mode)
+    return _downloader(endpoints(), Credentials.from_environment(), folder, connections, mode)
 
 
 @lru_cache(maxsize=8)
@@ -157,14 +161,18 @@ def _tokens(where: Endpoints, credentials: Credentials) -> TokenSource:
 
 
 @lru_cache(maxsize=8)
-def _downloader(where: Endpoints, credentials: Credentials, folder: Path, connections: int) -> Downloader:
+def _downloader(
+    where: Endpoints, credentials: Credentials, folder: Path, connections: int, mode: DownloadMode
+) -> Downloader:
     slots = Slots.of_account(credentials.username, where.identity_url, connections)
-    return Downloader(_http(where), ODataRoad(where.download_url, _tokens(where, credentials)), slots, folder)
+    return Downloader(_http(where), ODataRoad(where.download_url, _tokens(where, credentials)), slots, folder, mode)
 
 
 @lru_cache(maxsize=8)
-def _downloader_by_keys(where: Endpoints, keys: S3Keys, folder: Path, connections: int) -> Downloader:
+def _downloader_by_keys(
+    where: Endpoints, keys: S3Keys, folder: Path, connections: int, mode: DownloadMode
+) -> Downloader:
     """Keys do not say whose they are; if the account is named too, its connections are counted on both roads."""
     account = account_variable("CDSE_USERNAME").strip() or keys.identity
     slots = Slots.of_account(account, where.identity_url, connections)
-    return Downloader(_http(where), S3Road(where.s3_url, keys), slots, folder)
+    return Downloader(_http(where), S3Road(where.s3_url, keys), slots, folder, mode)

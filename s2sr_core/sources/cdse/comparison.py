@@ -12,8 +12,9 @@ from requests.auth import AuthBase
 from s2sr_core import stopping
 from s2sr_core.errors import ProductError
 from s2sr_core.products.manifest import MANIFEST
-from s2sr_core.sources.cdse.download import LARGEST_MANIFEST, Downloader
+from s2sr_core.sources.cdse.download import Downloader
 from s2sr_core.sources.cdse.http import CdseError, Http, TransientError
+from s2sr_core.sources.cdse.reception import LARGEST_MANIFEST
 from s2sr_core.sources.source import RemoteProduct
 
 #: Other products that are asked for: more than may be bad at the same time by chance.

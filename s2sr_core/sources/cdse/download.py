@@ -2,44 +2,42 @@
 
 Every file is checked against the manifest (size and MD5 or SHA3-256), written under a temporary name and renamed. Files
 that are there and right are not downloaded again. What came of a file before the connection broke, or the process was
-killed, is kept: if the server gives parts of files, the rest alone is asked for.
+killed, is kept: if the server gives parts of files, the rest alone is asked for. Of a band, those tiles alone may come
+that hold a pixel that counts.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+import contextlib
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-import requests
-import urllib3
-from requests.auth import AuthBase
-
-from s2sr_core import stopping
 from s2sr_core.disk_space import explained, is_full_disk
 from s2sr_core.errors import ProductError, Step
+from s2sr_core.fields import DownloadMode
+from s2sr_core.geo.codestream import LayoutError
+from s2sr_core.geo.lattice import Window
 from s2sr_core.products.bands import SCL
+from s2sr_core.products.baselines import lists_tiles
 from s2sr_core.products.checked_files import CheckedFiles
-from s2sr_core.products.manifest import HASHES, MANIFEST, METADATA, ListedFile, read_safe_manifest
+from s2sr_core.products.manifest import MANIFEST, METADATA, ListedFile, read_safe_manifest
 from s2sr_core.products.metadata import is_of_another_product
+from s2sr_core.products.partial_images import remove_tiles
 from s2sr_core.sources.cdse.http import CdseError, Http, TransientError
+from s2sr_core.sources.cdse.image_tiles import fetch_tiles
 from s2sr_core.sources.cdse.partial_files import open_partial, partial_file, remove_orphans
+from s2sr_core.sources.cdse.ranges import RangesRefusedError, RangeSupport, Span, is_worth_ranges
+from s2sr_core.sources.cdse.reception import Reception, digest_of, hashed, hex_of, may_continue
 from s2sr_core.sources.cdse.road import Road
 from s2sr_core.sources.cdse.shared_folder import completing
 from s2sr_core.sources.cdse.slots import Slots
 from s2sr_core.sources.source import RemoteProduct
 
-_CHUNK = 1 << 18
-#: A manifest has about 70 kB; what is much larger is not one.
-LARGEST_MANIFEST = 8 * 1024**2
-_PARTIAL = 206
-_CONTENT_RANGE = re.compile(r"bytes (?P<first>\d{1,18})-\d{1,18}/(?P<size>\d{1,18}|\*)")
-#: A try that brings at least this share of a file does not count as one that failed.
-_STEPS = 100
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -50,17 +48,28 @@ class Downloader:
     ----------
     road: to the bytes.
     folder: ``imagery_raw``.
+    mode: whether images may come in part.
+    ranges: whether the host gives ranges of bytes.
     """
 
     http: Http
     road: Road
     slots: Slots
     folder: Path
+    mode: DownloadMode = "whole"
+    ranges: RangeSupport = field(default_factory=RangeSupport, compare=False)
 
-    def download(self, product: RemoteProduct, bands: Sequence[str], checked: CheckedFiles | None = None) -> int:
+    def download(
+        self,
+        product: RemoteProduct,
+        bands: Sequence[str],
+        checked: CheckedFiles | None = None,
+        windows: Sequence[Window] | None = None,
+    ) -> int:
         """Complete the product's folder with SCL and ``bands``, roles of files; returns how many bytes were downloaded.
 
         Files that are there are read to compare them, unless they are ``checked``, where what is right is noted.
+        ``windows`` are those pixels of the bands that are wanted; None wants whole images.
 
         Raises
         ------
@@ -74,7 +83,7 @@ class Downloader:
         target = self.folder / product.name.folder
         try:
             with completing(self.folder, product.name):
-                return self._complete(product, target, bands, checked)
+                return self._complete(product, target, bands, checked, windows)
         except TransientError as error:
             raise ProductError(name, str(error), step=Step.CONNECTION) from error
         except CdseError as error:
@@ -88,7 +97,12 @@ class Downloader:
             raise ProductError(name, reason, step=Step.DOWNLOAD) from error
 
     def _complete(
-        self, product: RemoteProduct, target: Path, bands: Sequence[str], checked: CheckedFiles | None
+        self,
+        product: RemoteProduct,
+        target: Path,
+        bands: Sequence[str],
+        checked: CheckedFiles | None,
+        windows: Sequence[Window] | None,
     ) -> int:
         manifest_path = target / MANIFEST
         total = 0
@@ -103,9 +117,12 @@ class Downloader:
                 is_known = checked is not None and checked.knows(str(product.name), path, file.checksum)
                 if is_known or _is_whole(path, file):
                     remove_orphans(path)
+                    remove_tiles(path)
+                elif file.role in bands:
+                    total += self._fetch_image(product, file, path, windows)
                 else:
                     total += self._fetch(product, file.href, file, path)
-                if checked is not None and not is_known and _digest(file) is not None:
+                if checked is not None and not is_known and digest_of(file) is not None:
                     checked.remember(str(product.name), path, file.checksum)
                 if file.role == METADATA:
                     _check_metadata(product, target)
@@ -115,161 +132,85 @@ class Downloader:
                 raise
         return total
 
+    def _fetch_image(
+        self, product: RemoteProduct, file: ListedFile, path: Path, windows: Sequence[Window] | None
+    ) -> int:
+        """The tiles of an image that hold a pixel of ``windows``, if they can be asked for; else all of it."""
+        received = 0
+        if self.ranges.works is not False and lists_tiles(product.name.baseline) and is_worth_ranges(file.size or 0):
+            ranges = _Ranges(self, product, file)
+            wanted, always = None if self.mode == "whole" else windows, self.mode == "ranges"
+            try:
+                if fetch_tiles(path, file, wanted, ranges.receive, always=always) == "there":
+                    return ranges.received
+            except (RangesRefusedError, LayoutError) as reason:
+                _logger.info("%s of %s comes whole: %s", path.name, product.name, reason)
+            received = ranges.received
+        received += self._fetch(product, file.href, file, path)
+        remove_tiles(path)
+        return received
+
     def _fetch(self, product: RemoteProduct, href: str, expected: ListedFile | None, path: Path) -> int:
         """Download one file, trying again after transient failures; returns how many bytes came."""
-        permission = self.road.permission()
-        with partial_file(path, may_continue=_may_continue(expected)) as part:
-            reception = _Reception(self.http, self.road.address(product, href), expected, part)
-
-            def attempt() -> None:
-                permission.prepare()
-                with self.slots.taken():
-                    auth = permission.auth()
-                    try:
-                        reception.receive(auth)
-                    except CdseError as error:
-                        if (meaning := permission.meaning_of(error)) is error:
-                            raise
-                        raise meaning from None
-                    finally:
-                        if reception.is_accepted:
-                            permission.accepted()
-                if expected is None:
-                    _check_manifest(product, part)
-
-            self.http.retries.run(attempt)
+        with partial_file(path, may_continue=may_continue(expected)) as part:
+            address = self.road.address(product, href)
+            reception = Reception(self.http, address, expected, partial(open_partial, part))
+            check = None if expected is not None else partial(_check_manifest, product, part)
+            self.receive(reception, check)
         return reception.received
 
+    def receive(self, reception: Reception, check: Callable[[], None] | None = None) -> None:
+        """Ask for a file, or a part of one, until it is there; ``check`` looks at it each time."""
+        permission = self.road.permission()
 
-class _Reception:
-    """One file on its way into a partial file, over several requests.
+        def attempt() -> None:
+            permission.prepare()
+            with self.slots.taken():
+                auth = permission.auth()
+                try:
+                    reception.receive(auth)
+                except CdseError as error:
+                    if (meaning := permission.meaning_of(error)) is error:
+                        raise
+                    raise meaning from None
+                finally:
+                    if reception.is_accepted:
+                        permission.accepted()
+            if check is not None:
+                check()
+
+        self.http.retries.run(attempt)
+
+
+class _Ranges:
+    """Ranges of one image.
 
     Attributes
     ----------
     received: bytes that came.
-    is_accepted: whether the server accepted the last request.
     """
 
-    def __init__(self, http: Http, url: str, expected: ListedFile | None, part: Path) -> None:
-        self._http, self._url, self._expected, self._part = http, url, expected, part
+    def __init__(self, downloader: Downloader, product: RemoteProduct, file: ListedFile) -> None:
+        self._downloader, self._file = downloader, file
+        self._url = downloader.road.address(product, file.href)
         self._etag = ""
-        self._digest: hashlib._Hash | None = None  # of the whole file, if all of it came in one answer
-        self._takes_ranges = _may_continue(expected)
         self.received = 0
-        self.is_accepted = False
 
-    def receive(self, auth: AuthBase) -> None:
-        """Complete the partial file: with the rest if the server gives that, else from the start.
+    def receive(self, span: Span, file: BinaryIO) -> None:
+        """Write a span to ``file``.
 
         Raises
         ------
-        TransientError
-            If the connection breaks, or the file is not the manifest's in the end.
-        CdseError
-            If the server refuses.
+        RangesRefusedError
+            If the host does not give it.
         """
-        with open_partial(self._part) as file:
-            self._http.guard(self._url, lambda: self._complete(file, auth))
-            self._check(file)
-
-    def _complete(self, file: BinaryIO, auth: AuthBase) -> None:
-        """Ask for what is missing, and write it. If the connection breaks in the middle, the host may be down."""
-        self.is_accepted, self._digest = False, None
-        there = self._there(file)
-        if self._expected is not None and there == self._expected.size:
-            return  # it was whole when its process was killed
-        headers = {"Range": f"bytes={there}-"} | ({"If-Range": self._etag} if self._etag else {}) if there else {}
+        ours = self._downloader
+        reception = Reception(ours.http, self._url, self._file, lambda: contextlib.nullcontext(file), span, self._etag)
         try:
-            response = self._http.ask("GET", self._url, auth=auth, headers=headers, stream=True)
-        except CdseError as error:
-            passes = isinstance(error, TransientError) and not error.is_refusal
-            if not there or passes or error.status in (401, 408):
-                raise
-            self._takes_ranges = False
-            response = self._http.ask("GET", self._url, auth=auth, stream=True)
-        with response:
-            self.is_accepted = True
-            start = _start(response, self._expected)
-            if start not in (0, there):
-                self._takes_ranges = False
-                raise TransientError(f"{self._url}: other bytes came than were asked for", response.status_code)
-            self._take(response, file, start)
-
-    def _there(self, file: BinaryIO) -> int:
-        """Bytes of the file that need not come again."""
-        size = file.seek(0, os.SEEK_END)
-        limit = None if self._expected is None else self._expected.size
-        return size if self._takes_ranges and limit is not None and size <= limit else 0
-
-    def _take(self, response: requests.Response, file: BinaryIO, start: int) -> None:
-        """Write what comes at ``start``, and nothing beyond the size of the file."""
-        expected = self._expected
-        limit = LARGEST_MANIFEST if expected is None or expected.size is None else expected.size
-        file.seek(start)
-        file.truncate()
-        self._etag, size = _etag(response), 0
-        digest = self._digest = _digest(expected) if expected is not None and start == 0 else None
-        try:
-            # What has come by now, so that a connection that breaks loses nothing.
-            while chunk := response.raw.read1(_CHUNK, decode_content=True):
-                stopping.check()
-                size += len(chunk)
-                if start + size > limit:
-                    file.truncate(0)
-                    raise TransientError(
-                        f"{self._url}: more bytes were received than the manifest says ({limit})", response.status_code
-                    )
-                file.write(chunk)
-                file.flush()
-                if digest is not None:
-                    digest.update(chunk)
-        except urllib3.exceptions.HTTPError as error:
-            went_on = response.status_code == _PARTIAL and size * _STEPS >= limit
-            raise TransientError(
-                f"{self._url}: the connection broke after {start + size} bytes", went_on=went_on
-            ) from error
+            ours.ranges.ask(lambda: ours.receive(reception))
         finally:
-            self.received += size
-        length = response.headers.get("Content-Length", "")
-        if length.isdecimal() and "Content-Encoding" not in response.headers and size != int(length):
-            raise TransientError(f"{self._url}: {size} of {length} bytes were received")
-
-    def _check(self, file: BinaryIO) -> None:
-        """Compare the file with the manifest; one that is not right is emptied."""
-        expected = self._expected
-        if expected is None:
-            return
-        size = file.seek(0, os.SEEK_END)
-        digest, came = _digest(expected), self._digest
-        if expected.size is not None and size != expected.size:
-            problem = f"{size} bytes were received, the manifest says {expected.size}"
-        elif digest is not None and (came.hexdigest() if came else _hashed(file, digest)) != _hex(expected):
-            problem = f"its {expected.checksum.partition(':')[0]} is not the manifest's"
-        else:
-            return
-        file.truncate(0)
-        raise TransientError(f"{self._url}: {problem}")
-
-
-def _may_continue(expected: ListedFile | None) -> bool:
-    """Whether bytes of two answers can be put together: only if the whole can be checked."""
-    return expected is not None and bool(expected.size) and _digest(expected) is not None
-
-
-def _start(response: requests.Response, expected: ListedFile | None) -> int:
-    """Where in the file the bytes of an answer begin; -1 if they are no use."""
-    if response.status_code != _PARTIAL:
-        return 0
-    match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
-    if match is None or "Content-Encoding" in response.headers or expected is None:
-        return -1
-    return int(match["first"]) if match["size"] in ("*", str(expected.size)) else -1
-
-
-def _etag(response: requests.Response) -> str:
-    """The strong validator of an answer, if it has one (RFC 9110, 13.1.5: If-Range takes no other)."""
-    tag = response.headers.get("ETag", "")
-    return tag if tag.startswith('"') else ""
+            self.received += reception.received
+            self._etag = reception.etag
 
 
 def _check_manifest(product: RemoteProduct, path: Path) -> None:
@@ -306,25 +247,8 @@ def _missing_bytes(product: RemoteProduct, target: Path, bands: Sequence[str]) -
 def _is_whole(path: Path, file: ListedFile) -> bool:
     if not path.is_file() or (file.size is not None and path.stat().st_size != file.size):
         return False
-    digest = _digest(file)
+    digest = digest_of(file)
     if digest is None:
         return file.size is not None
     with path.open("rb") as stream:
-        return _hashed(stream, digest) == _hex(file)
-
-
-def _hashed(stream: BinaryIO, digest: hashlib._Hash) -> str:
-    """The checksum of a file from its first byte, as hexadecimal digits."""
-    stream.seek(0)
-    while chunk := stream.read(_CHUNK):
-        digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _digest(file: ListedFile) -> hashlib._Hash | None:
-    name = HASHES.get(file.checksum.partition(":")[0])
-    return None if name is None else hashlib.new(name)
-
-
-def _hex(file: ListedFile) -> str:
-    return file.checksum.partition(":")[2]
+        return hashed(stream, digest) == hex_of(file)

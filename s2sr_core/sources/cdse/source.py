@@ -8,7 +8,8 @@ from datetime import datetime
 from pathlib import Path
 
 from s2sr_core.cells.gridcells import Gridcell
-from s2sr_core.fields import Stage
+from s2sr_core.fields import DownloadMode, Stage
+from s2sr_core.geo.lattice import Window
 from s2sr_core.products.bands import RESOLUTION, role_at
 from s2sr_core.products.checked_files import CheckedFiles
 from s2sr_core.products.safe import Product, read_product
@@ -30,6 +31,7 @@ class Cdse:
     resolution: of the bands that are wanted, metres.
     access: the road to the bytes.
     checked: files that are right, which need not be read again; None if each use is to be checked.
+    mode: whether images may come in part.
     """
 
     folder: Path
@@ -37,6 +39,7 @@ class Cdse:
     resolution: int = RESOLUTION
     access: RoadName = "odata"
     checked: CheckedFiles | None = None
+    mode: DownloadMode = "whole"
 
     @property
     def fetches(self) -> bool:
@@ -72,10 +75,10 @@ class Cdse:
 
     def begin(self, products: Sequence[RemoteProduct]) -> None:
         """Learn which products can be asked for if one fails, to see whether the host is down or the product bad."""
-        client.begin_downloads(self.access, self.folder, self.connections, products)
+        client.begin_downloads(self.access, self.folder, self.connections, products, self.mode)
 
-    def fetch(self, product: RemoteProduct, bands: Sequence[str]) -> int:
-        """Download what is missing of the product; returns the bytes that came.
+    def fetch(self, product: RemoteProduct, bands: Sequence[str], windows: Sequence[Window] | None = None) -> int:
+        """Download what is missing of the product; returns the bytes that came. Of images, ``windows`` may do.
 
         Raises
         ------
@@ -86,9 +89,9 @@ class Cdse:
         SourceDownError
             If a host is down for longer than the run waits.
         """
-        return client.downloader(self.access, self.folder, self.connections).download(
-            product, [role_at(band, self.resolution) for band in bands], self.checked
-        )
+        roles = [role_at(band, self.resolution) for band in bands]
+        ours = client.downloader(self.access, self.folder, self.connections, self.mode)
+        return ours.download(product, roles, self.checked, windows)
 
     def open(self, product: RemoteProduct) -> Product:
         return read_product(self.folder / product.name.folder)

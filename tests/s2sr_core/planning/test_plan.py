@@ -19,9 +19,17 @@ from support.trees import OLD, content_of, image_path, write_tree
 from s2sr_core.cells.gridcell_csv import write_gridcells
 from s2sr_core.cells.gridcells import Gridcell, make_gridcells
 from s2sr_core.errors import InputError
+from s2sr_core.geo.raster_grid import RasterGrid
 from s2sr_core.parameters import RunParameters
 from s2sr_core.periods import Period, periods_of
-from s2sr_core.planning.plan import bytes_of_copies, bytes_to_read, choose_gridcells, plan
+from s2sr_core.planning.plan import (
+    bytes_of_bands,
+    bytes_of_copies,
+    bytes_to_read,
+    choose_gridcells,
+    plan,
+    share_of_tiles,
+)
 from s2sr_core.planning.units import (
     DOWNLOADS,
     SCL_DOWNLOADS,
@@ -33,9 +41,12 @@ from s2sr_core.planning.units import (
 )
 from s2sr_core.products.bands import BANDS
 from s2sr_core.products.safe import Product, band_files, read_product
+from s2sr_core.products.tiles import extent_of, outline_of
+from s2sr_core.scenes.occupancy import nearby_pixels
 from s2sr_core.scenes.scene import Scene
 from s2sr_core.selection.observations import Contender
 from s2sr_core.sources.archive import Archive
+from s2sr_core.sources.source import RemoteProduct
 from s2sr_sandbox.grid import Grid
 
 #: The most task runs of a flow run that design.md allows, over its phases and the handful of other tasks.
@@ -302,6 +313,35 @@ def test_a_plan_reads_no_image(tmp_path: Path) -> None:
     planned = bytes_read()
     assert band_files(product, ("SCL",))["SCL"].size == size
     assert planned - before < size / 10 < size <= bytes_read() - planned
+
+
+CELL = Gridcell("a", shapely.box(-149.75, 68.5, -149.5, 68.75))
+
+
+@pytest.mark.parametrize(("resolution", "side"), [(20, 640), (10, 1024)])
+@pytest.mark.parametrize("tile", ["05WPS", "06WUB"])
+def test_the_tiles_near_cells_are_those_that_hold_a_pixel_near_one(tile: str, resolution: int, side: int) -> None:
+    """By another road: every pixel of the granule, then the tiles that have one."""
+    extent, size = extent_of(tile), 109_800 // resolution
+    geotransform = (extent.west, resolution, 0.0, extent.north, 0.0, -resolution)
+    near = nearby_pixels((CELL,), outline_of(tile), RasterGrid(f"EPSG:{extent.epsg}", geotransform, (size, size)), 4)
+    pixels = np.zeros((size, size), bool)
+    window = near.window
+    pixels[window.y0 : window.y1, window.x0 : window.x1] = near.pixels
+    tiles = [pixels[y : y + side, x : x + side] for y in range(0, size, side) for x in range(0, size, side)]
+    expected = sum(each.size for each in tiles if each.any()) / size**2
+    assert 0.01 < expected < 0.3
+    assert share_of_tiles(tile, [CELL], resolution) == pytest.approx(expected)
+
+
+def test_bytes_are_those_of_whole_images_and_of_tiles_where_images_list_them() -> None:
+    names = [product_name(n, tile="05WPS", baseline=baseline) for n, baseline in enumerate(("05.12", "05.11", "05.12"))]
+    products = [RemoteProduct("", name, 0, None, online=True, footprint=None) for name in names]
+    whole, ranges = bytes_of_bands(products, [CELL])
+    share = share_of_tiles("05WPS", [CELL])
+    assert (whole, ranges) == pytest.approx((3 * 28e6, (1 + 2 * share) * 28e6))
+    everywhere = Gridcell("all", shapely.box(-153, 67, -144, 70))
+    assert bytes_of_bands(products, [everywhere]) == pytest.approx((3 * 28e6, 3 * 28e6))
 
 
 def test_a_manifest_that_points_outside_does_not_stop_a_plan(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ def test_the_parameters_tell_the_source(tmp_path: Path) -> None:
     stages: tuple[Stage, ...] = ("all", "query", "download")
     for stage in stages:
         checked = CheckedFiles(Workspace(tmp_path / "run"))
-        assert source_of(online(tmp_path, stage)) == Cdse(imagery, connections=4, checked=checked)
+        assert source_of(online(tmp_path, stage)) == Cdse(imagery, connections=4, checked=checked, mode="auto")
 
 
 def test_sources_travel(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from s2sr_core.fields import DownloadMode
 from s2sr_core.sources.cdse.auth import TokenSource
 from s2sr_core.sources.cdse.catalogue import Catalogue
 from s2sr_core.sources.cdse.download import Downloader
@@ -36,10 +37,10 @@ class Client:
     def catalogue(self, **limits: int) -> Catalogue:
         return Catalogue(self.http, self.sandbox.catalogue_url, **limits)
 
-    def downloader(self, connections: int = 4, road: Road | None = None) -> Downloader:
+    def downloader(self, connections: int = 4, road: Road | None = None, mode: DownloadMode = "whole") -> Downloader:
         slots = Slots(self.folder / "slots", connections)
         by_account = ODataRoad(self.sandbox.download_url, self.tokens)
-        return Downloader(self.http, road or by_account, slots, self.folder / "imagery_raw")
+        return Downloader(self.http, road or by_account, slots, self.folder / "imagery_raw", mode)
 
     def url(self, number: int = 0) -> str:
         """The address of the manifest of the ``number``-th product."""

@@ -1,0 +1,99 @@
+"""The tiles of an image that a run needs, by ranges of its bytes: its header first, which says where tiles are.
+
+They are kept as a partial image, to which other runs add what they need. Once all of it is there, it is compared with
+the checksum of the manifest, and becomes the image.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import BinaryIO, Literal
+
+from s2sr_core.geo.codestream import END_OF_CODESTREAM, HeaderTooShortError, Layout, LayoutError, layout_of
+from s2sr_core.geo.lattice import Window
+from s2sr_core.products.manifest import ListedFile
+from s2sr_core.products.partial_images import LARGEST_HEADER, PartialImage, remove_tiles, tiles_path
+from s2sr_core.sources.cdse.ranges import HEADER, Span, comes_whole, spans_of
+from s2sr_core.sources.cdse.reception import digest_of, hashed, hex_of
+
+#: Writes a span of an image to a file.
+Receive = Callable[[Span, BinaryIO], None]
+#: What became of a request for tiles: they are there, or the image must come whole.
+Outcome = Literal["there", "whole"]
+
+
+def fetch_tiles(
+    image: Path, listed: ListedFile, windows: Sequence[Window] | None, receive: Receive, *, always: bool
+) -> Outcome:
+    """Complete the partial image with the tiles that hold a pixel of ``windows``; with all if None.
+
+    Without ``always``, an image of which most is wanted comes whole.
+
+    Raises
+    ------
+    LayoutError
+        If the image does not say where its tiles are, or something else comes than what it says.
+    OSError
+        If it cannot be written.
+    """
+    partial = PartialImage.read(image, listed.size, listed.checksum)
+    if partial is not None:
+        partial = partial.verified()
+    elif windows is None or listed.size is None:
+        return "whole"
+    else:
+        header, layout = _header(receive, listed.size)
+        if not always and comes_whole(layout, layout.tiles_in(windows)):
+            return "whole"
+        partial = PartialImage.begin(image, header, layout, _trailer(receive, layout), listed.checksum)
+    layout = partial.layout
+    tiles = layout.tiles if windows is None else layout.tiles_in(windows)
+    if not always and comes_whole(layout, tiles | partial.tiles):
+        tiles = layout.tiles
+    for span in spans_of(layout, tiles - partial.tiles):
+        with TemporaryFile(dir=image.parent) as received:
+            receive(span, received)
+            partial = partial.add(span.parts, received, span.start)
+    if partial.tiles == layout.tiles:
+        if not _is_right(image, listed):
+            remove_tiles(image, also_in_use=True)
+            return "whole"
+        partial.become_image()
+    return "there"
+
+
+def _header(receive: Receive, size: int) -> tuple[bytes, Layout]:
+    """All that precedes the first tile, and where the tiles are."""
+    received, stop = io.BytesIO(), HEADER
+    while True:
+        part = io.BytesIO()
+        receive(Span(received.tell(), min(stop, size)), part)
+        received.write(part.getvalue())
+        header = received.getvalue()
+        try:
+            return header, layout_of(header, size)
+        except HeaderTooShortError as error:
+            if error.needed > min(LARGEST_HEADER, size):
+                raise LayoutError("its header is larger than that of any image") from error
+            stop = max(error.needed, 4 * stop)
+
+
+def _trailer(receive: Receive, layout: Layout) -> bytes:
+    """What follows the last tile: the end of the codestream, and boxes if there are any."""
+    if layout.size == layout.trailer + len(END_OF_CODESTREAM):
+        return END_OF_CODESTREAM
+    if layout.size - layout.trailer > LARGEST_HEADER:
+        raise LayoutError("more follows its last tile than in any image")
+    received = io.BytesIO()
+    receive(Span(layout.trailer, layout.size), received)
+    return received.getvalue()
+
+
+def _is_right(image: Path, listed: ListedFile) -> bool:
+    """Whether the partial image, all of which is there, is what the manifest lists."""
+    digest = digest_of(listed)
+    with tiles_path(image).open("rb") as file:
+        return digest is None or hashed(file, digest) == hex_of(listed)
