@@ -10,6 +10,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -36,9 +37,9 @@ def main() -> int:
         pairs = size.name == "quick" and not given.one_at_a_time
         results = measure.Bench(size, python.result()).measure(pairs=pairs)
     console.print("Start-up and small runs, next to importing what a run needs …")
-    words = [sys.executable, "-m", "benchmarks.startup", "--rounds", "3"]
-    measured = subprocess.run(words, cwd=measure.ROOT, stdout=subprocess.PIPE, text=True, check=True)
-    results["startup"] = json.loads(measured.stdout.splitlines()[-1])
+    results["startup"] = _figures_of("benchmarks.startup", "--rounds", "3")
+    console.print("Bytes and requests of downloads in ranges …")
+    results["ranges"] = _figures_of("benchmarks.ranges_run")
     results["workload"] = {"bits_a_pixel": workload.bits_a_pixel(size), "granules": workload.block_statistics(size)}
     results["machine"] = report.machine()
     results["versions"] = report.versions(python.result())
@@ -49,6 +50,13 @@ def main() -> int:
     console.print(f"{results['minutes']:.1f} minutes; all figures in {path}")
     print(json.dumps(results["summary"]))
     return 0
+
+
+def _figures_of(module: str, *options: str) -> Any:
+    """What the program prints last."""
+    words = [sys.executable, "-m", module, *options]
+    measured = subprocess.run(words, cwd=measure.ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(measured.stdout.splitlines()[-1])
 
 
 def _write(size: Size, results: dict[str, object]) -> Path:

@@ -23,6 +23,8 @@ from s2sr_core.geo.gdal_runtime import gdal
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "benchmarks.md"
 _BEGIN, _END = "<!-- results: make bench-table -->", "<!-- end of results -->"
 _GIB = 1024**3
+#: Of downloads in ranges: bytes over those that count, over those of whole images, and requests.
+_RANGES = ("one_cell_bytes_vs_counting", "one_cell_most_requests_a_band", "twelve_cells_bytes_vs_whole")
 _TITLES = {
     "a": "one cell",
     "b": "adjacent cells of one tile",
@@ -57,6 +59,7 @@ def summary(results: dict[str, Any]) -> dict[str, Any]:
         figures["b_vs_best_peer_with_bottleneck"] = cpu["b_default"] / min(cpu[key] for key in compiled)
     start = results["startup"]
     figures |= {f"{name}_vs_imports": start[name] for name in ("help", "missing_file", "small_run", "nothing_to_do")}
+    figures |= {name: results["ranges"][name] for name in _RANGES}
     rounded: dict[str, Any] = {key: float(f"{value:.3g}") for key, value in figures.items()}
     return rounded | {
         "a_identical_to_reference": results["checks"]["a_identical"],
