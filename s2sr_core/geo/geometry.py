@@ -66,7 +66,10 @@ def _is_readable(text: str) -> bool:
 
     Geometries of curves are an error of all that is asked with them.
     """
-    return text.isascii() and text.upper().count("COLLECTION") <= _MOST_COLLECTIONS and not _CURVES.search(text)
+    if not text.isascii():
+        return False
+    plain = text.startswith("POLYGON")  # as catalogues write footprints: nothing else can be in it
+    return plain or (text.upper().count("COLLECTION") <= _MOST_COLLECTIONS and not _CURVES.search(text))
 
 
 def to_wgs84(crs: str) -> osr.CoordinateTransformation:
