@@ -62,7 +62,7 @@ class CellsNear:
         return np.searchsorted(owner, np.arange(len(outlines) + 1)), cell
 
     def _within(self, outlines: npt.NDArray[np.object_], distances: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-        """Pairs, outline × number of cells + cell: cells that meet the outline once its sides are moved by its distance.
+        """Pairs, outline × number of cells + cell, of cells that meet the outline grown by its distance on all sides.
 
         Corners stay corners, so cells a little farther from one are found as well. A distance of each pair would take
         twice the time, and hardly a pair would drop out.
