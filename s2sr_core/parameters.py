@@ -147,9 +147,8 @@ class RunParameters(BaseModel):
         Shown(Group.PRODUCTS, "WHAT"),
         Field(
             description="What of a band is downloaded: whole images; ranges, the JPEG 2000 tiles with a pixel that "
-            "counts; or auto, ranges if they save a quarter at least. Only products since baseline 05.12 can come in "
-            "ranges, and only after their SCL; all others, and all with stage download, come whole. No checksum "
-            "covers ranges."
+            "counts; or auto, ranges if they save a quarter at least (three quarters before baseline 05.12). With "
+            "stage download, or without SCL first, images come whole. No checksum covers ranges."
         ),
     ] = "auto"
     months: Annotated[

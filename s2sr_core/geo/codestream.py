@@ -2,6 +2,7 @@
 
 An image is boxes, then a codestream: a main header, the tile-parts (each begins with the marker SOT) and EOC. If the
 main header has TLM marker segments, they say how long each tile-part is, so that its place is known before it is read.
+Without them a tile is found by its marker SOT, which says how long it is: no such bytes can occur within its packets.
 What is parsed here came from elsewhere: every length is compared with what there is.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -22,12 +23,18 @@ END_OF_CODESTREAM = b"\xff\xd9"
 #: Bytes of the marker segment SOT, and of the least tile-part: SOT and the marker SOD (A.4.2 and A.4.3).
 SOT_SIZE, _LEAST_PART = 12, 14
 _SOC, _SIZ, _TLM, _SOT = 0xFF4F, 0xFF51, 0xFF55, 0xFF90
+#: The first bytes of each SOT: the marker, and the length of its segment.
+_SOT_BEGIN = bytes.fromhex("ff90 000a")
 #: Tiles of an image, at most (A.4.2), and boxes and marker segments before the first tile, of which there are a dozen.
 _MOST_TILES, _MOST_SEGMENTS = 65_535, 1000
 
 
 class LayoutError(Exception):
     """The beginning of a file does not say where the tiles are; the message says why."""
+
+
+class UnlistedError(LayoutError):
+    """The main header has no TLM: the tiles have to be found."""
 
 
 class HeaderTooShortError(LayoutError):
@@ -75,6 +82,8 @@ class Layout:
     width, height: of the image, pixels.
     tile_width, tile_height: of its tiles, pixels; those at the right and lower edge may be smaller.
     parts: all tile-parts, in their order in the file, which leave no gap.
+    found: the tiles whose place is known, if TLM does not tell all; the others share what lies between them, with
+        places that mean nothing.
     """
 
     size: int
@@ -84,6 +93,7 @@ class Layout:
     tile_width: int
     tile_height: int
     parts: tuple[TilePart, ...]
+    found: frozenset[int] | None = None
 
     @property
     def columns(self) -> int:
@@ -129,6 +139,11 @@ class Layout:
         """Bytes of all parts of ``tiles``."""
         return sum(part.size for part in self.parts if part.tile in tiles)
 
+    def share_of(self, tiles: Collection[int]) -> float:
+        """The share of the pixels of the image that are in ``tiles``."""
+        windows = map(self.window_of, tiles)
+        return sum(window.width * window.height for window in windows) / (self.width * self.height)
+
     def sot_of(self, part: TilePart) -> bytes:
         """The marker segment SOT with which a part begins."""
         parts = self.parts_of[part.tile]
@@ -158,10 +173,74 @@ def layout_of(beginning: bytes, size: int) -> Layout:
     LayoutError
         If it is not a JP2 file, has no TLM, or its parts do not fill the codestream.
     """
+    header = _main_header(beginning, size)
+    if not header.lengths:
+        raise UnlistedError("its main header has no TLM, which says where tiles are")
+    listed = [entry for number in sorted(header.lengths) for entry in header.lengths[number]]
+    parts = _placed(listed, header.tiles, header.start, header.stop)
+    return Layout(size, header.start, *header.geometry, parts)
+
+
+def layout_found(beginning: bytes, size: int, found: Mapping[int, tuple[int, int]]) -> Layout:
+    """The layout of a JP2 file whose tiles are one part each, in order; ``found`` are first byte and bytes of some.
+
+    Raises
+    ------
+    HeaderTooShortError
+        If more of the file is needed.
+    LayoutError
+        If it is not a JP2 file, or the tiles do not fit into it.
+    """
+    header = _main_header(beginning, size)
+    parts, unknown, at = [], [], header.start
+    for tile in range(header.tiles + 1):
+        if tile not in found and tile < header.tiles:
+            unknown.append(tile)
+            continue
+        start, length = found.get(tile, (header.stop - len(END_OF_CODESTREAM), 0))
+        parts += _between(unknown, at, start)
+        if tile < header.tiles:
+            if length < _LEAST_PART:
+                raise LayoutError(f"tile {tile} has {length} bytes")
+            parts.append(TilePart(tile, start, length))
+        at, unknown = start + length, []
+    if not found.keys() <= set(range(header.tiles)):
+        raise LayoutError("it has tiles that cannot be")
+    return Layout(size, header.start, *header.geometry, tuple(parts), frozenset(found))
+
+
+def _between(tiles: list[int], start: int, stop: int) -> list[TilePart]:
+    """Places for tiles that lie somewhere from ``start`` to ``stop``: the last one takes what is left."""
+    sizes = [_LEAST_PART] * (len(tiles) - 1) + [stop - start - _LEAST_PART * (len(tiles) - 1)] if tiles else []
+    if start + sum(sizes) != stop or any(size < _LEAST_PART for size in sizes):
+        raise LayoutError("its tiles do not follow one another")
+    return [
+        TilePart(tile, start + _LEAST_PART * number, size)
+        for number, (tile, size) in enumerate(zip(tiles, sizes, strict=True))
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _MainHeader:
+    """What the main header says: where the tile-parts start and the codestream stops, geometry, and TLM's lists."""
+
+    start: int
+    stop: int
+    geometry: tuple[int, int, int, int]
+    lengths: Mapping[int, list[tuple[int | None, int]]]
+
+    @property
+    def tiles(self) -> int:
+        width, height, tile_width, tile_height = self.geometry
+        return -(-width // tile_width) * -(-height // tile_height)
+
+
+def _main_header(beginning: bytes, size: int) -> _MainHeader:
     start, stop = _codestream(beginning, size)
     if _unpack(">H", beginning, start) != (_SOC,):
         raise LayoutError("its codestream does not begin with SOC")
-    at, geometry, lengths = start + 2, None, {}
+    at, geometry = start + 2, None
+    lengths: dict[int, list[tuple[int | None, int]]] = {}
     for _ in range(_MOST_SEGMENTS):
         (marker,) = _unpack(">H", beginning, at)
         if marker == _SOT:
@@ -183,12 +262,7 @@ def layout_of(beginning: bytes, size: int) -> Layout:
         raise LayoutError("its main header has no end")
     if geometry is None:
         raise LayoutError("its main header has no SIZ")
-    if not lengths:
-        raise LayoutError("its main header has no TLM, which says where tiles are")
-    width, height, tile_width, tile_height = geometry
-    count = -(-width // tile_width) * -(-height // tile_height)
-    listed = [entry for number in sorted(lengths) for entry in lengths[number]]
-    return Layout(size, at, width, height, tile_width, tile_height, _placed(listed, count, at, stop))
+    return _MainHeader(at, stop, geometry, lengths)
 
 
 def _codestream(beginning: bytes, size: int) -> tuple[int, int]:
@@ -254,3 +328,25 @@ def _placed(listed: list[tuple[int | None, int]], tiles: int, start: int, stop: 
     if len(counts) != tiles or max(counts.values()) > 255 or at + len(END_OF_CODESTREAM) != stop:
         raise LayoutError("its TLM marker segments do not describe the whole codestream")
     return tuple(parts)
+
+
+def tiles_in(data: bytes, first: int, layout: Layout) -> dict[int, tuple[int, int]]:
+    """First byte and bytes of the tiles whose marker SOT is in ``data``, which begins with byte ``first`` of the file.
+
+    Raises
+    ------
+    LayoutError
+        If tiles have several parts, or do not fit into the file.
+    """
+    found, at = {}, data.find(_SOT_BEGIN)
+    while 0 <= at <= len(data) - SOT_SIZE:
+        tile, size, number, parts = struct.unpack_from(">HIBB", data, at + len(_SOT_BEGIN))
+        start = first + at
+        size = size or layout.trailer - start
+        if number != 0 or parts > 1:
+            raise LayoutError("its tiles have several parts")
+        if tile not in layout.parts_of or size < _LEAST_PART or start + size > layout.trailer or tile in found:
+            raise LayoutError("its tiles do not follow one another")
+        found[tile] = (start, size)
+        at = data.find(_SOT_BEGIN, at + len(_SOT_BEGIN))
+    return found

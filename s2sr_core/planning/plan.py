@@ -22,9 +22,9 @@ from s2sr_core.periods import span_of
 from s2sr_core.planning.units import DOWNLOADS, composite_units, most_units, shares
 from s2sr_core.products.bands import RESOLUTION, SCL, TILE_SIDE
 from s2sr_core.products.baselines import lists_tiles
-from s2sr_core.products.partial_images import WHOLE_FROM
+from s2sr_core.products.partial_images import MOST_SEARCHED, WHOLE_FROM
 from s2sr_core.products.safe import Product, band_files
-from s2sr_core.products.tiles import extent_of, outline_of
+from s2sr_core.products.tiles import GRANULE, extent_of, outline_of
 from s2sr_core.run_context import RunContext
 from s2sr_core.scenes.occupancy import kernel_reach, nearby_pixels
 from s2sr_core.selection.candidates import Candidate, selected_products
@@ -34,8 +34,6 @@ from s2sr_core.selection.observations import observations_of
 from s2sr_core.sources import source_of
 from s2sr_core.sources.source import ProductDescription, RemoteProduct
 
-#: Width and height of a granule, metres.
-_GRANULE = 109_800
 #: Size of a full band at CDSE, bytes by metres per pixel: of 20 m 25 to 35 MB. And of SCL, 0.5 to 3 MB.
 _BAND_BYTES, _SCL_BYTES = {20: 28e6, 10: 110e6}, 2e6
 
@@ -142,37 +140,40 @@ def _to_download(products: Sequence[RemoteProduct], cells: Sequence[Gridcell], p
     if parameters.stage == "download":
         return text
     option = " with --download auto" if parameters.download == "whole" else ""
-    how = f"if CDSE gives ranges of bytes{option}; products before baseline 05.12 come whole"
-    return f"{text}\nin ranges   about {(len(bands) * in_ranges + scl) / 1e9:.1f} GB, {how}"
+    size = (len(bands) * in_ranges + scl) / 1e9
+    return f"{text}\nin ranges   about {size:.1f} GB, if CDSE gives ranges of bytes{option}"
 
 
 def bytes_of_bands(
     products: Sequence[ProductDescription], cells: Sequence[Gridcell], resolution: int = RESOLUTION
 ) -> tuple[float, float]:
-    """Bytes of an image of each product, whole, and in those JPEG 2000 tiles that meet a cell, if it lists its tiles.
+    """Bytes of an image of each product, whole, and in ranges: those JPEG 2000 tiles that meet a cell.
 
-    Nothing is known of clouds yet. Of an image of which most is wanted the whole counts.
+    Nothing is known of clouds yet. If tiles are not listed, about as many bytes come in vain. Of an image of which too
+    much is wanted for ranges, the whole counts.
     """
     size = _BAND_BYTES[resolution]
-    counts = Counter(product.name.tile for product in products if lists_tiles(product.name.baseline))
-    near = CellsNear(cells).footprints([outline_of(tile) for tile in counts])
+    counts = Counter((product.name.tile, lists_tiles(product.name.baseline)) for product in products)
+    tiles = sorted({tile for tile, _ in counts})
+    near = CellsNear(cells).footprints([outline_of(tile) for tile in tiles])
+    shares = {tile: share_of_tiles(tile, some, resolution) for tile, some in zip(tiles, near, strict=True)}
     saved = 0.0
-    for (tile, count), some in zip(counts.items(), near, strict=True):
-        share = share_of_tiles(tile, some, resolution)
-        saved += count * (1.0 - share) if share <= WHOLE_FROM else 0.0
+    for (tile, is_listed), count in counts.items():
+        if shares[tile] <= (WHOLE_FROM if is_listed else MOST_SEARCHED):
+            saved += count * (1.0 - (1 if is_listed else 2) * shares[tile])
     return size * len(products), size * (len(products) - saved)
 
 
 def share_of_tiles(tile: str, cells: Sequence[Gridcell], resolution: int = RESOLUTION) -> float:
     """The share of the pixels of whole granules of the MGRS tile ``tile`` that is in JPEG 2000 tiles near ``cells``."""
     extent, metres = extent_of(tile), TILE_SIDE[resolution] * resolution
-    count = math.ceil(_GRANULE / metres)
+    count = math.ceil(GRANULE / metres)
     grid = RasterGrid(f"EPSG:{extent.epsg}", (extent.west, metres, 0.0, extent.north, 0.0, -metres), (count, count))
     nearby = nearby_pixels(tuple(cells), outline_of(tile), grid, kernel_reach((1.0, 1.0)) * resolution / metres)
-    sides = np.minimum(np.arange(1, count + 1) * metres, _GRANULE) - np.arange(count) * metres
+    sides = np.minimum(np.arange(1, count + 1) * metres, GRANULE) - np.arange(count) * metres
     window = nearby.window
     areas = np.outer(sides[window.y0 : window.y1], sides[window.x0 : window.x1])
-    return float(areas[nearby.pixels].sum() / _GRANULE**2)
+    return float(areas[nearby.pixels].sum() / GRANULE**2)
 
 
 def bytes_to_read(products: Sequence[Product], bands: Sequence[str], resolution: int = RESOLUTION) -> int:
@@ -193,4 +194,4 @@ def bytes_of_copies(
     pixels = shapely.area(polygons) * (geometry.METRES_PER_DEGREE / resolution) ** 2 * np.cos(np.radians(latitudes))
     stops, near = CellsNear(cells).indices([product.footprint for product in products])
     sums = np.concatenate([[0.0], np.cumsum(pixels[near])])
-    return float(2 * len(bands) * np.minimum(sums[stops[1:]] - sums[stops[:-1]], (_GRANULE / resolution) ** 2).sum())
+    return float(2 * len(bands) * np.minimum(sums[stops[1:]] - sums[stops[:-1]], (GRANULE / resolution) ** 2).sum())

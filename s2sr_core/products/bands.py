@@ -28,6 +28,11 @@ def role_at(band: str, resolution: int) -> str:
     return band if band == SCL or resolution == RESOLUTION else f"{band}_{resolution}m"
 
 
+def resolution_of(role: str) -> int:
+    """Metres per pixel of the image of a role."""
+    return 10 if role.endswith("_10m") else RESOLUTION
+
+
 @dataclass(frozen=True, slots=True)
 class Spectrum:
     """Where a band lies in the spectrum.

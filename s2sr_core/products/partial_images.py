@@ -19,13 +19,15 @@ from pathlib import Path
 from typing import BinaryIO
 
 from s2sr_core.files import read_record, write_record, written_atomically
-from s2sr_core.geo.codestream import END_OF_CODESTREAM, Layout, LayoutError, TilePart, layout_of
+from s2sr_core.geo.codestream import Layout, LayoutError, TilePart, layout_found, layout_of
 from s2sr_core.geo.lattice import Window
 
 #: Bytes of a header, at most: real ones have some kilobytes.
 LARGEST_HEADER = 1 << 20
 #: Share of an image from which on the whole is better: it costs little more, and can be checked.
 WHOLE_FROM = 0.75
+#: Share of the pixels of an image whose tiles may be searched for: what comes in vain is about as much as is wanted.
+MOST_SEARCHED = 0.25
 #: Bytes at the start of a tile-part without which nothing of it can be decoded: SOT, and the marker that follows.
 _MARKERS = 14
 _BLOCK = 1 << 20
@@ -75,10 +77,17 @@ class PartialImage:
             if not 0 < header <= LARGEST_HEADER or path.is_symlink() or path.stat().st_size != size:
                 return None
             with path.open("rb") as file:
-                layout = layout_of(file.read(header), size)
+                beginning = file.read(header)
+            found = record.get("found")
+            if found is None:
+                layout = layout_of(beginning, size)
+            else:
+                found = {int(tile): (int(start), int(length)) for tile, (start, length) in found.items()}
+                layout = layout_found(beginning, size, found)
         except (OSError, LayoutError, KeyError, TypeError, ValueError, AttributeError):
             return None
-        return cls(image, checksum, layout, parts) if parts.keys() <= set(range(len(layout.parts))) else None
+        there = set(range(len(layout.parts))) if layout.found is None else layout.found
+        return cls(image, checksum, layout, parts) if parts.keys() <= there else None
 
     @classmethod
     def begin(cls, image: Path, header: bytes, layout: Layout, trailer: bytes, checksum: str) -> PartialImage:
@@ -94,14 +103,33 @@ class PartialImage:
         for old in (_index_path(image), path):
             old.unlink(missing_ok=True)
         with _opened(path) as file:
-            file.truncate(layout.size)
-            file.write(header[: layout.header])
-            for part in layout.parts:
-                file.seek(part.start)
-                file.write(layout.sot_of(part))
-            file.seek(layout.trailer)
-            file.write(trailer or END_OF_CODESTREAM)
+            _write_frame(file, header[: layout.header], layout, trailer)
         return cls(image, checksum, layout, {})._noted()
+
+    def relaid(self, found: Mapping[int, tuple[int, int]]) -> PartialImage:
+        """The same tiles in a file in which the places of more tiles are known: first byte and bytes of each.
+
+        The file is written anew and renamed: who reads the earlier one must not meet markers that change.
+
+        Raises
+        ------
+        LayoutError
+            If the tiles do not fit into the file.
+        OSError
+            If it cannot be written.
+        """
+        path = tiles_path(self.image)
+        with path.open("rb") as old:
+            layout = layout_found(old.read(self.layout.header + _MARKERS), self.layout.size, found)
+        with written_atomically(path) as temporary, path.open("rb") as old, _opened(temporary) as file:
+            header = old.read(layout.header)
+            old.seek(layout.trailer)
+            _write_frame(file, header, layout, old.read())
+            for place in self.parts:
+                _copy(old, file, layout.parts[place])
+            file.flush()
+            os.fdatasync(file.fileno())
+        return replace(self, layout=layout)._noted()
 
     def add(self, parts: Collection[TilePart], received: BinaryIO, start: int) -> PartialImage:
         """Add tile-parts from a file whose first byte is byte ``start`` of the image.
@@ -188,12 +216,19 @@ class PartialImage:
             path.replace(self.image)
         _index_path(self.image).unlink(missing_ok=True)
 
+    def _found(self) -> dict[str, list[int]] | None:
+        """First byte and bytes of the tiles that were found; None if the header lists all."""
+        if self.layout.found is None:
+            return None
+        return {str(part.tile): [part.start, part.size] for part in self.layout.parts if part.tile in self.layout.found}
+
     def _noted(self) -> PartialImage:
         """Write the index."""
         content = {
             "size": self.layout.size,
             "checksum": self.checksum,
             "header": self.layout.header + _MARKERS,
+            "found": self._found(),
             "parts": {str(place): self.parts[place] for place in sorted(self.parts)},
         }
         write_record(_index_path(self.image), content)
@@ -213,6 +248,24 @@ def _opened(path: Path) -> BinaryIO:
     """A file to read and write, which is created; a link would have another file written."""
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     return os.fdopen(os.open(path, flags, 0o666), "r+b")
+
+
+def _write_frame(file: BinaryIO, header: bytes, layout: Layout, trailer: bytes) -> None:
+    """All but the tiles: what comes before and after them, and a marker SOT for each part."""
+    file.truncate(layout.size)
+    file.seek(0)
+    file.write(header)
+    for part in layout.parts:
+        file.seek(part.start)
+        file.write(layout.sot_of(part))
+    file.seek(layout.trailer)
+    file.write(trailer)
+
+
+def _copy(source: BinaryIO, target: BinaryIO, part: TilePart) -> None:
+    source.seek(part.start)
+    target.seek(part.start)
+    target.writelines(_blocks(source, part.size))
 
 
 def _digest(file: BinaryIO, part: TilePart) -> str:

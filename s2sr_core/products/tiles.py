@@ -14,7 +14,7 @@ from shapely import MultiPolygon, Polygon
 from s2sr_core.geo import geometry
 
 #: Width and height of a granule, and what its corners are multiples of, in metres.
-_SIDE, _STEP = 109_800, 60
+GRANULE, _STEP = 109_800, 60
 _SQUARE = 100_000
 _LATITUDE_BANDS = "CDEFGHJKLMNPQRSTUVWX"
 _COLUMNS = ("ABCDEFGH", "JKLMNPQR", "STUVWXYZ")
@@ -44,11 +44,11 @@ def extent_of(tile: str) -> TileExtent:
     cycle = len(_ROWS) * _SQUARE
     south = row * _SQUARE + round((about - (row + 0.5) * _SQUARE) / cycle) * cycle
     left, top = west // _STEP * _STEP, -(-(south + _SQUARE) // _STEP) * _STEP
-    return TileExtent((32600 if is_north else 32700) + zone, left, top - _SIDE, left + _SIDE, top)
+    return TileExtent((32600 if is_north else 32700) + zone, left, top - GRANULE, left + GRANULE, top)
 
 
 @functools.lru_cache(maxsize=8192)
 def outline_of(tile: str) -> Polygon | MultiPolygon:
     """The outline of whole granules of ``tile`` (EPSG:4326)."""
     extent = extent_of(tile)
-    return geometry.of_raster(f"EPSG:{extent.epsg}", (extent.west, _SIDE, 0.0, extent.north, 0.0, -_SIDE), (1, 1))
+    return geometry.of_raster(f"EPSG:{extent.epsg}", (extent.west, GRANULE, 0.0, extent.north, 0.0, -GRANULE), (1, 1))

@@ -151,7 +151,8 @@ def _readable(scene: Scene, file: BandFile, folder: Path) -> Path:
     partial = PartialImage.read(image, file.size, file.checksum)
     wanted = [scene.grid.window] if scene.occupancy is None else Occupancy.read_parts(scene.occupancy)
     if partial is None or (missing := partial.lacks(wanted)):
-        lacks = "what came of it is gone" if partial is None else f"{len(missing)} tiles that count were not downloaded"
+        numbers = "" if partial is None else ", ".join(map(str, sorted(missing)))
+        lacks = f"tiles that count were not downloaded ({numbers})" if numbers else "what came of it is gone"
         reason = f"only some tiles of {image.name} are there, and {lacks}; run the stage download again"
         raise ProductError(name, reason, step=Step.FILES, band=file.band)
     return vrt.partial(

@@ -125,7 +125,7 @@ def offline(tmp_path: Path, chosen: RunParameters, expected: Path | None) -> Non
     away = parameters(tmp_path, [cell_around("away", 1290, 100, 8)], stage="composite", imagery=later.imagery)
     errors = [error for preparation in prepare(away) for error in preparation.errors]
     assert [error.reason.partition(" are there")[2] for error in errors] == [
-        ", and 1 tiles that count were not downloaded; run the stage download again"
+        ", and tiles that count were not downloaded (2); run the stage download again"
     ] * 2
 
     source = parameters_for(tmp_path, later.imagery, [INNER])

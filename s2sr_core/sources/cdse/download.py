@@ -21,16 +21,16 @@ from s2sr_core.errors import ProductError, Step
 from s2sr_core.fields import DownloadMode
 from s2sr_core.geo.codestream import LayoutError
 from s2sr_core.geo.lattice import Window
-from s2sr_core.products.bands import SCL
+from s2sr_core.products.bands import SCL, resolution_of
 from s2sr_core.products.baselines import lists_tiles
 from s2sr_core.products.checked_files import CheckedFiles
 from s2sr_core.products.manifest import MANIFEST, METADATA, ListedFile, read_safe_manifest
 from s2sr_core.products.metadata import is_of_another_product
-from s2sr_core.products.partial_images import remove_tiles
+from s2sr_core.products.partial_images import MOST_SEARCHED, WHOLE_FROM, remove_tiles, tiles_path
 from s2sr_core.sources.cdse.http import CdseError, Http, TransientError
 from s2sr_core.sources.cdse.image_tiles import fetch_tiles
 from s2sr_core.sources.cdse.partial_files import open_partial, partial_file, remove_orphans
-from s2sr_core.sources.cdse.ranges import RangesRefusedError, RangeSupport, Span, is_worth_ranges
+from s2sr_core.sources.cdse.ranges import RangesRefusedError, RangeSupport, Span, may_save
 from s2sr_core.sources.cdse.reception import Reception, digest_of, hashed, hex_of, may_continue
 from s2sr_core.sources.cdse.road import Road
 from s2sr_core.sources.cdse.shared_folder import completing
@@ -136,10 +136,12 @@ class Downloader:
         self, product: RemoteProduct, file: ListedFile, path: Path, windows: Sequence[Window] | None
     ) -> int:
         """The tiles of an image that hold a pixel of ``windows``, if they can be asked for; else all of it."""
-        received = 0
-        if self.ranges.works is not False and lists_tiles(product.name.baseline) and is_worth_ranges(file.size or 0):
+        received, always = 0, self.mode == "ranges"
+        wanted = None if self.mode == "whole" else windows
+        most = MOST_SEARCHED if not lists_tiles(product.name.baseline) else 1.0 if always else WHOLE_FROM
+        may_save_bytes = wanted is not None and may_save(file.size or 0, wanted, resolution_of(file.role), most)
+        if self.ranges.works is not False and (may_save_bytes or tiles_path(path).exists()):
             ranges = _Ranges(self, product, file)
-            wanted, always = None if self.mode == "whole" else windows, self.mode == "ranges"
             try:
                 if fetch_tiles(path, file, wanted, ranges.receive, always=always) == "there":
                     return ranges.received

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from s2sr_core.geo.codestream import Layout, TilePart
-from s2sr_core.products.partial_images import WHOLE_FROM
+from s2sr_core.geo.lattice import Window
+from s2sr_core.products.bands import TILE_SIDE
+from s2sr_core.products.tiles import GRANULE
 from s2sr_core.sources.cdse.http import CdseError
 
 #: Bytes of the first range: the header of an image of 20 m has some three kilobytes.
@@ -75,14 +78,14 @@ class RangeSupport:
         return request()
 
 
-def is_worth_ranges(size: int) -> bool:
-    """Whether an image of ``size`` bytes is large enough."""
-    return size >= _SMALL
+def may_save(size: int, windows: Sequence[Window], resolution: int, most: float) -> bool:
+    """Whether an image of ``size`` bytes is large, and at most the share ``most`` of its tiles has a pixel that counts.
 
-
-def comes_whole(layout: Layout, tiles: Collection[int]) -> bool:
-    """Whether so much of an image is wanted that it should come whole."""
-    return layout.bytes_of(tiles) > WHOLE_FROM * layout.size
+    That is a guess, before anything of the image is asked for: that it is a granule with ESA's tiles.
+    """
+    side = TILE_SIDE[resolution]
+    tiles = Layout(0, 0, GRANULE // resolution, GRANULE // resolution, side, side, ()).tiles_in(windows)
+    return size >= _SMALL and len(tiles) <= most * math.ceil(GRANULE / resolution / side) ** 2
 
 
 def spans_of(layout: Layout, tiles: Collection[int]) -> list[Span]:

@@ -10,7 +10,7 @@ from osgeo import gdal
 from support.tiled import GRID, tiles_of, write_tiled
 
 from s2sr_core.geo import jp2_check
-from s2sr_core.geo.codestream import HeaderTooShortError, LayoutError, TilePart, layout_of
+from s2sr_core.geo.codestream import HeaderTooShortError, LayoutError, TilePart, layout_found, layout_of, tiles_in
 from s2sr_core.geo.lattice import Window
 
 
@@ -86,6 +86,40 @@ def test_an_image_without_tlm_does_not_say_where_its_tiles_are() -> None:
     content = jp2_check.IMAGE.read_bytes()
     with pytest.raises(LayoutError, match="no TLM"):
         layout_of(content, len(content))
+
+
+def test_tiles_that_were_found_are_at_their_places_and_the_others_between(image: bytes) -> None:
+    where, header = tiles_of(image), layout_of(image[:8192], len(image)).header
+    layout = layout_found(image[:8192], len(image), {tile: where[tile] for tile in (1, 4)})
+    assert layout.found == {1, 4}
+    assert [part.tile for part in layout.parts] == list(range(6))
+    assert (layout.parts[1].start, layout.parts[1].size) == where[1]
+    assert (layout.parts[4].start, layout.parts[4].size) == where[4]
+    assert (layout.parts[0].start, layout.parts[5].stop) == (header, len(image) - 2)
+    assert all(before.stop == after.start for before, after in itertools.pairwise(layout.parts))
+    assert layout_found(image[:8192], len(image), where).parts == layout_of(image[:8192], len(image)).parts
+    assert layout.share_of({0, 5}) == pytest.approx((640 * 640 + 20 * 260) / (1300 * 900))
+
+
+@pytest.mark.parametrize(
+    "found",
+    [{6: (9000, 100)}, {-1: (9000, 100)}, {1: (9000, 13)}, {1: (100, 50)}, {0: (9000, 100)}, {5: (9000, 100)}],
+    ids=str,
+)
+def test_places_that_cannot_be_are_refused(image: bytes, found: dict[int, tuple[int, int]]) -> None:
+    with pytest.raises(LayoutError):
+        layout_found(image[:8192], len(image), found)
+
+
+def test_markers_are_seen_in_any_part_of_a_file(image: bytes) -> None:
+    where, layout = tiles_of(image), layout_of(image[:8192], len(image))
+    assert tiles_in(image, 0, layout) == where
+    start = where[3][0]
+    assert tiles_in(image[start - 5 : start + 12], start - 5, layout) == {3: where[3]}
+    assert tiles_in(image[start + 1 : start + 5000], start + 1, layout) == {}
+    assert tiles_in(image[start - 5 : start + 11], start - 5, layout) == {}, "the rest of it is needed"
+    with pytest.raises(LayoutError):
+        tiles_in(image[start : start + 12], len(image) - 100, layout)
 
 
 def test_a_tile_that_is_not_where_the_header_says(image: bytes) -> None:

@@ -335,12 +335,12 @@ def test_the_tiles_near_cells_are_those_that_hold_a_pixel_near_one(tile: str, re
     assert share_of_tiles(tile, [CELL], resolution) == pytest.approx(expected)
 
 
-def test_bytes_are_those_of_whole_images_and_of_tiles_where_images_list_them() -> None:
+def test_bytes_are_those_of_whole_images_and_of_tiles_twice_if_images_do_not_list_them() -> None:
     names = [product_name(n, tile="05WPS", baseline=baseline) for n, baseline in enumerate(("05.12", "05.11", "05.12"))]
     products = [RemoteProduct("", name, 0, None, online=True, footprint=None) for name in names]
     whole, ranges = bytes_of_bands(products, [CELL])
     share = share_of_tiles("05WPS", [CELL])
-    assert (whole, ranges) == pytest.approx((3 * 28e6, (1 + 2 * share) * 28e6))
+    assert (whole, ranges) == pytest.approx((3 * 28e6, 4 * share * 28e6))
     everywhere = Gridcell("all", shapely.box(-153, 67, -144, 70))
     assert bytes_of_bands(products, [everywhere]) == pytest.approx((3 * 28e6, 3 * 28e6))
 

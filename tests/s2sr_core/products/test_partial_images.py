@@ -12,7 +12,7 @@ from osgeo import gdal
 from support.tiled import GRID, tiles_of, write_tiled
 
 from s2sr_core.errors import ProductError
-from s2sr_core.geo.codestream import Layout, LayoutError, layout_of
+from s2sr_core.geo.codestream import Layout, LayoutError, layout_found, layout_of
 from s2sr_core.geo.lattice import Window
 from s2sr_core.geo.raster_grid import RasterGrid
 from s2sr_core.pixels import openjpeg, vrt
@@ -96,6 +96,28 @@ def test_it_is_read_again_added_to_and_becomes_the_image(whole: Path, tmp_path: 
     assert list(tmp_path.iterdir()) == [image]
 
 
+def test_places_that_are_found_later_leave_what_is_there(whole: Path, tmp_path: Path) -> None:
+    """Who has opened the earlier file goes on reading it."""
+    image, content, where = tmp_path / "image.jp2", whole.read_bytes(), tiles_of(whole.read_bytes())
+    layout = layout_found(content[:8192], len(content), {1: where[1]})
+    partial = add(PartialImage.begin(image, content[: layout.header], layout, b"\xff\xd9", "md5:00"), whole, 1)
+    with gdal.Open(str(tiles_path(image))) as earlier:
+        later = partial.relaid({tile: where[tile] for tile in (1, 3, 4)})
+        assert later.tiles == {1}
+        assert later == PartialImage.read(image, len(content), "md5:00")
+        later = add(later, whole, 3, 4)
+        expected = gdal.Open(str(whole)).ReadAsArray(700, 0, 50, 900)
+        assert np.array_equal(earlier.ReadAsArray(700, 0, 50, 600), expected[:600])
+        assert np.array_equal(gdal.Open(str(tiles_path(image))).ReadAsArray(700, 0, 50, 900), expected)
+    for tile in (0, 2, 5):
+        with pytest.raises(RuntimeError):
+            openjpeg.read_window(tiles_path(image), later.layout.window_of(tile))
+    assert later.changed() == []
+    with pytest.raises(LayoutError):
+        later.relaid({1: (where[1][0], 10)})
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["image.jp2.tiles", "image.jp2.tiles.json"]
+
+
 def test_tiles_that_are_not_as_they_came_are_not_there(whole: Path, tmp_path: Path) -> None:
     image = tmp_path / "image.jp2"
     partial, layout = begin(whole, image)
@@ -136,6 +158,10 @@ def test_bytes_of_something_else_are_refused_and_add_nothing(whole: Path, tmp_pa
         {"parts": {"99": "0"}},
         {"parts": {"-1": "0"}},
         {"parts": {"x": "0"}},
+        {"found": []},
+        {"found": {"0": [1]}},
+        {"found": {"0": [1, 2]}},
+        {"found": {}, "parts": {"0": "00"}},
     ],
     ids=str,
 )

@@ -7,12 +7,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from support.tiled import tiles_of, write_tiled
+from osgeo import gdal
+from support.tiled import tiles_of, write_tiled, write_unlisted
 
 from s2sr_core.errors import ProductError, Step
 from s2sr_core.geo.codestream import Layout, TilePart
 from s2sr_core.geo.lattice import Window
+from s2sr_core.pixels import openjpeg
 from s2sr_core.products.partial_images import PartialImage, tiles_path
 from s2sr_core.products.safe import band_files, read_product
 from s2sr_core.sources.cdse.download import Downloader
@@ -122,9 +125,9 @@ def test_a_host_without_ranges_is_asked_for_one_once_in_a_run(connect: Any, tile
 
 
 def test_what_comes_whole(connect: Any, tiled: Path) -> None:
-    """Images of older products, which do not list their tiles; without pixels that count; and if most is wanted."""
+    """Of an older product, if more than a quarter is wanted; if it is not known what counts; and if most is wanted."""
     client = connect(tiled, ranges=True)
-    cases = [(2, "ranges", [IN_0], []), (0, "auto", None, []), (1, "auto", [EVERYWHERE], [(0, 16_384)])]
+    cases = [(2, "ranges", [IN_0], [(0, 16_384)]), (0, "auto", None, []), (1, "auto", [EVERYWHERE], [(0, 16_384)])]
     for number, mode, windows, before in cases:
         downloader(client, mode=mode).download(client.product(number), ["B04"], windows=windows)
         assert ranges(client) == [*before, (0, 0)]
@@ -133,6 +136,39 @@ def test_what_comes_whole(connect: Any, tiled: Path) -> None:
     downloader(client, mode="ranges").download(client.product(1), ["B04"], windows=[EVERYWHERE])
     assert len(ranges(client)) == 2
     assert image(client, 1).read_bytes() == original(client, 1).read_bytes()
+
+
+def test_tiles_of_older_images_are_found_and_added_to(connect: Any, tmp_path: Path, road: str) -> None:
+    """Every tile that is there decodes as it does in the whole image, and none of the others is decoded."""
+    write_unlisted(tmp_path / "archive")
+    client = connect(tmp_path / "archive", ranges=True)
+    ours, size = downloader(client, road, "auto"), original(client).stat().st_size
+    first, second = Window(900, 300, 1100, 350), Window(500, 500, 600, 700)
+    received = ours.download(client.product(), ["B04"], windows=[first])
+    there = partial(client)
+    assert {29, 30} <= there.tiles
+    assert 2 <= len(ranges(client)) <= 5
+    assert received < size / 4
+    ours.download(client.product(), ["B04"], windows=[second, first])
+    assert 1 <= len(ranges(client)) <= 8
+    more = partial(client)
+    assert more.lacks([first, second]) == set()
+    assert more.tiles > there.tiles
+    with gdal.Open(str(original(client))) as dataset, gdal.Open(str(tiles_path(image(client)))) as some:
+        for tile in more.layout.tiles:
+            window = more.layout.window_of(tile)
+            at = (window.x0, window.y0, window.width, window.height)
+            if tile in more.tiles:
+                assert np.array_equal(some.ReadAsArray(*at), dataset.ReadAsArray(*at))
+                pixels = openjpeg.read_window(tiles_path(image(client)), window)
+                assert np.array_equal(pixels, dataset.ReadAsArray(*at))
+            else:
+                with pytest.raises(RuntimeError):
+                    openjpeg.read_window(tiles_path(image(client)), window)
+    assert ours.download(client.product(), ["B04"], windows=[second]) == 0
+    downloader(client, road, "whole").download(client.product(), ["B04"])
+    assert ranges(client) == [(0, 0)]
+    assert image(client).read_bytes() == original(client).read_bytes()
 
 
 @pytest.mark.parametrize(
