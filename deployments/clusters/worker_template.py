@@ -16,7 +16,7 @@ from multiprocessing import forkserver
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from deployments.process.signals import sigint_blocked
+from deployments.process.signals import signals_blocked
 from s2sr_core.account import account_hidden
 from s2sr_core.import_path import current_folder_left_out
 from s2sr_core.signals import Leaving, exit_now
@@ -38,8 +38,12 @@ _ONE_THREAD = {
 
 
 def begin_template() -> None:
-    """Start it, if it does not run, and do not wait for its imports."""
-    with account_hidden(), current_folder_left_out(), sigint_blocked(), _set(_ONE_THREAD):
+    """Start it, if it does not run, and do not wait for its imports.
+
+    Who stops a run may send SIGTERM to all its processes. Workers follow it; nannies would start this one again for
+    workers that nobody needs any more, and wait for its imports.
+    """
+    with account_hidden(), current_folder_left_out(), signals_blocked(), _set(_ONE_THREAD):
         forkserver.set_forkserver_preload([__name__])
         forkserver.ensure_running()
 
@@ -83,4 +87,5 @@ def _import_modules() -> None:
 
 if any("multiprocessing.forkserver" in word for word in sys.orig_argv[:3]):  # this is the template
     Leaving().with_code(0)
+    os.register_at_fork(after_in_child=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM}))
     _import_modules()

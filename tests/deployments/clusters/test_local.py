@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import signal
 import subprocess
 import sys
 import threading
@@ -35,6 +37,14 @@ def test_workers_are_as_many_as_asked_or_as_there_are_cores(tmp_path: Path) -> N
     assert cluster_of(parameters(tmp_path, None)).worker_count() == len(os.sched_getaffinity(0))
 
 
+def blocked() -> set[signal.Signals]:
+    """What of the signals that stop programs this process does not see."""
+    return {signal.Signals(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, ())} & {
+        signal.SIGINT,
+        signal.SIGTERM,
+    }
+
+
 def test_each_worker_is_a_process_of_one_thread_with_a_rank_of_its_own(tmp_path: Path) -> None:
     """Ranks count from 1; the flow's own process, which runs this test, is 0."""
     with cluster_of(parameters(tmp_path, 2)).task_runner() as runner:
@@ -46,6 +56,11 @@ def test_each_worker_is_a_process_of_one_thread_with_a_rank_of_its_own(tmp_path:
         assert sorted(ranks) == [1, 2]
         assert len(set(client.run(os.getpid).values())) == 2
         assert set(client.nthreads().values()) == {1}
+        assert list(client.run(blocked).values()) == [{signal.SIGINT}] * 2
+        (template,) = {psutil.Process(pid).ppid() for pid in client.run(os.getpid).values()}
+        mask = re.search(r"^SigBlk:\s*(\w+)$", Path(f"/proc/{template}/status").read_text(), re.MULTILINE)
+        assert mask is not None
+        assert all(int(mask[1], 16) >> (number - 1) & 1 for number in (signal.SIGINT, signal.SIGTERM))
     assert worker_number(tmp_path) == 0
 
 
