@@ -20,7 +20,7 @@ from support.waiting import DEADLINE, until
 from s2sr_core.errors import InputError, ProductError, Step
 from s2sr_core.products.checked_files import CheckedFiles
 from s2sr_core.products.safe import band_files, read_product
-from s2sr_core.sources.cdse import download, slots
+from s2sr_core.sources.cdse import download, reception, slots
 from s2sr_core.sources.cdse.http import CdseError, Http
 from s2sr_core.sources.cdse.road import Bearer, ODataRoad
 from s2sr_core.sources.cdse.slots import Slots
@@ -87,8 +87,10 @@ def test_what_was_compared_while_it_came_is_not_read_for_that_again(
     client, checked = connect(), CheckedFiles(Workspace(tmp_path / "run"))
     downloader, product = client.downloader(), client.product()
     read: list[str] = []
-    hashed = download._hashed
-    monkeypatch.setattr(download, "_hashed", lambda stream, digest: read.append(stream.name) or hashed(stream, digest))
+    hashed = reception.hashed
+    for module in (download, reception):
+        noted = lambda stream, digest: read.append(stream.name) or hashed(stream, digest)  # noqa: E731
+        monkeypatch.setattr(module, "hashed", noted)
     assert downloader.download(product, ["B04"], checked) > 0
     assert downloader.download(product, ["B04"], checked) == 0
     assert read == []
