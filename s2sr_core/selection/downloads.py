@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from s2sr_core.errors import ProductError, Step
+from s2sr_core.geo.lattice import Window
 from s2sr_core.products.names import ProductName
 from s2sr_core.products.safe import Product
 from s2sr_core.scenes.occupancy import Occupancy
 from s2sr_core.selection.candidates import Candidate
 from s2sr_core.sources.source import ProductDescription, Source
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +41,22 @@ def download[P: ProductDescription](
     """
     name, size = product.name, 0
     try:
-        windows = None if occupancy is None else Occupancy.read_parts(occupancy)
-        size = source.fetch(product, bands, windows)
+        size = source.fetch(product, bands, _windows_of(occupancy))
         there = source.open(product)
     except ProductError as error:
         return failed_download(source, name, error.reason, error.step, size)
     return Download(Candidate(str(name), there, "selected", name=name, path=there.path), size)
+
+
+def _windows_of(occupancy: Path | None) -> tuple[Window, ...] | None:
+    """The pixels that count; None, for whole images, also if a network filesystem does not show the file yet."""
+    if occupancy is None:
+        return None
+    try:
+        return Occupancy.read_parts(occupancy)
+    except OSError as error:
+        _logger.info("%s cannot be read (%s): whole images are downloaded", occupancy.name, error.strerror)
+        return None
 
 
 def failed_download(source: Source[Any], name: ProductName, reason: str, step: Step, size: int = 0) -> Download:

@@ -17,6 +17,7 @@ from support.tiled import cell_around, tiles_of, write_tiled
 
 from flows.pipeline import pipeline
 from s2sr_core.cells.gridcells import Gridcell
+from s2sr_core.outputs.explain import explain
 from s2sr_core.parameters import RunParameters
 from s2sr_core.scenes.scene import NOT_CHECKED
 from s2sr_core.workspace import Workspace
@@ -98,6 +99,9 @@ def test_composites_are_those_of_whole_images(tmp_path: Path, archive: Path, san
     for cell in cells:
         assert np.array_equal(composite(chosen, cell), pixels(whole[cell.cell_id, "B04"].path))
     assert bytes_of_band(sandbox) == 0
+
+    for cell in cells:
+        assert explain(chosen, *cell.polygon.centroid.coords[0]).is_equal
 
     offline(tmp_path, chosen, whole["edge", "B04"].path)
 

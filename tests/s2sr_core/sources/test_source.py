@@ -15,9 +15,11 @@ from support.trees import OLD, write_tree
 
 from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.errors import InputError, Step
+from s2sr_core.geo.lattice import Window
 from s2sr_core.parameters import RunParameters, Stage
 from s2sr_core.products.checked_files import CheckedFiles
 from s2sr_core.products.names import ProductName
+from s2sr_core.scenes.occupancy import Occupancy
 from s2sr_core.selection.candidates import selected_products
 from s2sr_core.selection.downloads import download
 from s2sr_core.selection.judge import find_products
@@ -125,3 +127,21 @@ def test_a_product_that_cannot_be_fetched_is_a_result_with_its_reason(tmp_path: 
     assert (failed.candidate.status, failed.candidate.step) == ("failed", Step.DOWNLOAD)
     assert failed.candidate.reason == "it fell off the shelf"
     assert failed.candidate.path == shelf.folder / name.folder
+
+
+def test_a_source_is_told_which_pixels_count_if_that_is_known(tmp_path: Path) -> None:
+    """A file that a network filesystem does not show yet leads to whole images."""
+    asked: list[object] = []
+
+    class Asked(Shelf):
+        def fetch(self, product: object, bands: object, windows: object = None) -> int:
+            asked.append(windows)
+            return 0
+
+    shelf, occupancy = Asked({product_name(): {}}, GRID, tmp_path), tmp_path / "occupancy.npz"
+    (product,) = selected_products(find_products(shelf, online(tmp_path, "all"), [CELL]))
+    for path in (None, occupancy):
+        download(shelf, product, ["B04"], path)
+    Occupancy.of(np.ones((64, 64), bool), Window(0, 0, 64, 64), (640, 640)).write(occupancy)
+    download(shelf, product, ["B04"], occupancy)
+    assert asked == [None, None, (Window(0, 0, 64, 64),)]
