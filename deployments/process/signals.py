@@ -8,7 +8,7 @@ import signal
 from collections.abc import Iterator
 from multiprocessing import resource_tracker
 
-from s2sr_core.signals import handlers_kept_quiet, received, signals_heard
+from s2sr_core.signals import STOPS, handlers_kept_quiet, received, signals_heard
 from s2sr_core.stopping import StoppedError
 
 #: Prefect sets it in processes of flow runs that one of its workers starts.
@@ -36,13 +36,14 @@ def flow_stops_on_signals() -> Iterator[None]:
 
 @contextlib.contextmanager
 def signals_blocked() -> Iterator[None]:
-    """Block SIGINT and SIGTERM in this thread; what arrives is delivered when the block ends.
+    """Block what stops programs in this thread; what arrives is delivered when the block ends.
 
-    Threads and processes that are started within the block inherit the mask and keep it. A terminal sends its SIGINT to
-    every process of a command, and servers and workers would die of it noisily while the program still needs them.
-    Other means end those. A process that must follow SIGTERM is started within :func:`sigint_blocked` instead.
+    Threads and processes that are started within the block inherit the mask and keep it. A terminal sends SIGINT, or
+    SIGHUP when it is closed, to every process of a command, and servers and workers would die of it noisily while the
+    program still needs them. Other means end those. A process that must follow SIGTERM is started within
+    :func:`sigint_blocked` instead.
     """
-    with _blocked({signal.SIGINT, signal.SIGTERM}):
+    with _blocked(set(STOPS)):
         yield
 
 

@@ -22,6 +22,7 @@ from deployments.clusters.replacement import started
 from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.errors import ClusterError, InputError
 from s2sr_core.parameters import RunParameters
+from s2sr_core.signals import STOPS
 from tasks.worker_number import worker_number
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -39,10 +40,7 @@ def test_workers_are_as_many_as_asked_or_as_there_are_cores(tmp_path: Path) -> N
 
 def blocked() -> set[signal.Signals]:
     """What of the signals that stop programs this process does not see."""
-    return {signal.Signals(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, ())} & {
-        signal.SIGINT,
-        signal.SIGTERM,
-    }
+    return {signal.Signals(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, ())}.intersection(STOPS)
 
 
 def test_each_worker_is_a_process_of_one_thread_with_a_rank_of_its_own(tmp_path: Path) -> None:
@@ -56,11 +54,11 @@ def test_each_worker_is_a_process_of_one_thread_with_a_rank_of_its_own(tmp_path:
         assert sorted(ranks) == [1, 2]
         assert len(set(client.run(os.getpid).values())) == 2
         assert set(client.nthreads().values()) == {1}
-        assert list(client.run(blocked).values()) == [{signal.SIGINT}] * 2
+        assert list(client.run(blocked).values()) == [{signal.SIGINT, signal.SIGHUP}] * 2
         (template,) = {psutil.Process(pid).ppid() for pid in client.run(os.getpid).values()}
         mask = re.search(r"^SigBlk:\s*(\w+)$", Path(f"/proc/{template}/status").read_text(), re.MULTILINE)
         assert mask is not None
-        assert all(int(mask[1], 16) >> (number - 1) & 1 for number in (signal.SIGINT, signal.SIGTERM))
+        assert all(int(mask[1], 16) >> (number - 1) & 1 for number in STOPS)
     assert worker_number(tmp_path) == 0
 
 
