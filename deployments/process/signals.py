@@ -68,10 +68,11 @@ def handlers_restored() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _blocked(numbers: set[signal.Signals]) -> Iterator[None]:
-    # multiprocessing would start its tracker with the first process, and then unblock both signals.
-    resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try:
+        # multiprocessing would start its tracker with the first process, and then unblock SIGINT and SIGTERM.
+        resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before | numbers)
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
