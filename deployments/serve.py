@@ -65,7 +65,7 @@ _RESTARTS = 5
 _SETTINGS = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
-    # The address opens the pages that send no usage statistics; the others (V2) set up a client that would.
+    # The address opens the pages that documentation describes, not those that Prefect previews (V2).
     "PREFECT_SERVER_UI_V2_ENABLED": "false",
     # By default they are in memory: a server that stops forgets which runs have the slots of a limit, and those are
     # never free again.
@@ -127,7 +127,8 @@ def service(port: int, *, sandbox: bool = True, database: str = _SQLITE) -> Iter
             processes.append(process)
         _say("the Prefect server")
         prefect = [sys.executable, "-P", "-m", "prefect"]
-        server = [*prefect, "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+        server_settings |= {"PREFECT_SERVER_API_HOST": "127.0.0.1", "PREFECT_SERVER_API_PORT": str(port)}
+        server = [sys.executable, "-P", "-m", "deployments.server.shared_server"]
         server_process = stack.enter_context(_running(server, server_settings, logs / "server.log"))
         _wait_for(f"{url}/api/health", server_process)
         _say("work pool, limits and deployments")

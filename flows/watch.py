@@ -50,6 +50,7 @@ def watch(**fields: Any) -> State:
         plan.deployment,
         parameters=_same(parameters),
         timeout=0,
+        as_subflow=False,  # a task run that stands for it here would never end
         flow_run_name=f"{workspace.work_dir.name}: {counted(len(new), 'new product')}",
         idempotency_key=once_a_day(workspace.work_dir, new, now.date()),
     )

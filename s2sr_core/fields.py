@@ -369,16 +369,38 @@ def _check_folder(path: Path) -> Path:
 _TEXT: dict[str, Any] = {"type": "string", "minLength": 1}
 
 
+def _ordered(*names: str) -> BeforeValidator:
+    """A mapping from ``names`` to numbers becomes a list in their order; anything else stays as it is."""
+
+    def ordered(value: object) -> object:
+        if not isinstance(value, Mapping):
+            return value
+        if set(value) != set(names):
+            raise ValueError(f"does not name what it should; write numbers for {', '.join(names)}")
+        return [value[name] for name in names]
+
+    return BeforeValidator(ordered)
+
+
 def _numbers(*names: str, **bounds: float) -> WithJsonSchema:
-    items = [{"type": "number", "title": name, **bounds} for name in names]
-    return WithJsonSchema({"type": "array", "prefixItems": items, "minItems": len(items), "maxItems": len(items)})
+    """Fields with names, which forms show with labels, or a list in the same order."""
+    number = {"type": "number", **bounds}
+    fields = {name: {**number, "title": name, "position": place} for place, name in enumerate(names)}
+    closed = {"required": list(names), "additionalProperties": False}
+    items = [{**number, "title": name} for name in names]
+    size = {"minItems": len(items), "maxItems": len(items)}
+    return WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "object", "title": "fields", "properties": fields, **closed},
+                {"type": "array", "title": f"list: {' '.join(names)}", "prefixItems": items, **size},
+            ]
+        }
+    )
 
 
-Bbox = Annotated[
-    tuple[float, float, float, float],
-    AfterValidator(_check_bbox),
-    _numbers("XMIN (west)", "YMIN (south)", "XMAX (east)", "YMAX (north)"),
-]
+_SIDES, _PIXEL = ("west", "south", "east", "north"), ("width", "height")
+Bbox = Annotated[tuple[float, float, float, float], _ordered(*_SIDES), AfterValidator(_check_bbox), _numbers(*_SIDES)]
 Time = Annotated[datetime, BeforeValidator(_parse_time), AfterValidator(_to_utc)]
 Months = Annotated[
     list[Annotated[int, Field(ge=1, le=12)]] | None,
@@ -456,7 +478,8 @@ PixelSize = Annotated[
 ]
 PixelSizes = Annotated[
     tuple[PixelSize, PixelSize],
-    _numbers("WIDTH", "HEIGHT", minimum=PIXELS_IN_DEGREES[0], maximum=PIXELS_IN_UNITS[1]),
+    _ordered(*_PIXEL),
+    _numbers(*_PIXEL, minimum=PIXELS_IN_DEGREES[0], maximum=PIXELS_IN_UNITS[1]),
 ]
 Crs = Annotated[
     str,

@@ -82,8 +82,8 @@ class RunParameters(BaseModel):
         Shown(Group.WHAT, "XMIN YMIN XMAX YMAX"),
         Field(
             description="Area of interest: west, south, east and north, degrees (WGS84). Every gridcell that shares "
-            "area with it is composited, whole. XMIN > XMAX crosses the antimeridian (±180), and may be 180° wide; for "
-            "a wider box add 360 to XMAX."
+            "area with it is composited, whole. A box with west > east crosses the antimeridian (±180), and may be "
+            "180° wide; for a wider one add 360 to east."
         ),
     ]
     grid_csv: Annotated[
@@ -524,8 +524,8 @@ class GridParameters(BaseModel):
         Shown("options", "XMIN YMIN XMAX YMAX"),
         Field(
             description="Area to cover: west, south, east and north, degrees (WGS84). Every cell that shares area with "
-            "it is written. XMIN > XMAX crosses the antimeridian (±180), and may be 180° wide; for a wider box add 360 "
-            "to XMAX."
+            "it is written. A box with west > east crosses the antimeridian (±180), and may be 180° wide; for a wider "
+            "one add 360 to east."
         ),
     ]
     out: Annotated[

@@ -233,10 +233,11 @@ def test_the_form_shows_bounds_and_choices() -> None:
     assert made == without
     assert own["max_cloud_cover"]["anyOf"][0] == {"type": "number", "minimum": 0, "maximum": 100}
     assert own["min_baseline"]["anyOf"][0] == {"type": "string", "pattern": r"^[0-9]{2}\.[0-9]{2}$"}
-    assert [item["title"] for item in own["bbox"]["prefixItems"]] == [
-        *("XMIN (west)", "YMIN (south)", "XMAX (east)", "YMAX (north)")
-    ]
-    assert [item["title"] for item in own["tr"]["anyOf"][0]["prefixItems"]] == ["WIDTH", "HEIGHT"]
+    for field, names in (("bbox", ["west", "south", "east", "north"]), ("tr", ["width", "height"])):
+        named, listed = own[field]["anyOf"][:2]
+        assert sorted(named["properties"], key=lambda name: named["properties"][name]["position"]) == names
+        assert [item["title"] for item in named["properties"].values()] == named["required"] == names
+        assert [item["title"] for item in listed["prefixItems"]] == names
     assert own["bands"]["items"]["enum"] == ["B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B11", "B12"]
     assert own["bands"]["minItems"] == 1
 

@@ -150,6 +150,16 @@ def test_a_box_off_the_globe_or_without_area_is_refused(bbox: tuple[Any, ...], s
     assert refusal(bbox=bbox).startswith(sentence)
 
 
+def test_a_box_and_pixel_sizes_may_have_names() -> None:
+    """As forms give them; the order is of no account then."""
+    named = {"north": 68.75, "west": -149.75, "east": -149.5, "south": 68.5}
+    assert parameters(bbox=named).bbox == (-149.75, 68.5, -149.5, 68.75)
+    assert parameters(tr={"height": 0.0002, "width": 0.0005}).tr == (0.0005, 0.0002)
+    for wrong in ({"west": 1, "south": 2, "east": 3}, named | {"up": 1}, {}):
+        assert "does not name what it should; write numbers for west, south, east, north" in refusal(bbox=wrong)
+    assert "covers no area" in refusal(bbox=named | {"north": 68.5})
+
+
 @pytest.mark.parametrize(
     ("bbox", "start"),
     [

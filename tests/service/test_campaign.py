@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from osgeo import gdal
 from support.serving import PATIENCE, Service, until
 
+from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.workspace import Workspace
 
 HERE = Path(__file__).parent
@@ -119,11 +119,11 @@ def test_cancelling_a_campaign_cancels_its_blocks(service: Service, stub: dict[s
 @pytest.mark.long
 def test_four_blocks_of_the_sandbox_become_one_mosaic(service: Service) -> None:
     """Against one run on the whole region: the same pixels."""
-    whole = service.trigger("s2sr-pipeline/local")
+    whole = service.trigger("s2sr-pipeline/local", work_dir="service/runs/whole")
     state = service.ended(service.trigger("campaign/campaign"))
     assert state["message"] in ("4 blocks of 4 cells: 4 done", "nothing to do: 4 blocks of 4 cells: 4 done")
     service.ended(whole)
-    campaign, single = (Workspace(service.folder / "service" / "runs" / name) for name in ("campaign", "local"))
+    campaign, single = (Workspace(service.folder / "service" / "runs" / name) for name in ("campaign", "whole"))
     assert len(list((campaign.work_dir / "blocks").iterdir())) == 4
     for band in ("B02", "B03", "B04"):
         cells = [str(path) for path in sorted(single.composites.glob(f"*/*_{band}_median_clip.tif"))]

@@ -58,8 +58,6 @@ def as_plain_user(call: Callable[[], None]) -> None:
     assert process.exitcode == 0, ours.recv() if ours.poll() else "it was killed"
 
 
-# Alone it passes. Once, after all others of this folder, its process ended with 1 and said nothing.
-@pytest.mark.long
 def test_a_plain_user_has_a_cluster_which_ends_the_server_that_a_killed_service_left(folder: Path) -> None:
     data = folder / "mine" / "postgresql"
     data.parent.mkdir()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from urllib.parse import urlsplit
 
 import pytest
 from selenium import webdriver
@@ -17,24 +19,26 @@ from selenium.webdriver.support.ui import WebDriverWait
 from support.waiting import DEADLINE, until
 
 _FLAGS = (
-    "headless no-sandbox disable-gpu disable-software-rasterizer disable-quic no-first-run "
-    "disable-background-networking disable-component-update "
+    "headless no-sandbox disable-quic no-first-run disable-background-networking disable-component-update "
     "disable-sync disable-dev-shm-usage hide-scrollbars window-size=1400,1000"
 )
+#: Without a GPU, and with one in software, which takes long, but draws the timeline of a run.
+_PLAIN, _DRAWING = "disable-gpu disable-software-rasterizer", "use-angle=swiftshader enable-unsafe-swiftshader"
 #: Views of a page that are the same when it has settled.
 _STILL = 20
 
 
 @contextmanager
-def browser() -> Iterator[Browser]:
-    """Chromium with a new profile; skips the test where there is none."""
+def browser(*, draws: bool = False) -> Iterator[Browser]:
+    """Chromium with a new profile, which ``draws`` timelines or not; skips the test where there is none."""
     chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
     if chromium is None or driver is None:
         pytest.skip("chromium and chromedriver (Debian's packages chromium and chromium-driver) are not installed")
     with TemporaryDirectory() as profile:
         options = webdriver.ChromeOptions()
         options.binary_location = chromium
-        for flag in (*_FLAGS.split(), f"user-data-dir={profile}"):
+        options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
+        for flag in (*_FLAGS.split(), *(_DRAWING if draws else _PLAIN).split(), f"user-data-dir={profile}"):
             options.add_argument(f"--{flag}")
         with webdriver.Chrome(options=options, service=webdriver.ChromeService(driver)) as opened:
             opened.set_page_load_timeout(DEADLINE)
@@ -101,6 +105,18 @@ class Browser:
             return len(views) > _STILL and len(set(views[-_STILL:])) == 1
 
         until(still, what="a page that does not change")
+
+    def traffic(self) -> tuple[set[str], set[str]]:
+        """Hosts, with their ports, that pages have asked since the last call, and URLs that they were not let ask."""
+        urls, refused = dict[str, str](), set[str]()
+        for entry in self.driver.get_log("performance"):
+            message = json.loads(entry["message"])["message"]
+            method, parameters = message["method"], message["params"]
+            if method in ("Network.requestWillBeSent", "Network.webSocketCreated"):
+                urls[parameters["requestId"]] = parameters.get("url") or parameters["request"]["url"]
+            elif method == "Network.loadingFailed" and parameters.get("blockedReason") == "csp":
+                refused.add(urls.pop(parameters["requestId"]))
+        return {urlsplit(url).netloc for url in urls.values() if url.startswith(("http", "ws"))}, refused
 
     def keep(self, path: Path) -> None:
         self.driver.save_screenshot(str(path))

@@ -21,7 +21,7 @@ def main() -> None:
         service = Service(Path(folder))
         service.start()
         try:
-            with browser() as chromium:
+            with browser(draws=True) as chromium:
                 _take(service, chromium)
         finally:
             service.stop()
