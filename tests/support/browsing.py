@@ -25,7 +25,7 @@ _FLAGS = (
 #: Without a GPU, and with one in software, which takes long, but draws the timeline of a run.
 _PLAIN, _DRAWING = "disable-gpu disable-software-rasterizer", "use-angle=swiftshader enable-unsafe-swiftshader"
 #: Views of a page that are the same when it has settled.
-_STILL = 20
+_STILL = 5
 
 
 @contextmanager
@@ -37,7 +37,7 @@ def browser(*, draws: bool = False) -> Iterator[Browser]:
     with TemporaryDirectory() as profile:
         options = webdriver.ChromeOptions()
         options.binary_location = chromium
-        options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
+        options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
         for flag in (*_FLAGS.split(), *(_DRAWING if draws else _PLAIN).split(), f"user-data-dir={profile}"):
             options.add_argument(f"--{flag}")
         with webdriver.Chrome(options=options, service=webdriver.ChromeService(driver)) as opened:
@@ -106,17 +106,20 @@ class Browser:
 
         until(still, what="a page that does not change")
 
-    def traffic(self) -> tuple[set[str], set[str]]:
-        """Hosts, with their ports, that pages have asked since the last call, and URLs that they were not let ask."""
-        urls, refused = dict[str, str](), set[str]()
+    def hosts(self) -> set[str]:
+        """Hosts, with their ports, that pages have asked since the last call."""
+        found = set()
         for entry in self.driver.get_log("performance"):
             message = json.loads(entry["message"])["message"]
-            method, parameters = message["method"], message["params"]
-            if method in ("Network.requestWillBeSent", "Network.webSocketCreated"):
-                urls[parameters["requestId"]] = parameters.get("url") or parameters["request"]["url"]
-            elif method == "Network.loadingFailed" and parameters.get("blockedReason") == "csp":
-                refused.add(urls.pop(parameters["requestId"]))
-        return {urlsplit(url).netloc for url in urls.values() if url.startswith(("http", "ws"))}, refused
+            if message["method"] in ("Network.requestWillBeSent", "Network.webSocketCreated"):
+                url = message["params"].get("url") or message["params"]["request"]["url"]
+                if url.startswith(("http", "ws")):
+                    found.add(urlsplit(url).netloc)
+        return found
+
+    def console(self) -> list[str]:
+        """What Chromium has said of pages since the last call."""
+        return [entry["message"] for entry in self.driver.get_log("browser")]
 
     def keep(self, path: Path) -> None:
         self.driver.save_screenshot(str(path))
