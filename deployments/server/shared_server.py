@@ -10,8 +10,10 @@ another one wrote in between, whatever its timeout; here each one that may write
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 #: What pages may connect to: the host that they come from.
@@ -27,17 +29,30 @@ def main() -> None:
     """Serve until SIGTERM."""
     import uvicorn
     from prefect.server.api.server import create_app
-    from prefect.settings import get_current_settings
+    from prefect.settings import PREFECT_UI_STATIC_DIRECTORY, get_current_settings, temporary_settings
 
     writers_wait_when_they_begin()
     server = get_current_settings().server
-    uvicorn.run(
-        with_policy(create_app(final=True)),
-        host=server.api.host,
-        port=server.api.port,
-        timeout_keep_alive=server.api.keepalive_timeout,
-        log_level=server.logging_level.lower(),
-    )
+    with temporary_settings(set_defaults={PREFECT_UI_STATIC_DIRECTORY: folder_of_pages()}):
+        uvicorn.run(
+            with_policy(create_app(final=True)),
+            host=server.api.host,
+            port=server.api.port,
+            timeout_keep_alive=server.api.keepalive_timeout,
+            log_level=server.logging_level.lower(),
+        )
+
+
+def folder_of_pages() -> str | None:
+    """Where the server puts its pages together: in Prefect's home if it may not write where Prefect is installed.
+
+    It would go on without any page. None is Prefect's own folder.
+    """
+    import prefect
+    from prefect.settings import get_current_settings
+
+    installed = Path(prefect.__ui_static_subpath__).parent
+    return None if os.access(installed, os.W_OK) else str(get_current_settings().home / "pages")
 
 
 def with_policy(application: _Application) -> _Application:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 from prefect.server.database.configurations import AioSqliteConfiguration
 
-from deployments.server.shared_server import with_policy, writers_wait_when_they_begin
+from deployments.server.shared_server import folder_of_pages, with_policy, writers_wait_when_they_begin
 
 
 async def two_writers(database: Path, *, reader_waits: bool) -> int:
@@ -49,6 +50,15 @@ def test_two_that_may_write_come_one_after_the_other(tmp_path: Path, monkeypatch
     monkeypatch.setattr(AioSqliteConfiguration, "begin_transaction", AioSqliteConfiguration.begin_transaction)
     writers_wait_when_they_begin()
     assert asyncio.run(two_writers(tmp_path / "records.db", reader_waits=False)) == 2
+
+
+def test_pages_are_put_together_in_prefects_home_if_its_own_folder_cannot_be_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As in the image, where another user has installed it: Prefect's server would have no pages."""
+    assert folder_of_pages() is None
+    monkeypatch.setattr("prefect.__ui_static_subpath__", "/proc/none/ui_build")
+    assert folder_of_pages() == f"{os.environ['PREFECT_HOME']}/pages"
 
 
 def test_each_answer_says_what_pages_may_connect_to() -> None:
