@@ -24,7 +24,7 @@ from prefect.client.schemas.actions import DeploymentUpdate, GlobalConcurrencyLi
 from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterTags
 from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ChangeFlowRunState, SendNotification
-from prefect.exceptions import ObjectAlreadyExists
+from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound
 from prefect.settings import PREFECT_API_URL
 from prefect.states import AwaitingRetry
 from prefect.workers.process import ProcessWorker
@@ -66,7 +66,9 @@ def set_up(client: SyncPrefectClient, notify_url: str | None = None) -> list[str
     )
     with contextlib.suppress(ObjectAlreadyExists):
         client.create_work_pool(pool)
-    with contextlib.suppress(ObjectAlreadyExists):
+    try:  # to create one that exists would leave a traceback in the log of the server
+        client.read_global_concurrency_limit_by_name(DOWNLOADS)
+    except ObjectNotFound:
         client.create_global_concurrency_limit(GlobalConcurrencyLimitCreate(name=DOWNLOADS, limit=DOWNLOAD_SLOTS))
     run_again_after_crashes(client)
     done = [f"work pool {WORK_POOL}", f"concurrency limit {DOWNLOADS}", f"automation {_SECOND_TRY!r}"]
