@@ -133,15 +133,18 @@ def plan(parameters: RunParameters, workers: int) -> Plan:
 def _to_download(products: Sequence[RemoteProduct], cells: Sequence[Gridcell], parameters: RunParameters) -> str:
     bands, scl = parameters.bands, len(products) * _SCL_BYTES
     whole, in_ranges = bytes_of_bands(products, cells, parameters.resolution)
-    text = f"to download about {(len(bands) * whole + scl) / 1e9:.1f} GB of {' '.join(bands)} and SCL"
+    text = f"to download about {_amount(len(bands) * whole + scl)} of {' '.join(bands)} and SCL"
     if not parameters.scl_first:
         return text
-    text += f", less the bands that are not needed once SCL is there (first, {scl / 1e9:.1f} GB)"
+    text += f", less the bands that are not needed once SCL is there (first, {_amount(scl)})"
     if parameters.stage == "download":
         return text
     option = " with --download auto" if parameters.download == "whole" else ""
-    size = (len(bands) * in_ranges + scl) / 1e9
-    return f"{text}\nin ranges   about {size:.1f} GB, if CDSE gives ranges of bytes{option}"
+    return f"{text}\nin ranges   about {_amount(len(bands) * in_ranges + scl)}, if CDSE gives ranges of bytes{option}"
+
+
+def _amount(size: float) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
 
 
 def bytes_of_bands(
