@@ -281,9 +281,8 @@ def has_scl_alone(product: Product, resolution: int = RESOLUTION) -> bool:
     """Whether SCL is there, whole, and no other image of ``resolution`` metres is, not even some tiles of one."""
     unused = {role_at(band, other) for other in (10, RESOLUTION) if other != resolution for band in bands_at(other)}
     there = {file.role for file in _images_on_disk(product)} - unused
-    if any(product.path.glob(f"GRANULE/*/IMG_DATA/R{resolution}m/{tiles_path(Path('*')).name}")):
-        return False
-    return there == {SCL} and not lacking(product, (), resolution)
+    tiles = f"GRANULE/*/IMG_DATA/R{resolution}m/{tiles_path(Path('*')).name}"
+    return there == {SCL} and not any(product.path.glob(tiles)) and not lacking(product, (), resolution)
 
 
 def band_files(
