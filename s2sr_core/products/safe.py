@@ -237,7 +237,7 @@ def read_product(path: Path) -> Product:
     name = ProductName.parse(title_of(path))
     if not is_utf8(path):
         raise ProductError(str(name), "lies in a folder whose name is not UTF-8; rename that folder", step=Step.READ)
-    if not path.is_dir():
+    if os.path.lexists(path) and not path.is_dir():
         raise ProductError(str(name), _what_is_packed(path))
     path = _top_of(path)
     metadata = read_metadata(name, path)
