@@ -60,9 +60,8 @@ class World:
             from mpi4py import MPI
         except (ImportError, RuntimeError) as error:
             reason = " ".join(str(error).split())
-            raise InputError(
-                "mpirun", launched.size, f"mpi4py finds no MPI library ({reason})", "load the launcher's own MPI"
-            ) from error
+            problem = f"mpi4py finds no MPI library ({reason})"
+            raise InputError("mpirun", launched.size, problem, remedy_of_missing(reason)) from error
         library = " ".join(MPI.Get_library_version().partition("\n")[0].partition(",")[0].split())
         foreign = InputError(
             "mpirun", launched.size, f"mpi4py uses {library}, which is not the launcher's library", _remedy(launched)
@@ -108,6 +107,14 @@ class World:
         signal.alarm(int(2 * _PATIENCE))
         self._mpi.Finalize()
         signal.alarm(0)
+
+
+def remedy_of_missing(reason: str) -> str:
+    """What to do about an MPI library that the loader does not find, as ``reason`` says."""
+    own = "load the launcher's own MPI"
+    if "libmpi.so.12" not in reason:
+        return own
+    return f"{own}; Debian calls that of MPICH libmpich.so.12: link it as libmpi.so.12 in a folder of LD_LIBRARY_PATH"
 
 
 def _remedy(launched: LaunchedRank) -> str:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from deployments.mpi.world import remedy_of_missing
+
 CODE = """
 import os, signal, sys
 import psutil
@@ -127,3 +129,10 @@ def test_with_two_mpi_libraries_the_remedy_is_named_and_works(
     monkeypatch.setenv("MPI4PY_MPIABI", "openmpi")
     done, _ = ranks(first, tmp_path, "return 0", libraries=both)
     assert done.returncode == 0, done.stderr
+
+
+def test_debians_name_of_mpich_is_known() -> None:
+    """mpi4py asks for the name that all others give it."""
+    missing = "libmpi.so.{}: cannot open shared object file: No such file or directory"
+    assert "link it as libmpi.so.12 in a folder of LD_LIBRARY_PATH" in remedy_of_missing(missing.format(12))
+    assert remedy_of_missing(missing.format(40)) == "load the launcher's own MPI"
