@@ -22,6 +22,7 @@ from deployments.process.signals import flow_stops_on_signals
 from deployments.server.cancellation import RunCancelledError, RunPausedError, requests_of_server, wait_while_paused
 from deployments.server.orphans import settle_task_runs, task_runs_ended
 from deployments.server.outage import answered, check_server, was_away
+from deployments.server.run_server import is_server_of_run
 from flows.dataflow import Dataflow, Threads
 from flows.recovery import opened_again, recorded_flow_run
 from flows.signature import parameters_of
@@ -93,7 +94,7 @@ def _run_in_folder(context: RunContext, source: Source[Any]) -> Summary | State:
                 recorded_flow_run(context),
                 requests_of_server(),
                 task_runs_ended(UUID(str(flow_run.id))) as began,
-                keys_of(context.parameters.work_dir),
+                keys_of(context.parameters.work_dir, unseen=is_server_of_run()),
                 Bars().shown() as bars,
             ):
                 log_environment()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+from deployments.mpi.launched_rank import launched_rank
+from deployments.process.copies import imports_uncollected
 from s2sr_core import stopping
 from s2sr_core.disk_space import explained, is_full_disk
 from s2sr_core.errors import InputError, RunError, SourceDownError
@@ -33,40 +35,39 @@ def run_here(parameters: RunParameters) -> Summary:
     """
     Workspace(parameters.work_dir).check_writable()
 
-    from deployments.clusters import cluster_of
-    from deployments.server.configured import check_prefect, may_have_api
-    from s2sr_core.planning.nothing_to_do import run_if_nothing_to_do
-    from s2sr_core.planning.preflight import check_inputs
-    from s2sr_core.run_context import RunContext
-    from s2sr_core.sources import source_of
-    from s2sr_core.user_folders import check_prefect_home
+    with imports_uncollected():
+        from deployments.clusters import cluster_of
+        from deployments.server.configured import check_prefect, may_have_api
+        from s2sr_core.planning.nothing_to_do import run_if_nothing_to_do
+        from s2sr_core.planning.preflight import check_inputs
+        from s2sr_core.run_context import RunContext
+        from s2sr_core.sources import source_of
+        from s2sr_core.user_folders import check_prefect_home
 
     source = source_of(parameters)
     check_inputs(parameters, source)
     cluster = cluster_of(parameters)
     cluster.check()
     check_prefect_home()
-    with ExitStack() as held:
-        begun = None
-        if not may_have_api():
-            try:
-                if (summary := run_if_nothing_to_do(RunContext(parameters), source)) is not None:
-                    return summary
-            except SourceDownError as error:
-                raise RunError(f"Failed: {error}") from error
-
-            from deployments.server.run_server import server_begun
-
-            begun = held.enter_context(server_begun())  # it starts while this process imports Prefect, too
-        cluster.begin()
+    is_seen = may_have_api()
+    if not is_seen:
+        try:
+            if (summary := run_if_nothing_to_do(RunContext(parameters), source)) is not None:
+                return summary
+        except SourceDownError as error:
+            raise RunError(f"Failed: {error}") from error
+    with imports_uncollected():
         check_prefect()
 
         from prefect.exceptions import Pause
 
-        from deployments.server.run_server import server_of_run
+        from deployments.server.run_server import server_begun, server_of_run
         from flows.pipeline import pipeline
         from s2sr_core.outputs.summary import Summary
-
+    with ExitStack() as held:
+        # Both are copies of this process, which has imported what they need, and has no threads yet.
+        cluster.begin()
+        begun = None if is_seen else held.enter_context(server_begun(copied=launched_rank().size == 1))
         held.enter_context(handlers_kept_quiet())
         with server_of_run(cluster.host(), Workspace(parameters.work_dir).tmp, begun):
             try:

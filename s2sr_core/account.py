@@ -10,12 +10,16 @@ import ctypes
 import os
 import threading
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 ACCOUNT = (
     *("CDSE_USERNAME", "CDSE_PASSWORD", "CDSE_PASSWORD_FILE", "CDSE_TOTP"),
     *("CDSE_S3_ACCESS_KEY", "CDSE_S3_SECRET_KEY", "CDSE_S3_KEYS_FILE"),
     *("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_SHARED_CREDENTIALS_FILE"),
 )
+
+#: Of ``/proc/<process>/stat`` after the name: where the environment begins and ends that the process was started with.
+_ENVIRONMENT = slice(47, 49)
 
 _lock = threading.Lock()
 #: The variables that are out of the environment now, and how many blocks keep them out.
@@ -55,15 +59,17 @@ def without_account(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def forget_account() -> None:
-    """Remove the account's variables for good from the environment of this process, which an MPI launcher started.
+    """Remove the account's variables for good from this process, which an MPI launcher started or which is a copy.
 
-    The system would go on showing them in ``/proc/<process>/environ``, so their values are overwritten there. Only for
-    the start of a process, when no other thread reads its environment.
+    The system would go on showing them in ``/proc/<process>/environ``, so they are overwritten there. Only for the
+    start of a process, when no other thread reads its environment.
     """
-    getenv = ctypes.CDLL(None).getenv
-    getenv.restype = ctypes.c_void_p
     for name in ACCOUNT:
-        if name in os.environ:
-            if value := getenv(name.encode()):
-                ctypes.memset(value, ord("x"), len(ctypes.string_at(value)))
-            del os.environ[name]
+        os.environ.pop(name, None)
+    _kept.clear()
+    fields = Path("/proc/self/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    start, end = map(int, fields[_ENVIRONMENT])
+    for entry in ctypes.string_at(start, end - start).split(b"\0"):
+        if entry.partition(b"=")[0].decode("utf-8", "replace") in ACCOUNT:
+            ctypes.memset(start, ord("x"), len(entry))
+        start += len(entry) + 1

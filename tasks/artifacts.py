@@ -54,16 +54,21 @@ def region_of(work_dir: Path) -> str:
 
 
 @contextlib.contextmanager
-def keys_of(work_dir: Path) -> Iterator[None]:
-    """Artifacts that are made in the block have keys of their own for this work folder, so that it has a history."""
-    current = _region.set(region_of(work_dir))
+def keys_of(work_dir: Path, *, unseen: bool = False) -> Iterator[None]:
+    """Artifacts that are made in the block have keys of their own for this work folder, so that it has a history.
+
+    ``unseen``: nobody can see them, on a server that ends with the run, and none is made.
+    """
+    current, seen = _region.set(region_of(work_dir)), _unseen.set(unseen)
     try:
         yield
     finally:
         _region.reset(current)
+        _unseen.reset(seen)
 
 
 _region: contextvars.ContextVar[str] = contextvars.ContextVar("region", default="")
+_unseen: contextvars.ContextVar[bool] = contextvars.ContextVar("unseen", default=False)
 
 
 def _key(name: str) -> str:
@@ -102,7 +107,7 @@ class Bar:
     def show(self) -> None:
         """Make the artifact, or update it if something has changed."""
         done, total = self.done, self.total
-        if total == 0 or self._shown == (done, total):
+        if total == 0 or self._shown == (done, total) or _unseen.get():
             return
         text, share = f"{self.title}: {done} of {total}", 100.0 * done / total
         if self._artifact is None:
@@ -164,6 +169,8 @@ def bar(title: str) -> Bar:
 
 def publish_table(key: str, rows: Sequence[Mapping[str, Any]], description: str) -> None:
     """A table; of a long one the first rows, with a note that there are more."""
+    if _unseen.get():
+        return
     if len(rows) > _MOST_ROWS:
         description = f"{description} The first {_MOST_ROWS} of {len(rows)} rows."
     with never_failing(f"table {key}"):
@@ -172,6 +179,8 @@ def publish_table(key: str, rows: Sequence[Mapping[str, Any]], description: str)
 
 def publish_markdown(key: str, text: str, description: str = "") -> UUID | None:
     """A page of text; a later one of the same key is its next version. None if it could not be made."""
+    if _unseen.get():
+        return None
     with never_failing(key):
         return _id(create_markdown_artifact(text, key=_key(key), description=description or None))
     return None

@@ -35,7 +35,7 @@ class Cluster(Protocol):
         ...
 
     def begin(self) -> None:
-        """Start what takes long and needs nothing of the flow, while that is still being imported."""
+        """In a process of the program that has imported the flow, and has no threads yet: start what takes long."""
 
     def host(self) -> str:
         """Address at which the workers reach this process.

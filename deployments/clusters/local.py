@@ -13,7 +13,7 @@ from deployments.clusters import worker_template
 from deployments.clusters.cluster import Cluster
 from deployments.clusters.network import LOOPBACK
 from deployments.clusters.replacement import Replacement, started
-from deployments.clusters.worker_template import begin_template
+from deployments.clusters.worker_template import begin_template, copy_template
 from deployments.process.signals import sigint_blocked
 from s2sr_core.account import account_hidden
 from s2sr_core.import_path import current_folder_left_out
@@ -38,7 +38,7 @@ class ThisMachine(Cluster):
         """Nothing can be wrong."""
 
     def begin(self) -> None:
-        begin_template()
+        copy_template()
 
     def host(self) -> str:
         return LOOPBACK

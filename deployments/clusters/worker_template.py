@@ -1,21 +1,24 @@
 """The process that the workers of this machine are copies of: it imports once what all of them need.
 
 It is multiprocessing's fork server. It has one thread and does nothing but import, and start copies of itself; it ends
-with this process.
+with this process. In a process of the program it is itself a copy of that, which has imported most of what it needs.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
+import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator, Mapping
-from multiprocessing import forkserver
+from collections.abc import Iterator, Mapping, Sequence
+from multiprocessing import forkserver, resource_tracker, util
 from types import FrameType
 from typing import TYPE_CHECKING
 
+from deployments.process.copies import copy_of_this_process
 from deployments.process.signals import signals_blocked
 from s2sr_core.account import account_hidden
 from s2sr_core.import_path import current_folder_left_out
@@ -46,6 +49,35 @@ def begin_template() -> None:
     with account_hidden(), current_folder_left_out(), signals_blocked(), _set(_ONE_THREAD):
         forkserver.set_forkserver_preload([__name__])
         forkserver.ensure_running()
+
+
+def copy_template() -> None:
+    """As :func:`begin_template`, as a copy of this process: see :func:`copy_of_this_process` for when."""
+    resource_tracker.ensure_running()  # which multiprocessing starts in the same way
+    start, util.spawnv_passfds = util.spawnv_passfds, _copy
+    try:
+        begin_template()
+    finally:
+        util.spawnv_passfds = start
+
+
+def _copy(_executable: str, words: Sequence[str], passed: Sequence[int]) -> int:
+    """In place of multiprocessing's start of an interpreter: the code that it would run, in a copy."""
+
+    def template() -> None:
+        logging.getLogger("distributed").setLevel(logging.ERROR)
+        _begin_copies()
+        _import_modules()
+        exec(words[-1], {})  # noqa: S102  # multiprocessing's own
+
+    return copy_of_this_process(template, keeping=passed)
+
+
+def _begin_copies() -> None:
+    """In the template: its copies share what it imported, in which no garbage is looked for, and hear SIGTERM."""
+    gc.disable()
+    os.register_at_fork(before=gc.freeze, after_in_child=gc.enable)
+    os.register_at_fork(after_in_child=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM}))
 
 
 @contextlib.contextmanager
@@ -87,5 +119,5 @@ def _import_modules() -> None:
 
 if any("multiprocessing.forkserver" in word for word in sys.orig_argv[:3]):  # this is the template
     Leaving().with_code(0)
-    os.register_at_fork(after_in_child=lambda: signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM}))
+    _begin_copies()
     _import_modules()

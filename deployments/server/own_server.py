@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import os
 import shutil
 import sqlite3
@@ -18,6 +17,7 @@ import sys
 import threading
 from pathlib import Path
 
+from deployments.process.copies import imports_uncollected
 from s2sr_core.files import locked, remove_tree, written_atomically
 from s2sr_core.user_folders import cache_folder
 
@@ -27,23 +27,29 @@ LOCK, DATABASE = "lock", "prefect.db"
 
 def main() -> None:
     """Serve until standard input ends."""
-    folder = Path(sys.argv[1])
+    serve(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
+
+
+def serve(folder: Path, host: str, port: int) -> None:
+    """Serve until standard input ends, also in a process that has imported Prefect with other settings."""
     with locked(folder / LOCK, wait=True):
         threading.Thread(target=_end_with_run, args=(folder,), daemon=True).start()
+        if "prefect.context" in sys.modules:
+            from prefect.context import refresh_global_settings_context
+
+            refresh_global_settings_context()
         prepare(folder / DATABASE)
-        _serve(sys.argv[2], int(sys.argv[3]))
+        _serve(host, port)
 
 
 def _serve(host: str, port: int) -> None:
     """As ``prefect server start`` does it, whose command line and its imports cost a second."""
-    gc.disable()  # what is imported stays: to look for garbage in it, again and again, is a tenth of the start
-    import uvicorn
-    from prefect.server.api.server import create_app
-    from prefect.settings import PREFECT_SERVER_API_KEEPALIVE_TIMEOUT
+    with imports_uncollected():
+        import uvicorn
+        from prefect.server.api.server import create_app
+        from prefect.settings import PREFECT_SERVER_API_KEEPALIVE_TIMEOUT
 
-    application = create_app(final=True)
-    gc.freeze()
-    gc.enable()
+        application = create_app(final=True)
     uvicorn.run(
         application,
         host=host,

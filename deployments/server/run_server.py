@@ -19,7 +19,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from deployments.clusters.network import LOOPBACK
+from deployments.process.copies import copy_of_this_process
+from deployments.server import own_server
 from deployments.server.server_folder import record_server, server_folder
 from s2sr_core import stopping
 from s2sr_core.account import account_hidden
@@ -33,7 +37,8 @@ _START, _PAUSE = 600.0, 0.1
 _ANSWER = 10.0
 #: What the user says of the folder and the log is meant for every server.
 _KEPT = ("PREFECT_HOME", "PREFECT_LOGGING_", "PREFECT_SERVER_ANALYTICS_ENABLED")
-#: The server of one run needs no user interface and no services for deployments.
+#: The server of one run has no user interface and no deployments, and all that it knows is removed with it: nobody ever
+#: asks it for task runs, events, logs or artifacts.
 SETTINGS = {
     "PREFECT_UI_ENABLED": "false",
     "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false",
@@ -42,10 +47,20 @@ SETTINGS = {
     "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "false",
     "PREFECT_SERVER_SERVICES_CANCELLATION_CLEANUP_ENABLED": "false",
     "PREFECT_SERVER_SERVICES_CLEANUP_RECONCILER_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_PAUSE_EXPIRATIONS_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_REPOSSESSOR_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_ENABLED": "false",
     # The tables are there, and no run uses blocks: to register them imports every collection, Dask's with Dask.
     "PREFECT_SERVER_DATABASE_MIGRATE_ON_START": "false",
     "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": "false",
     "PREFECT_SERVER_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false",
+}
+#: Its clients are of this installation, and it has no pages in which a foreign script could make requests.
+_CLIENT_SETTINGS = {
+    "PREFECT_CLIENT_CSRF_SUPPORT_ENABLED": "false",
+    "PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED": "false",
+    "PREFECT_LOGGING_TO_API_ENABLED": "false",
 }
 
 
@@ -71,7 +86,7 @@ class OwnServer:
     folder: on a disk of this machine; removed with the server.
     """
 
-    process: subprocess.Popen[bytes]
+    process: psutil.Process
     port: int
     secret: str
     folder: Path
@@ -87,7 +102,7 @@ class OwnServer:
             If this process shall stop.
         """
         ends = time.monotonic() + _START
-        while time.monotonic() < ends and self.process.poll() is None:
+        while time.monotonic() < ends and not self._has_ended():
             with contextlib.suppress(OSError, http.client.HTTPException):
                 connection = http.client.HTTPConnection(LOOPBACK, self.port, timeout=_ANSWER)
                 with contextlib.closing(connection):
@@ -98,6 +113,12 @@ class OwnServer:
         raise ServerError(
             "the run's own Prefect server did not start; start one with: prefect server start, and set PREFECT_API_URL"
         )
+
+    def _has_ended(self) -> bool:
+        with contextlib.suppress(psutil.TimeoutExpired):
+            self.process.wait(0)
+            return True
+        return False
 
 
 @contextlib.contextmanager
@@ -126,7 +147,7 @@ def server_of_run(host: str, shared: Path, begun: OwnServer | None = None) -> It
     exempt_from_proxies(host)
     with contextlib.ExitStack() as held:
         server = begun or held.enter_context(server_begun())
-        settings = {"PREFECT_API_AUTH_STRING": server.secret}
+        settings = {**_CLIENT_SETTINGS, "PREFECT_API_AUTH_STRING": server.secret}
         if host != LOOPBACK:
             url, certificate = held.enter_context(tls_door(host, server.port, shared))
         else:
@@ -181,16 +202,17 @@ def _without_users_settings(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def server_begun() -> Iterator[OwnServer]:
+def server_begun(*, copied: bool = False) -> Iterator[OwnServer]:
     """Start a server that listens on loopback, without waiting for it; it ends with the block.
 
-    Nothing of Prefect is imported here, so that this process can do that while the server starts.
+    It is a new program; or, ``copied``, a copy of this process, which has imported a part of what the server needs: see
+    :func:`copy_of_this_process` for when.
     """
     with socket.create_server((LOOPBACK, 0)) as free:
         port = free.getsockname()[1]
     secret = f"s2sr:{secrets.token_urlsafe(24)}"
     with server_folder() as folder:
-        words = [sys.executable, "-P", "-m", "deployments.server.own_server", str(folder), LOOPBACK, str(port)]
+        end, held_open = os.pipe()  # when this process is gone, however it ended, the server reads the end
         with account_hidden():
             environment = {
                 **_without_users_settings(environment_of_child()),
@@ -198,19 +220,39 @@ def server_begun() -> Iterator[OwnServer]:
                 "PREFECT_HOME": str(folder),  # the database is there
                 "PREFECT_SERVER_API_AUTH_STRING": secret,
             }
-            process = subprocess.Popen(  # noqa: S603
-                words,
-                env=environment,
-                stdin=subprocess.PIPE,  # its end is the end of this process
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,  # no signal of a terminal reaches it
-            )
+            process = (_copied if copied else _started)(environment, end, folder, port)
+        os.close(end)
         try:
             record_server(folder, process.pid)
             yield OwnServer(process, port, secret, folder)
         finally:
-            process.kill()  # all that it knows is removed with it
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()  # all that it knows is removed with it
             process.wait()
-            if process.stdin is not None:
-                process.stdin.close()
+            os.close(held_open)
+
+
+def _started(environment: Mapping[str, str], end: int, folder: Path, port: int) -> psutil.Process:
+    words = [sys.executable, "-P", "-m", own_server.__name__, str(folder), LOOPBACK, str(port)]
+    return psutil.Popen(
+        words,
+        env=environment,
+        stdin=end,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # no signal of a terminal reaches it
+    )
+
+
+def _copied(environment: Mapping[str, str], end: int, folder: Path, port: int) -> psutil.Process:
+    def serve() -> None:
+        os.setsid()
+        os.dup2(end, 0)
+        with Path(os.devnull).open("wb") as nowhere:
+            for number in (1, 2):
+                os.dup2(nowhere.fileno(), number)
+        os.environ.clear()
+        os.environ.update(environment)
+        own_server.serve(folder, LOOPBACK, port)
+
+    return psutil.Process(copy_of_this_process(serve, keeping=[end]))

@@ -26,10 +26,10 @@ ROOT = Path(__file__).resolve().parents[2]
 CELL = Gridcell("a", shapely.box(-149.61, 68.626, -149.60, 68.634))
 
 
-def is_worker(process: psutil.Process) -> bool:
-    """Workers are copies of the process that begins with ``forkserver``."""
+def is_worker(process: psutil.Process, run: int) -> bool:
+    """Workers are copies of a child of the run's process; its other children have none."""
     with contextlib.suppress(psutil.Error):  # it has ended
-        return all("forkserver" in " ".join(one.cmdline()) for one in (process, process.parent()) if one is not None)
+        return process.ppid() != run
     return False
 
 
@@ -66,7 +66,7 @@ def test_nobody_without_the_keys_is_answered_and_no_child_knows_the_account(
             until(lambda: waits(tmp_path / "run", process))
             everybody = family(process.pid)
             found = ports(everybody)
-            (worker,) = (child for child in everybody[1:] if is_worker(child))
+            (worker,) = (child for child in everybody[1:] if is_worker(child, process.pid))
             servers = {port for _, port in ports(child for child in everybody[1:] if child != worker)}
             # The scheduler, a nanny, a worker, the server; and two web servers of Dask, without pages.
             assert len(found) >= 6
@@ -78,7 +78,9 @@ def test_nobody_without_the_keys_is_answered_and_no_child_knows_the_account(
                 assert httpx.get(f"http://127.0.0.1:{port}/api/admin/version", timeout=60).status_code == 401
 
             worker.kill()
-            another = until(lambda: next((p for p in family(process.pid) if is_another(p, worker.pid)), None))
+            another = until(
+                lambda: next((p for p in family(process.pid)[1:] if is_another(p, worker.pid, process.pid)), None)
+            )
             seen = environments(family(process.pid)[1:])
             assert another.pid in seen
             assert len(seen) >= 3  # and the server, and multiprocessing's resource tracker
@@ -96,5 +98,5 @@ def waits(work_dir: Path, process: subprocess.Popen[str]) -> bool:
     return any(work_dir.glob("tmp/decoded/*_occupancy.npz"))
 
 
-def is_another(process: psutil.Process, pid: int) -> bool:
-    return is_worker(process) and process.pid != pid
+def is_another(process: psutil.Process, pid: int, run: int) -> bool:
+    return is_worker(process, run) and process.pid != pid

@@ -25,14 +25,17 @@ from deployments.server.run_server import ServerError, server_of_run
 from deployments.server.server_folder import end_orphan, record_server
 
 OWN_SERVER = ["-m", "deployments.server.own_server"]
-#: A run that has a server, says so, and waits to be killed.
+#: A run that has a server, says so, and waits to be killed. Like the program's own, it is one that hears signals.
 RUN = """
-import sys, time
+import sys
 from pathlib import Path
-from deployments.server.run_server import server_of_run
-with server_of_run("127.0.0.1", Path("nowhere")):
-    print("it answers", flush=True)
-    sys.stdin.read()
+import prefect
+from deployments.server.run_server import server_begun, server_of_run
+from s2sr_core.signals import signals_heard
+with signals_heard(), server_begun(copied=bool(sys.argv[1:])) as begun:
+    with server_of_run("127.0.0.1", Path("nowhere"), begun):
+        print("it answers", flush=True)
+        sys.stdin.read()
 """
 
 
@@ -91,13 +94,20 @@ def test_one_that_is_configured_is_used(tmp_path: Path) -> None:
         assert servers() == []
 
 
-def test_it_ends_with_a_run_that_is_killed_and_leaves_no_file(tmp_path: Path) -> None:
-    run = subprocess.Popen([sys.executable, "-c", RUN], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+@pytest.mark.parametrize("copied", [[], ["copied"]], ids=["new", "copied"])
+def test_it_ends_with_a_run_that_is_killed_and_leaves_no_file(tmp_path: Path, copied: list[str]) -> None:
+    """Whether it is a new program, or a copy of the run's process: that knows the account, and the server does not."""
+    run = subprocess.Popen(
+        [sys.executable, "-c", RUN, *copied],
+        env=os.environ | {"CDSE_PASSWORD": "hunter2"}, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
     with run:
         assert run.stdout is not None
         assert run.stdout.readline() == "it answers\n"
-        family = psutil.Process(run.pid).children(recursive=True)
-        assert [process.cmdline()[2:4] for process in family] == [OWN_SERVER]
+        (server,) = family = psutil.Process(run.pid).children(recursive=True)
+        assert (server.cmdline()[2:4] == OWN_SERVER) is not bool(copied)
+        assert "CDSE_" not in str(server.environ())
+        assert ports([server]) != set()
         run.kill()
     until(lambda: not [process for process in family if process.is_running()])
     assert list((tmp_path / "local").glob("s2sr-server-*")) == []
