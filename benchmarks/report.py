@@ -58,7 +58,8 @@ def summary(results: dict[str, Any]) -> dict[str, Any]:
     if compiled:
         figures["b_vs_best_peer_with_bottleneck"] = cpu["b_default"] / min(cpu[key] for key in compiled)
     start = results["startup"]
-    figures |= {f"{name}_vs_imports": start[name] for name in ("help", "missing_file", "small_run", "nothing_to_do")}
+    shown = ("help", "missing_file", "small_run", "nothing_to_do", "nothing_to_do_10000")
+    figures |= {f"{name}_vs_imports": start[name] for name in shown}
     figures |= {name: results["ranges"][name] for name in _RANGES}
     rounded: dict[str, Any] = {key: float(f"{value:.3g}") for key, value in figures.items()}
     return rounded | {
@@ -97,6 +98,12 @@ def page(results: dict[str, Any]) -> str:
             for number, granule in enumerate(sorted(workload["granules"], key=lambda one: one["masked"]), 1)
         ),
     )
+    start = dict(results["startup"])
+    yardstick = start.pop("yardstick_cpu_seconds")
+    starting = _markdown(
+        ("command", "CPU, × importing numpy, pandas, shapely, numba and GDAL"),
+        ((key.replace("_", " "), f"{value:.2f}") for key, value in start.items()),
+    )
     agreement = _markdown(
         ("program", "median absolute difference, DN", "pixels valid in both"),
         (
@@ -111,6 +118,8 @@ def page(results: dict[str, Any]) -> str:
             f"Versions: {versions}.",
             ratios,
             _markdown(_COLUMNS, _lines(results)),
+            f"Starting, small runs, and runs with nothing to do; those imports took {yardstick:.2f} s:",
+            starting,
             "How far the others' medians are from the reference engine's, over the cell of (a):",
             agreement,
             f"The granules, {workload['bits_a_pixel']:.1f} bits per pixel:",

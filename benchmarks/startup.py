@@ -2,9 +2,9 @@
 
 Each command is a process of its own, and its cost is the CPU time (user and system) of that process and of all that it
 starts. The small run makes one cell of four dates (five scenes) in two bands, with a Prefect server of its own; the
-same command again has nothing to do. The yardstick is one process that imports numpy, pandas, shapely, numba and GDAL.
-Commands and yardstick are measured in turn, and the ratio is taken in each round, so that a busy machine changes both
-sides alike.
+same command again has nothing to do; nor has a run that finds 10,000 composites of 1,000 scenes. The yardstick is one
+process that imports numpy, pandas, shapely, numba and GDAL. Commands and yardstick are measured in turn, and the ratio
+is taken in each round, so that a busy machine changes both sides alike.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from tempfile import TemporaryDirectory
 
 import shapely
 
+from benchmarks import kept
 from benchmarks.meter import metered, report
 from s2sr_core.cells.gridcell_csv import write_gridcells
 from s2sr_core.cells.gridcells import Gridcell
@@ -51,6 +52,9 @@ _CELL, _BANDS, _FOLDER = Gridcell("a", shapely.box(-149.64, 68.62, -149.56, 68.6
 _SMALL = ["--bbox", *map(str, _CELL.bounds), "--grid-csv", "cells.csv", "--source", "archive", "--bands", *_BANDS,
           "--start", "2015-01-01", "--end", "2100-01-01", "--tap", "--work-dir", _FOLDER]  # fmt: skip
 SMALL_RUN = (0, [*_PIPELINE, *_SMALL])
+#: Composites and scenes that a large run finds as they were.
+LARGE = 10_000, 1_000
+_NOTHING = "nothing_to_do", "nothing_to_do_10000"
 #: Of Linux's prctl(2): children whose parent has ended become those of this process.
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -74,12 +78,14 @@ def measure(rounds: int, runs: int) -> dict[str, float]:
     Of the small run and its repetition there are ``runs`` measurements, of all others ``rounds``.
     """
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    ratios: dict[str, list[float]] = {name: [] for name in (*COMMANDS, "small_run", "nothing_to_do")}
+    ratios: dict[str, list[float]] = {name: [] for name in (*COMMANDS, "small_run", *_NOTHING)}
     yardsticks = []
     with TemporaryDirectory() as name:
         folder = Path(name)
         make_archive(folder / "archive", Grid.utm(-149.6, 68.63, 200, zone=5), dates=4, bands=_BANDS)
         write_gridcells([_CELL], folder / "cells.csv")
+        (folder / "large").mkdir()
+        large = 0, [*_PIPELINE, *kept.make(folder / "large", *LARGE)]
         # Once without measuring: Python writes its bytecode, and what is made once per installation is made.
         for code, command in (YARDSTICK, *COMMANDS.values(), SMALL_RUN):
             cpu(code, command, folder)
@@ -89,8 +95,9 @@ def measure(rounds: int, runs: int) -> dict[str, float]:
                 ratios[label].append(cpu(code, command, folder) / yardsticks[-1])
             if number < runs:
                 shutil.rmtree(folder / _FOLDER)
-                for label in ("small_run", "nothing_to_do"):
+                for label in ("small_run", _NOTHING[0]):
                     ratios[label].append(cpu(*SMALL_RUN, folder) / yardsticks[-1])
+                ratios[_NOTHING[1]].append(cpu(*large, folder / "large") / yardsticks[-1])
     medians = {label: statistics.median(values) for label, values in ratios.items() if values}
     return {"yardstick_cpu_seconds": statistics.median(yardsticks), **medians}
 

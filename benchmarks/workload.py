@@ -73,7 +73,7 @@ def make(size: Size) -> None:
     many = size.case("c").source
     for path in sorted(size.granules.glob("*.SAFE")):
         for name in _repeated(ProductName.parse(path.name)):
-            _link_as(path, many / name.folder)
+            link_as(path, many / name.folder)
     for source in (size.granules, many):
         write_gridcells(SIZES["full"].case("b").cells, source / "gridcells.csv")
     mark.write_text(json.dumps(recipe), encoding="utf-8")
@@ -101,7 +101,7 @@ def bits_a_pixel(size: Size) -> float:
     return 8.0 * sum(path.stat().st_size for path in files) / (pixels * len(files))
 
 
-def _link_as(product: Path, target: Path) -> None:
+def link_as(product: Path, target: Path) -> None:
     """The same images as the product of another day, whose metadata say so."""
     sensed, other = product.name.split("_")[2], target.name.split("_")[2]
     for path in (path for path in product.rglob("*") if path.is_file()):

@@ -37,8 +37,7 @@ _START, _PAUSE = 600.0, 0.1
 _ANSWER = 10.0
 #: What the user says of the folder and the log is meant for every server.
 _KEPT = ("PREFECT_HOME", "PREFECT_LOGGING_", "PREFECT_SERVER_ANALYTICS_ENABLED")
-#: The server of one run has no user interface and no deployments, and all that it knows is removed with it: nobody ever
-#: asks it for task runs, events, logs or artifacts.
+#: The server of one run needs no user interface and no services for deployments.
 SETTINGS = {
     "PREFECT_UI_ENABLED": "false",
     "PREFECT_SERVER_SERVICES_SCHEDULER_ENABLED": "false",
@@ -47,17 +46,20 @@ SETTINGS = {
     "PREFECT_SERVER_SERVICES_TRIGGERS_ENABLED": "false",
     "PREFECT_SERVER_SERVICES_CANCELLATION_CLEANUP_ENABLED": "false",
     "PREFECT_SERVER_SERVICES_CLEANUP_RECONCILER_ENABLED": "false",
-    "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_ENABLED": "false",
-    "PREFECT_SERVER_SERVICES_PAUSE_EXPIRATIONS_ENABLED": "false",
-    "PREFECT_SERVER_SERVICES_REPOSSESSOR_ENABLED": "false",
-    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_ENABLED": "false",
     # The tables are there, and no run uses blocks: to register them imports every collection, Dask's with Dask.
     "PREFECT_SERVER_DATABASE_MIGRATE_ON_START": "false",
     "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": "false",
     "PREFECT_SERVER_MEMOIZE_BLOCK_AUTO_REGISTRATION": "false",
 }
+#: All that it knows is removed with it: it need not store task runs and events, which nobody asks it for.
+_UNREAD = {
+    "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_PAUSE_EXPIRATIONS_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_REPOSSESSOR_ENABLED": "false",
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_ENABLED": "false",
+}
 #: Its clients are of this installation, and it has no pages in which a foreign script could make requests.
-_CLIENT_SETTINGS = {
+_OF_CLIENTS = {
     "PREFECT_CLIENT_CSRF_SUPPORT_ENABLED": "false",
     "PREFECT_CLIENT_SERVER_VERSION_CHECK_ENABLED": "false",
     "PREFECT_LOGGING_TO_API_ENABLED": "false",
@@ -147,7 +149,7 @@ def server_of_run(host: str, shared: Path, begun: OwnServer | None = None) -> It
     exempt_from_proxies(host)
     with contextlib.ExitStack() as held:
         server = begun or held.enter_context(server_begun())
-        settings = {**_CLIENT_SETTINGS, "PREFECT_API_AUTH_STRING": server.secret}
+        settings = {**_OF_CLIENTS, "PREFECT_API_AUTH_STRING": server.secret}
         if host != LOOPBACK:
             url, certificate = held.enter_context(tls_door(host, server.port, shared))
         else:
@@ -217,6 +219,7 @@ def server_begun(*, copied: bool = False) -> Iterator[OwnServer]:
             environment = {
                 **_without_users_settings(environment_of_child()),
                 **SETTINGS,
+                **_UNREAD,
                 "PREFECT_HOME": str(folder),  # the database is there
                 "PREFECT_SERVER_API_AUTH_STRING": secret,
             }

@@ -132,14 +132,16 @@ def _files(folder: Path) -> Iterator[tuple[str, int, int, int]]:
     OSError
         If a file cannot be looked at, or a folder is a link, which would have to be followed.
     """
+    # Of tens of thousands of files, and more than once: as text, which takes a quarter of the time of paths.
     for place, folders, names in os.walk(folder):
         folders.sort()
-        if any(Path(place, name).is_symlink() for name in folders):
+        if any(os.path.islink(f"{place}/{name}") for name in folders):  # noqa: PTH114
             raise OSError(errno.ELOOP, "is a link", place)
+        below = place[len(str(folder)) + 1 :]
         for name in sorted(names):
-            path = Path(place, name)
-            status = path.stat()
-            yield str(path.relative_to(folder)), status.st_size, status.st_mtime_ns, status.st_ino
+            status = os.stat(f"{place}/{name}")  # noqa: PTH116
+            relative = f"{below}/{name}" if below else name
+            yield relative, status.st_size, status.st_mtime_ns, status.st_ino
 
 
 def unchanged(context: RunContext, now: str | None) -> Summary | None:

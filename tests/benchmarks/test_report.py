@@ -46,7 +46,15 @@ def results() -> dict[str, Any]:
         "default_engine": "fast",
         "rows": rows,
         "checks": {"a_identical": True, "b_odc-stac": agreement},
-        "startup": {"help": 0.3, "missing_file": 0.5, "small_run": 20.0, "nothing_to_do": 2.0, "version": 0.2},
+        "startup": {
+            "yardstick_cpu_seconds": 0.625,
+            "help": 0.3,
+            "missing_file": 0.5,
+            "small_run": 20.0,
+            "nothing_to_do": 2.0,
+            "nothing_to_do_10000": 15.0,
+            "version": 0.2,
+        },
         "ranges": {
             "one_cell_bytes_vs_counting": 1.0123,
             "one_cell_most_requests_a_band": 4,
@@ -80,6 +88,7 @@ def test_ratios_by_hand() -> None:
         "missing_file_vs_imports": 0.5,
         "small_run_vs_imports": 20.0,
         "nothing_to_do_vs_imports": 2.0,
+        "nothing_to_do_10000_vs_imports": 15.0,
         "one_cell_bytes_vs_counting": 1.01,
         "one_cell_most_requests_a_band": 4.0,
         "twelve_cells_bytes_vs_whole": 0.25,
@@ -95,6 +104,8 @@ def test_the_page_holds_each_row_and_says_what_was_a_sample() -> None:
     assert "| (b) | of b | 320.0 | 1.00 | 6.40 | 1.0 | 0.50 | 1 | 1 of 4 cells; wall, memory and bytes are" in page
     assert "| `b_vs_floor` | 0.8 |" in page
     assert "| 1 | 83 % | 31 % | 71 % |" in page
+    assert "those imports took 0.62 s:" in page
+    assert "| small run | 20.00 |" in page
     console = Console(width=200, record=True, file=None)
     with console.capture() as shown:
         console.print(report.table(made))
