@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ from s2sr_core.parameters import RunParameters
 from s2sr_core.planning.preflight import check_inputs
 from s2sr_core.planning.unchanged import fingerprint, fingerprint_of_run, manifest_of, unchanged
 from s2sr_core.run_context import RunContext
-from s2sr_core.selection.candidates import Candidate
+from s2sr_core.selection.candidates import Candidate, size_of
 from s2sr_core.selection.query_manifest import read_query_manifest
 from s2sr_core.signature import takes_fields_of
 from s2sr_core.sources import source_of
@@ -131,7 +131,7 @@ def _run(context: RunContext, source: Source[Any], began: threading.Event) -> Su
             write_text(context.workspace.query_manifest, manifest.decode())
         return answered(write_manifests, context, quote([]), same, before)
     began.set()
-    with _task_runner(context) as runner:
+    with _task_runner(context, found) as runner:
         dataflow = Dataflow(runner, context, source, cells, found)
         summary = dataflow.run()
     if context.parameters.stage == "download":
@@ -151,10 +151,12 @@ def _find_products(context: RunContext, source: Source[Any], cells: list[Gridcel
     return answered(query_products, context, source, quote(cells))
 
 
-def _task_runner(context: RunContext) -> AbstractContextManager[TaskRunner[Any]]:
+def _task_runner(context: RunContext, found: Sequence[Candidate[Any]]) -> AbstractContextManager[TaskRunner[Any]]:
     """Where the tasks of both phases run; the download stage looks at SCL in this process."""
     cluster = cluster_of(context.parameters)
-    return Threads(cluster.worker_count()) if context.parameters.stage == "download" else cluster.task_runner()
+    if context.parameters.stage == "download":
+        return Threads(cluster.worker_count())
+    return cluster.that_pays(size_of(found)).task_runner()
 
 
 def _draw(context: RunContext, outcomes: list[Outcome]) -> None:

@@ -34,6 +34,10 @@ class Cluster(Protocol):
         """
         ...
 
+    def that_pays(self, size: int) -> Cluster:
+        """The same, perhaps with fewer workers: no more than pay for work on ``size`` bytes of products."""
+        return self
+
     def begin(self) -> None:
         """In a process of the program that has imported the flow, and has no threads yet: start what takes long."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import logging
 import os
 from collections.abc import Iterator
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
     from deployments.clusters.task_runner import ClusterTaskRunner
     from s2sr_core.parameters import RunParameters
 
+#: Bytes of products for which another worker pays, unless the user says how many there are: to start one takes as long
+#: as to read some ten times as many of them.
+_PAYS = 10_000_000
+
 
 class ThisMachine(Cluster):
     """As many workers as the parameter ``workers`` says; by default one for each core that this process may use."""
@@ -33,6 +38,11 @@ class ThisMachine(Cluster):
 
     def worker_count(self) -> int:
         return self._workers or len(os.sched_getaffinity(0))
+
+    def that_pays(self, size: int) -> ThisMachine:
+        fewer = copy.copy(self)
+        fewer._workers = self._workers or min(self.worker_count(), 1 + size // _PAYS)
+        return fewer
 
     def check(self) -> None:
         """Nothing can be wrong."""
@@ -63,8 +73,8 @@ def _local_workers(count: int) -> Iterator[ClusterTaskRunner]:
 
     logging.getLogger("distributed").setLevel(logging.ERROR)
     begin_template()
-    copies = dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
-    with account_hidden(), current_folder_left_out(), without_pages(), copies:  # also of workers that replace others
+    as_copies = dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"})
+    with account_hidden(), current_folder_left_out(), without_pages(), as_copies:  # also of workers that replace others
         with sigint_blocked():
             cluster = started(
                 lambda: distributed.LocalCluster(

@@ -77,8 +77,12 @@ def security_of(certificate: str, key: str) -> Security:
 
 @contextlib.contextmanager
 def without_pages() -> Iterator[None]:
-    """Schedulers and workers that start within the block have no web pages: they would show what runs to anybody."""
-    with dask.config.set({"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}):
+    """Schedulers and workers that start within the block have no web pages: they would show what runs to anybody.
+
+    Nor do they look a hundred times a second at what each thread does, which such a page would show.
+    """
+    routes: dict[str, list[str]] = {"distributed.scheduler.http.routes": [], "distributed.worker.http.routes": []}
+    with dask.config.set({**routes, "distributed.worker.profile.enabled": False}):
         yield
 
 

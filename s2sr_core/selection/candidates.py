@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from s2sr_core.errors import Step
 from s2sr_core.products.names import ProductName
@@ -47,3 +47,19 @@ def selected_products[P: ProductDescription](candidates: Iterable[Candidate[P]])
         for candidate in candidates
         if candidate.status == "selected" and candidate.product is not None
     ]
+
+
+def size_of(candidates: Iterable[Candidate[Any]], at_most: int = 1_000_000_000) -> int:
+    """Bytes of the products that count, with all their files; what is more than ``at_most`` is not counted.
+
+    One whose size is not known is taken for as large.
+    """
+    size = 0
+    for candidate in (candidate for candidate in candidates if candidate.status == "selected"):
+        if candidate.path is None:
+            size += getattr(candidate.product, "size", 0) or at_most
+        else:
+            size += sum(path.stat().st_size for path in candidate.path.rglob("*") if path.is_file())
+        if size >= at_most:
+            return at_most
+    return size
