@@ -38,6 +38,13 @@ def test_workers_are_as_many_as_asked_or_as_there_are_cores(tmp_path: Path) -> N
     assert cluster_of(parameters(tmp_path, None)).worker_count() == len(os.sched_getaffinity(0))
 
 
+def test_small_work_has_one_worker_unless_the_user_says_how_many(tmp_path: Path) -> None:
+    machine = cluster_of(parameters(tmp_path, None))
+    assert machine.that_pays(100_000).worker_count() == 1
+    assert machine.that_pays(10**9).worker_count() == machine.worker_count() == len(os.sched_getaffinity(0))
+    assert cluster_of(parameters(tmp_path, 3)).that_pays(0).worker_count() == 3
+
+
 def blocked() -> set[signal.Signals]:
     """What of the signals that stop programs this process does not see."""
     return {signal.Signals(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, ())}.intersection(STOPS)
