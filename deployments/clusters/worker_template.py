@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from multiprocessing import forkserver, resource_tracker, util
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from deployments.process.copies import copy_of_this_process
 from deployments.process.signals import signals_blocked
@@ -54,14 +54,15 @@ def begin_template() -> None:
 def copy_template() -> None:
     """As :func:`begin_template`, as a copy of this process: see :func:`copy_of_this_process` for when."""
     resource_tracker.ensure_running()  # which multiprocessing starts in the same way
-    start, util.spawnv_passfds = util.spawnv_passfds, _copy
+    start = util.spawnv_passfds
+    setattr(util, start.__name__, _copy)
     try:
         begin_template()
     finally:
-        util.spawnv_passfds = start
+        setattr(util, start.__name__, start)
 
 
-def _copy(_executable: str, words: Sequence[str], passed: Sequence[int]) -> int:
+def _copy(_executable: bytes, words: Sequence[Any], passed: Sequence[int]) -> int:
     """In place of multiprocessing's start of an interpreter: the code that it would run, in a copy."""
 
     def template() -> None:
