@@ -118,7 +118,7 @@ def _import_modules() -> None:
         signal.signal(signal.SIGALRM, before)
 
 
-if any("multiprocessing.forkserver" in word for word in sys.orig_argv[:3]):  # this is the template
+if sys.orig_argv[-1].startswith("from multiprocessing.forkserver "):  # this is the template
     Leaving().with_code(0)
     _begin_copies()
     _import_modules()
