@@ -14,7 +14,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from multiprocessing import forkserver, resource_tracker, util
+from multiprocessing import forkserver, util
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -53,13 +53,13 @@ def begin_template() -> None:
 
 def copy_template() -> None:
     """As :func:`begin_template`, as a copy of this process: see :func:`copy_of_this_process` for when."""
-    resource_tracker.ensure_running()  # which multiprocessing starts in the same way
-    start = util.spawnv_passfds
-    setattr(util, start.__name__, _copy)
-    try:
-        begin_template()
-    finally:
-        setattr(util, start.__name__, start)
+    with signals_blocked():  # which starts multiprocessing's tracker, a program of its own
+        start = util.spawnv_passfds
+        setattr(util, start.__name__, _copy)
+        try:
+            begin_template()
+        finally:
+            setattr(util, start.__name__, start)
 
 
 def _copy(_executable: bytes, words: Sequence[Any], passed: Sequence[int]) -> int:
