@@ -53,7 +53,7 @@ def begin_template() -> None:
 
 def copy_template() -> None:
     """As :func:`begin_template`, as a copy of this process: see :func:`copy_of_this_process` for when."""
-    with signals_blocked():  # which starts multiprocessing's tracker, a program of its own
+    with account_hidden(), signals_blocked():  # which starts the tracker of multiprocessing, a program of its own
         start = util.spawnv_passfds
         setattr(util, start.__name__, _copy)
         try:
