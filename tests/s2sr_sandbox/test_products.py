@@ -89,7 +89,7 @@ def test_jpeg_2000_is_built_like_a_real_one(large: Path) -> None:
 
 @pytest.mark.parametrize(("baseline", "is_listed"), [("05.11", False), ("05.12", True)])
 def test_newer_images_list_the_lengths_of_their_tiles(tmp_path: Path, baseline: str, is_listed: bool) -> None:
-    """One marker TLM in the main header, with Psot of each tile, and PLT in each tile (A.7.1 and A.7.3)."""
+    """One marker TLM in the main header, with the length of each tile-part, and PLT in each tile (A.7.1 and A.7.3)."""
     numbers = np.random.default_rng(1).integers(1, 4000, (20, 700), dtype=np.uint16)
     grid = replace(GRID, shape=numbers.shape)
     name, scl = replace(NAME, baseline=baseline), (numbers % 12).astype(np.uint8)
