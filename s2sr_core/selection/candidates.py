@@ -52,14 +52,21 @@ def selected_products[P: ProductDescription](candidates: Iterable[Candidate[P]])
 def size_of(candidates: Iterable[Candidate[Any]], at_most: int = 1_000_000_000) -> int:
     """Bytes of the products that count, with all their files; what is more than ``at_most`` is not counted.
 
-    One whose size is not known is taken for as large.
+    One whose size is not known, or whose folder cannot be read, is taken for as large.
     """
     size = 0
     for candidate in (candidate for candidate in candidates if candidate.status == "selected"):
         if candidate.path is None:
             size += getattr(candidate.product, "size", 0) or at_most
         else:
-            size += sum(path.stat().st_size for path in candidate.path.rglob("*") if path.is_file())
+            size += _size_on_disk(candidate.path) or at_most
         if size >= at_most:
             return at_most
     return size
+
+
+def _size_on_disk(folder: Path) -> int:
+    try:
+        return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    except (OSError, RecursionError):
+        return 0
