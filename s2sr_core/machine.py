@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
 from s2sr_core.errors import InputError, InstallationError
-from s2sr_core.geo import geometry
+from s2sr_core.geo import geometry, jp2_check
 from s2sr_core.geo.gdal_runtime import IMAGE_DRIVERS, gdal
 
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
@@ -161,8 +161,10 @@ def check_drivers() -> str:
     InstallationError
         If it lacks some, and no setting is to blame.
     """
-    needed = [(name,) for name in _DRIVERS] + [_JPEG2000]
-    missing = [names[0] for names in needed if not any(map(gdal.GetDriverByName, names))]
+    missing = [name for name in _DRIVERS if gdal.GetDriverByName(name) is None]
+    # Drivers that read wrong are there, too; the self-test takes them out, and says so itself.
+    if not any(map(gdal.GetDriverByName, _JPEG2000)) and not jp2_check.check_drivers():
+        missing.append(_JPEG2000[0])
     if not missing:
         return f"{' '.join(_DRIVERS)} and JPEG 2000"
     what = " ".join(missing)

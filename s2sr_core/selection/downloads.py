@@ -42,10 +42,17 @@ def download[P: ProductDescription](
     name, size = product.name, 0
     try:
         size = source.fetch(product, bands, _windows_of(occupancy))
-        there = source.open(product)
+        there = _opened(source, product)
     except ProductError as error:
         return failed_download(source, name, error.reason, error.step, size)
     return Download(Candidate(str(name), there, "selected", name=name, path=there.path), size)
+
+
+def _opened[P: ProductDescription](source: Source[P], product: P) -> Product:
+    try:
+        return source.open(product)
+    except OSError as error:
+        raise ProductError(str(product.name), f"cannot be read: {error}", step=Step.READ) from error
 
 
 def _windows_of(occupancy: Path | None) -> tuple[Window, ...] | None:

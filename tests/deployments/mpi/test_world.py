@@ -34,6 +34,6 @@ def test_without_the_launchers_library_rank_0_says_so_and_all_ranks_end(rank: in
     assert done.returncode == code, done.stderr
     if rank == 0:
         assert done.stderr.startswith("mpirun = '2': mpi4py ")
-        assert done.stderr.endswith("; load the launcher's own MPI.\n")
+        assert "; load the launcher's own MPI" in done.stderr
     else:
         assert done.stderr == ""

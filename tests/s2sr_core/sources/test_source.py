@@ -141,7 +141,9 @@ def test_a_source_is_told_which_pixels_count_if_that_is_known(tmp_path: Path) ->
     shelf, occupancy = Asked({product_name(): {}}, GRID, tmp_path), tmp_path / "occupancy.npz"
     (product,) = selected_products(find_products(shelf, online(tmp_path, "all"), [CELL]))
     for path in (None, occupancy):
-        download(shelf, product, ["B04"], path)
+        failed = download(shelf, product, ["B04"], path).candidate
+        assert (failed.status, failed.step) == ("failed", Step.READ)  # nothing of it is on the shelf
+        assert failed.reason.startswith("cannot be read: ")
     Occupancy.of(np.ones((64, 64), bool), Window(0, 0, 64, 64), (640, 640)).write(occupancy)
     download(shelf, product, ["B04"], occupancy)
     assert asked == [None, None, (Window(0, 0, 64, 64),)]
