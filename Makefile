@@ -5,7 +5,7 @@ SHELL := /bin/sh
 BIN := .venv/bin
 SITE := site
 # Processes that run tests.
-JOBS := 2
+JOBS := 4
 # Where the service keeps its records.
 DB := sqlite
 # Images of containers often set it. Nothing would be compiled once and for all: each of the hundreds of processes that
@@ -38,7 +38,7 @@ lint: setup  ## ruff, mypy (strict) and codespell
 	$(BIN)/mypy
 	$(BIN)/codespell
 
-test: lint  ## lint, and the tests that run on any machine, in minutes; JOBS=4 runs them in 4 processes
+test: lint  ## lint, and the tests that run on any machine, in minutes; JOBS=2 runs them in 2 processes
 	$(BIN)/pytest -n $(JOBS)
 
 test-slow: setup  ## the other tests: clusters, the service and its pages; what the machine lacks is skipped
