@@ -22,7 +22,7 @@ import numpy as np
 from benchmarks import clouds
 from benchmarks.cases import GRID, SCENES, SIZES, WORK
 from benchmarks.meter import report
-from benchmarks.workload import MASKED
+from benchmarks.workload import MASKED, NOISE
 from s2sr_core.cells.gridcell_csv import write_gridcells
 from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.geo.codestream import Layout, layout_of
@@ -47,8 +47,6 @@ _FOLDER = WORK / "ranges"
 _BANDS = SIZES["full"].bands
 #: Increase it when the products change: they are then made again.
 _VERSION = 1
-#: Standard deviation of the noise in DN, with which a band has about 8.9 bits per pixel.
-_NOISE = 50.0
 _CASES = {"one_cell": SIZES["full"].case("a").cells, "twelve_cells": SIZES["full"].case("b").cells}
 
 
@@ -61,7 +59,7 @@ def make() -> None:
     _FOLDER.mkdir(parents=True)
     row, column = np.arange(GRID.shape[0])[:, None], np.arange(GRID.shape[1])
     slope = 1500 + 400 * np.sin(row / 90) * np.cos(column / 130)
-    noisy = slope + _NOISE * np.random.default_rng(0).standard_normal(GRID.shape, dtype=np.float32)
+    noisy = slope + NOISE * np.random.default_rng(0).standard_normal(GRID.shape, dtype=np.float32)
     image = _FOLDER / "band.jp2"
     write_jp2(image, np.clip(np.rint(noisy), 1, 9000).astype(np.uint16), GRID, bits=15, lists_tiles=True)
     for number in range(SCENES):

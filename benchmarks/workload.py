@@ -40,7 +40,7 @@ from s2sr_sandbox.products import write_product
 #: Share of each granule that is masked: fair weather and overcast, as in a season in the north.
 MASKED = (0.83, 0.35, 0.25, 0.60, 0.40, 0.95, 0.30, 0.70, 0.20, 0.45, 0.83, 0.35)
 #: Standard deviation of the noise in DN, with which a band has about 8.9 bits per pixel.
-_NOISE = 50.0
+NOISE = 50.0
 _CLOUD_DN, _CLOUD_SLOPE = 6_500.0, 1.5
 #: Increase it when pixels change: products of an older version are then made again.
 _VERSION = 2
@@ -150,7 +150,7 @@ def _scene(size: Size, number: int) -> str:
     for band in size.bands:
         ground = np.load(size.folder / f"{band}.npy")[written]
         seen = ground * shade[written] * (1 - opacity[written]) + _CLOUD_DN * opacity[written]
-        seen += _NOISE * random.standard_normal(len(seen), dtype=np.float32) + offset
+        seen += NOISE * random.standard_normal(len(seen), dtype=np.float32) + offset
         arrays[band] = np.zeros(GRID.shape, np.uint16)
         arrays[band][written] = np.clip(np.rint(seen), 1, MAX_DN).astype(np.uint16)
     return write_product(size.granules, name, GRID, arrays, scl).name

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from deployments.clusters.task_runner import ClusterTaskRunner
     from s2sr_core.parameters import RunParameters
 
-#: Bytes of products for which another worker pays, unless the user says how many there are: to start one takes as long
-#: as to read some ten times as many of them.
+#: Bytes of products for each worker, unless the user says how many workers there are: on less, starting another one
+#: costs more than it saves. A whole product has some 800 MB.
 _PAYS = 10_000_000
 
 

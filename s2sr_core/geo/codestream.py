@@ -13,13 +13,15 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, BinaryIO
 
 from s2sr_core.geo.lattice import Window
 
 #: The first box of a JP2 file (I.5.1), and the last marker of a codestream (A.4.4).
 JP2_SIGNATURE = bytes.fromhex("0000000c 6a502020 0d0a870a")
 END_OF_CODESTREAM = b"\xff\xd9"
+#: Bytes in which the boxes before the codestream mostly lie: real ones have three kilobytes.
+_BEGINNING = 1 << 16
 #: Bytes of the marker segment SOT, and of the least tile-part: SOT and the marker SOD (A.4.2 and A.4.3).
 SOT_SIZE, _LEAST_PART = 12, 14
 _SOC, _SIZ, _TLM, _SOT = 0xFF4F, 0xFF51, 0xFF55, 0xFF90
@@ -161,6 +163,23 @@ class Layout:
         is_last = part.stop == self.trailer
         if (marker, length, tile) != (_SOT, 10, part.tile) or not (size == part.size or (size == 0 and is_last)):
             raise LayoutError(f"tile {part.tile} does not begin at byte {part.start}, where its header says it does")
+
+
+def is_whole(file: BinaryIO, size: int) -> bool:
+    """Whether a JP2 file of ``size`` bytes has all that its boxes announce, and the end of its codestream."""
+    needed = min(_BEGINNING, size)
+    while needed <= size:
+        file.seek(0)
+        try:
+            _, stop = _codestream(file.read(needed), size)
+        except HeaderTooShortError as error:
+            needed = error.needed
+        except LayoutError:
+            return False
+        else:
+            file.seek(stop - len(END_OF_CODESTREAM))
+            return file.read(len(END_OF_CODESTREAM)) == END_OF_CODESTREAM
+    return False
 
 
 def layout_of(beginning: bytes, size: int) -> Layout:

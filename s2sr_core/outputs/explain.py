@@ -434,7 +434,7 @@ def _unused(record: Mapping[str, Any], row: Row) -> tuple[Verdict, str] | None:
 
 
 def _observation(product: str) -> str:
-    """Sensing time and tile; empty if it is no name of a product."""
+    """Sensing time and tile; empty if it is not the name of a product."""
     try:
         return ProductName.parse(product).observation
     except ProductError:

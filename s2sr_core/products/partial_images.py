@@ -109,7 +109,7 @@ class PartialImage:
     def relaid(self, found: Mapping[int, tuple[int, int]]) -> PartialImage:
         """The same tiles in a file in which the places of more tiles are known: first byte and bytes of each.
 
-        The file is written anew and renamed: who reads the earlier one must not meet markers that change.
+        It is a new file, which is renamed: whoever reads the earlier one must not meet markers that change.
 
         Raises
         ------

@@ -9,7 +9,7 @@ from shapely import MultiPolygon, Polygon
 
 from s2sr_core.errors import ProductError, Step
 from s2sr_core.geo import geometry
-from s2sr_core.geo.codestream import END_OF_CODESTREAM, JP2_SIGNATURE
+from s2sr_core.geo.codestream import JP2_SIGNATURE, is_whole
 from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.geo.raster_grid import RasterGrid
 from s2sr_core.pixels.rules import DN_SATURATED, LARGEST_DN
@@ -43,7 +43,7 @@ def check_size(name: str, band: str, dataset: gdal.Dataset) -> None:
 
 
 def check_complete(name: str, band: str, path: Path) -> None:
-    """Look whether a JPEG 2000 file (ISO/IEC 15444-1) ends where its codestream does, which reads a few bytes of it.
+    """Look whether a JPEG 2000 file (ISO/IEC 15444-1) ends where its codestream does, from its beginning and its end.
 
     An interrupted copy may be shorter, or have the right size and zeros at its end. Tiles before that can be decoded,
     so that GDAL itself says nothing until it meets one of the others.
@@ -54,16 +54,7 @@ def check_complete(name: str, band: str, path: Path) -> None:
         If the end of the codestream is missing.
     """
     with path.open("rb") as file:
-        if file.read(len(JP2_SIGNATURE)) != JP2_SIGNATURE:
-            return
-        size, start, box = path.stat().st_size, len(JP2_SIGNATURE), b""
-        while box != b"jp2c" and start + 8 <= size:
-            file.seek(start)
-            length, box = int.from_bytes(file.read(4)), file.read(4)
-            length = int.from_bytes(file.read(8)) if length == 1 else length or size - start
-            start += max(length, 8)
-        file.seek(max(min(start, size) - 2, 0))
-        is_complete = box == b"jp2c" and start <= size and file.read(2) == END_OF_CODESTREAM
+        is_complete = file.read(len(JP2_SIGNATURE)) != JP2_SIGNATURE or is_whole(file, path.stat().st_size)
     if not is_complete:
         reason = f"{path.name} is incomplete: the end of its JPEG 2000 codestream is missing"
         raise ProductError(name, reason, step=Step.OPEN, band=band)

@@ -36,7 +36,7 @@ class Reception:
     ----------
     expected: the file as its manifest lists it; None for the manifest itself.
     opened: opens the file to which its bytes, or those of the span, are written.
-    etag: strong validator of what came of the file before; empty if there is none.
+    etag: the strong ETag of the answer from which the earlier bytes came; empty if it had none.
 
     Attributes
     ----------

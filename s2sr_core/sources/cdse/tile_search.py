@@ -1,7 +1,7 @@
 """The tiles of an image whose header does not list them: their markers are looked for in ranges of its bytes.
 
-Where a tile begins is guessed from the places that are known, of which there are more with each range. A range is cut
-generously, so that the tiles that are wanted lie in it and few bytes beside them. Each tile says how long it is.
+Where a tile begins is guessed from the places that are known, of which there are more with each range. A range is wide
+enough to hold the wanted tiles and little else. Each tile says how long it is.
 """
 
 from __future__ import annotations
