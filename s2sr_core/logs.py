@@ -19,8 +19,15 @@ _logger = logging.getLogger("s2sr_core")
 class _LogFile(logging.FileHandler):
     """Appends to a regular file, and never to what a link leads to."""
 
+    _ended = False
+
     def _open(self) -> IO[str]:  # type: ignore[override]  # any text file will do
         return open_to_append(Path(self.baseFilename))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """What another thread says after the file was closed is lost: :mod:`logging` would open it again, for good."""
+        if not self._ended:
+            super().emit(record)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's name
         """On a full disk lines are lost, and what matters is said elsewhere."""
@@ -28,6 +35,7 @@ class _LogFile(logging.FileHandler):
             super().handleError(record)
 
     def close(self) -> None:
+        self._ended = True
         with contextlib.suppress(OSError):
             super().close()
 
