@@ -11,7 +11,6 @@ The first process that imports this compiles it and, where it can, keeps the res
 from __future__ import annotations
 
 import functools
-import math
 
 import numpy as np
 import numpy.typing as npt
@@ -38,76 +37,79 @@ def _places(xs, ys, size, window, nearest, near, first, weights):  # type: ignor
 
     Fills, for each coordinate: ``near``, the position in ``window`` of the source pixel that holds it, or −1 outside of
     the scene of ``size`` (rows, columns); ``first``, that of the upper left one of the four around it; and the weights
-    of the four and their sum, 5 × pixels. ``window`` is left, top, right, bottom; it reaches beyond the scene's edge
+    of the four, one strip after the other. ``window`` is left, top, right, bottom; it reaches beyond the scene's edge
     where that is near. Returns whether it holds all these pixels.
     """
+    rows, columns = size
     left, top, right, bottom = window
     width = right - left
+    is_held = True
     for index in range(xs.size):
         x, y = xs[index], ys[index]
-        if not (x >= 0.0 and y >= 0.0 and x + _EDGE <= size[1] and y + _EDGE <= size[0]):
-            near[index] = -1
-            continue
-        column, row = min(int(x + _EDGE), size[1] - 1), min(int(y + _EDGE), size[0] - 1)
-        near[index] = (row - top) * width + column - left
-        if column < left or column >= right or row < top or row >= bottom:
-            return False
-        if nearest:
-            continue
-        column, row = math.floor(x - 0.5), math.floor(y - 0.5)
-        ratio_x, ratio_y = 1.5 - (x - column), 1.5 - (y - row)
-        if column == -1:
-            column, ratio_x = 0, 1.0
-        if row == -1:
-            row, ratio_y = 0, 1.0
-        first[index] = (row - top) * width + column - left
-        if column < left or column + 1 >= right or row < top or row + 1 >= bottom:
-            return False
-        weights[0, index] = ratio_x * ratio_y
-        weights[1, index] = (1.0 - ratio_x) * ratio_y
-        weights[2, index] = ratio_x * (1.0 - ratio_y)
-        weights[3, index] = (1.0 - ratio_x) * (1.0 - ratio_y)
-        weights[4, index] = weights[0, index] + weights[1, index] + weights[2, index] + weights[3, index]
-    return True
+        inside = x >= 0.0 and y >= 0.0 and x + _EDGE <= columns and y + _EDGE <= rows
+        column, row = left, top
+        if inside:
+            column, row = min(int(x + _EDGE), columns - 1), min(int(y + _EDGE), rows - 1)
+        near[index] = (row - top) * width + column - left if inside else -1
+        is_held &= left <= column < right and top <= row < bottom
+    if nearest or not is_held:
+        return is_held
+    for index in range(xs.size):
+        column, row, ratio_x, ratio_y = float(left), float(top), 0.0, 0.0
+        if near[index] >= 0:
+            x, y = xs[index], ys[index]
+            column, row = np.floor(x - 0.5), np.floor(y - 0.5)
+            ratio_x, ratio_y = 1.5 - (x - column), 1.5 - (y - row)
+            if column == -1.0:
+                column, ratio_x = 0.0, 1.0
+            if row == -1.0:
+                row, ratio_y = 0.0, 1.0
+            is_held &= left <= column and column + 1 < right and top <= row and row + 1 < bottom
+        first[index] = (int(row) - top) * width + int(column) - left
+        weights[index] = ratio_x * ratio_y
+        weights[_STRIP + index] = (1.0 - ratio_x) * ratio_y
+        weights[2 * _STRIP + index] = ratio_x * (1.0 - ratio_y)
+        weights[3 * _STRIP + index] = (1.0 - ratio_x) * (1.0 - ratio_y)
+    return is_held
 
 
 @compiled()
-def _sample(pixels, start, width, nearest, near, first, weights, values, valid):  # type: ignore[no-untyped-def]
+def _sample(pixels, start, width, nearest, near, first, weights, four, values, valid):  # type: ignore[no-untyped-def]
     """The values of a scene for a strip of pixels, from where :func:`_places` says; counts the valid ones.
 
     The window of the scene begins at ``start`` of ``pixels`` and has ``width`` columns. Fills ``values``, adds to
-    ``valid``.
+    ``valid``; ``four`` is scratch. Loops that look for pixels are apart from those that compute, so that these become
+    vector instructions; an unsigned index is not tested for being negative.
     """
+    is_empty = True
     for index in range(near.size):
-        value = _NODATA
-        if near[index] >= 0:
-            value = pixels[start + near[index]]
-            if value != _NODATA and not nearest:
-                corner = start + first[index]
-                a, b, c, d = pixels[corner], pixels[corner + 1], pixels[corner + width], pixels[corner + width + 1]
-                if max(max(a, b), max(c, d)) != _NODATA:
-                    total = (
-                        a * weights[0, index] + b * weights[1, index] + c * weights[2, index] + d * weights[3, index]
-                    )
-                    total /= weights[4, index]
-                else:
-                    total, sum_of_weights = 0.0, 0.0
-                    if a != _NODATA:
-                        sum_of_weights += weights[0, index]
-                        total += a * weights[0, index]
-                    if b != _NODATA:
-                        sum_of_weights += weights[1, index]
-                        total += b * weights[1, index]
-                    if c != _NODATA:
-                        sum_of_weights += weights[2, index]
-                        total += c * weights[2, index]
-                    if d != _NODATA:
-                        sum_of_weights += weights[3, index]
-                        total += d * weights[3, index]
-                    total /= sum_of_weights
-                value = np.uint16(np.int32(total + 0.5))
-        values[index] = value
-        valid[index] += value != _NODATA
+        values[index] = pixels[np.uintp(start + near[index])] if near[index] >= 0 else _NODATA
+        is_empty &= values[index] == _NODATA
+    if is_empty:
+        return
+    if not nearest:
+        for index in range(near.size):
+            upper = np.uintp(start + first[index])
+            lower = upper + np.uintp(width)
+            four[index], four[_STRIP + index] = pixels[upper], pixels[upper + np.uintp(1)]
+            four[2 * _STRIP + index], four[3 * _STRIP + index] = pixels[lower], pixels[lower + np.uintp(1)]
+        _average(four, weights, values)
+    for index in range(near.size):
+        valid[index] += values[index] != _NODATA
+
+
+@compiled()
+def _average(four, weights, values):  # type: ignore[no-untyped-def]
+    """The means of the valid ones of ``four`` instead of those of ``values`` that are valid."""
+    for index in range(values.size):
+        a, b, c, d = four[index], four[_STRIP + index], four[2 * _STRIP + index], four[3 * _STRIP + index]
+        of_a = weights[index] if a != _NODATA else 0.0
+        of_b = weights[_STRIP + index] if b != _NODATA else 0.0
+        of_c = weights[2 * _STRIP + index] if c != _NODATA else 0.0
+        of_d = weights[3 * _STRIP + index] if d != _NODATA else 0.0
+        mean = (a * of_a + b * of_b + c * of_c + d * of_d) / (of_a + of_b + of_c + of_d)
+        rounded = np.uint16(np.int32(mean + 0.5))
+        values[index] = rounded if values[index] != _NODATA else _NODATA
 
 
 @compiled(_SIGNATURE)
@@ -135,7 +137,8 @@ def composite(pixels, scenes, windows, sizes, xs, ys, nearest, network, medians,
     rows, columns = medians.shape
     values = np.empty((max(scenes.shape[0], 1), _STRIP), np.uint16)
     valid = np.empty(_STRIP, np.uint16)
-    near, first, weights = np.empty(_STRIP, np.int64), np.empty(_STRIP, np.int64), np.empty((5, _STRIP), np.float64)
+    near, first, weights = np.empty(_STRIP, np.int64), np.empty(_STRIP, np.int64), np.empty(4 * _STRIP, np.float64)
+    four = np.empty(4 * _STRIP, np.uint16)
     for row in range(rows):
         for begin in range(0, columns, _STRIP):
             length = min(_STRIP, columns - begin)
@@ -158,7 +161,8 @@ def composite(pixels, scenes, windows, sizes, xs, ys, nearest, network, medians,
                     near[:length],
                     first,
                     weights,
-                    values[scene],
+                    four,
+                    values[scene, :length],
                     valid,
                 )
             for pair in range(network.shape[0]):
@@ -187,7 +191,8 @@ def warp(pixels, scenes, windows, sizes, xs, ys, nearest, places, stack):  # typ
     """
     rows, columns = stack.shape[1], stack.shape[2]
     valid = np.zeros(_STRIP, np.uint16)
-    near, first, weights = np.empty(_STRIP, np.int64), np.empty(_STRIP, np.int64), np.empty((5, _STRIP), np.float64)
+    near, first, weights = np.empty(_STRIP, np.int64), np.empty(_STRIP, np.int64), np.empty(4 * _STRIP, np.float64)
+    four = np.empty(4 * _STRIP, np.uint16)
     for row in range(rows):
         for begin in range(0, columns, _STRIP):
             length = min(_STRIP, columns - begin)
@@ -202,7 +207,7 @@ def warp(pixels, scenes, windows, sizes, xs, ys, nearest, places, stack):  # typ
                         return False
                     last = grid
                 values = stack[places[scene], row, begin:end]
-                _sample(pixels, start, width, nearest, near[:length], first, weights, values, valid)
+                _sample(pixels, start, width, nearest, near[:length], first, weights, four, values, valid)
     return True
 
 
