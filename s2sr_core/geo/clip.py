@@ -9,6 +9,7 @@ latitude; on a lattice in another CRS, it is the longitude and latitude of a cen
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -44,18 +45,13 @@ def owned_pixels(polygon: Polygon | MultiPolygon, lattice: Lattice, window: Wind
         owned = _owned_by_longitude_and_latitude(polygon, lattice, window)
         owned.setflags(write=False)
         return owned
-    x_lower, y_lower, x_upper, y_upper = _edges(polygon)
     centres = lattice.x_anchor + (np.arange(window.x0, window.x1) + 0.5) * lattice.dx
+    y = np.array([lattice.y_centre(row) for row in range(window.y0, window.y1)])
     owned = np.zeros(window.shape, bool)
-    for line, row in enumerate(range(window.y0, window.y1)):
-        y = lattice.y_centre(row)
-        crossed = (y_lower <= y) & (y < y_upper)
-        if not crossed.any():
-            continue
-        x0, y0, x1, y1 = x_lower[crossed], y_lower[crossed], x_upper[crossed], y_upper[crossed]
-        crossings = np.sort(np.where(x0 == x1, x0, x0 + (y - y0) * ((x1 - x0) / (y1 - y0))))
-        east_of = len(crossings) - np.searchsorted(crossings, centres, side="right")
-        owned[line] = east_of % 2 == 1
+    for x0, y0, x1, y1 in _near(_edges(polygon), y):
+        rows = (y0 <= y) & (y < y1)
+        crossings = np.full(len(y), x0) if x0 == x1 else x0 + (y - y0) * ((x1 - x0) / (y1 - y0))
+        owned[rows] ^= crossings[rows, None] > centres
     owned.setflags(write=False)
     return owned
 
@@ -76,17 +72,20 @@ def _owned_by_longitude_and_latitude(polygon: Polygon | MultiPolygon, lattice: L
 
 def _inside(edges: tuple[FloatArray, ...], x: FloatArray, y: FloatArray) -> BoolArray:
     """Which points are inside, by the crossings of their own row; those that are not finite are outside."""
-    x_lower, y_lower, x_upper, y_upper = edges
     inside = np.zeros(x.shape, bool)
     finite = np.isfinite(x) & np.isfinite(y)
-    if not finite.any():
-        return inside
-    low, high = y.min(where=finite, initial=np.inf), y.max(where=finite, initial=-np.inf)
-    for index in np.flatnonzero((y_lower <= high) & (low < y_upper)).tolist():
-        x0, y0, x1, y1 = x_lower[index], y_lower[index], x_upper[index], y_upper[index]
+    for x0, y0, x1, y1 in _near(edges, y[finite]):
         crossing = x0 if x0 == x1 else x0 + (y - y0) * ((x1 - x0) / (y1 - y0))
         inside ^= (y0 <= y) & (y < y1) & (crossing > x)
     return inside & finite
+
+
+def _near(edges: tuple[FloatArray, ...], y: FloatArray) -> Iterator[tuple[np.float64, ...]]:
+    """Those of ``edges`` that can cross a row at one of ``y``."""
+    _, y_lower, _, y_upper = edges
+    low, high = y.min(initial=np.inf), y.max(initial=-np.inf)
+    for index in np.flatnonzero((y_lower <= high) & (low < y_upper)):
+        yield tuple(of_edges[index] for of_edges in edges)
 
 
 def _edges(polygon: Polygon | MultiPolygon) -> tuple[FloatArray, ...]:
