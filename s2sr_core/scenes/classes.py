@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,17 +11,42 @@ import numpy.typing as npt
 
 from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.geo.lattice import Window
+from s2sr_core.pixels import openjpeg
+
+Classes = npt.NDArray[np.integer[Any]]
 
 
-def read_classes(scl: gdal.Dataset, window: Window, factor: int) -> npt.NDArray[np.integer[Any]]:
+def read_classes(scl: gdal.Dataset, window: Window, factor: int) -> Classes:
     """The classes in ``window`` of the bands' grid, whose pixels are ``factor`` times finer than those of ``scl``.
 
     Each pixel has the class of the pixel of SCL that holds it; of ``window.shape``.
     """
     coarse = Window(window.x0 // factor, window.y0 // factor, -(-window.x1 // factor), -(-window.y1 // factor))
-    classes: npt.NDArray[np.integer[Any]] = scl.ReadAsArray(coarse.x0, coarse.y0, coarse.width, coarse.height)
+    classes = _read(scl, coarse)
     if factor == 1:
         return classes
     fine = classes.repeat(factor, axis=0).repeat(factor, axis=1)
     left, top = window.x0 - coarse.x0 * factor, window.y0 - coarse.y0 * factor
     return fine[top : top + window.height, left : left + window.width]
+
+
+def _read(scl: gdal.Dataset, window: Window) -> Classes:
+    """The pixels of a window: those alone if OpenJPEG can be called directly, else by GDAL, which decodes whole tiles.
+
+    If OpenJPEG cannot decode them, GDAL gives the verdict and the reason.
+    """
+    if scl.GetDriver().ShortName == "JP2OpenJPEG" and openjpeg.is_available():
+        with contextlib.suppress(RuntimeError):
+            return _read_directly(scl, window)
+    classes: Classes = scl.ReadAsArray(window.x0, window.y0, window.width, window.height)
+    return classes
+
+
+def _read_directly(scl: gdal.Dataset, window: Window) -> npt.NDArray[np.uint8]:
+    path, (_, rows) = Path(scl.GetDescription()), scl.GetRasterBand(1).GetBlockSize()
+    classes = np.empty(window.shape, np.uint8)
+    for top in range(window.y0 - window.y0 % rows, window.y1, rows):  # one row of tiles after the other, for memory
+        part = window & Window(window.x0, top, window.x1, top + rows)
+        _, y = part.offset_in(window)
+        classes[y : y + part.height] = openjpeg.read_window(path, part)
+    return classes
