@@ -1,4 +1,8 @@
-"""Writing one raster of a composite: window by window into a plain GeoTIFF, then as a Cloud Optimized GeoTIFF."""
+"""Writing one raster of a composite: window by window into a plain GeoTIFF, then as a Cloud Optimized GeoTIFF.
+
+On a full disk none of GDAL's calls fails: blocks that could not be written are just missing. So the plain file is read
+back and compared, and the COG is made in memory (it is as large as the file) and written by Python, which fails.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import errno
 import hashlib
 import os
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +55,7 @@ class ScratchRaster:
     def __init__(self, scratch: Path, lattice: Lattice, window: Window, statistic: Statistic, band: str) -> None:
         self._scratch, self._window = scratch, window
         self._statistic, self._has_values = statistic, False
-        #: What was written, window by window, and the CRC of its pixels: the file that comes out must hold the same.
+        #: What was written, window by window, and the CRC of its pixels: the scratch file must hold the same.
         self._parts: list[tuple[Window, int]] = []
         rows, columns = window.shape
         data_type = gdal_array.NumericTypeCodeToGDALTypeCode(np.dtype(statistic.dtype))
@@ -76,7 +81,7 @@ class ScratchRaster:
         Raises
         ------
         OSError
-            If what was written does not read back the same, as on a full disk.
+            If the scratch file does not hold what was written to it, or the COG cannot be written, as on a full disk.
         """
         try:
             return self._finish(target, tags)
@@ -94,23 +99,38 @@ class ScratchRaster:
     def _finish(self, target: Path, tags: Tags) -> str:
         self._write_tags(tags)
         self._dataset.FlushCache()
+        self._check_scratch()
         if self._has_values:  # without a value it would fail
             self._band.ComputeStatistics(approx_ok=False)  # of every pixel, which the COG driver's own would sample
-        creation = {**_CREATION, "OVERVIEW_RESAMPLING": self._statistic.overviews, "STATISTICS": "AUTO"}
-        options = [f"{key}={value}" for key, value in creation.items()]
-        gdal.GetDriverByName("COG").CreateCopy(str(target), self._dataset, options=options).Close()
-        # None of these calls fails on a full disk: blocks that could not be written are just missing.
-        with target.open("rb") as file:
+        with self._cog() as content, target.open("wb") as file:
+            file.write(content)
+            file.flush()
             os.fsync(file.fileno())
-            checksum = hashlib.file_digest(file, "sha256").hexdigest()
-        with open_raster(target) as written:
-            for part, crc in self._parts:
-                area = (*part.offset_in(self._window), part.width, part.height)
-                if _crc(written.ReadAsArray(*area)) != crc:
-                    raise OSError(errno.EIO, "what was written does not read back the same")
+            if (size := os.fstat(file.fileno()).st_size) != len(content):
+                raise OSError(errno.EIO, f"has {size} bytes, not {len(content)}", str(target))
+            checksum = hashlib.sha256(content).hexdigest()
         self._dataset.Close()
         self._scratch.unlink()
         return checksum
+
+    def _check_scratch(self) -> None:
+        for part, crc in self._parts:
+            area = (*part.offset_in(self._window), part.width, part.height)
+            if _crc(self._dataset.ReadAsArray(*area)) != crc:
+                raise OSError(errno.EIO, "what was written does not read back the same", str(self._scratch))
+
+    @contextlib.contextmanager
+    def _cog(self) -> Iterator[memoryview]:
+        """The bytes of the COG, in memory as long as the block lasts."""
+        creation = {**_CREATION, "OVERVIEW_RESAMPLING": self._statistic.overviews, "STATISTICS": "AUTO"}
+        options = [f"{key}={value}" for key, value in creation.items()]
+        path = f"/vsimem/{self._scratch}"
+        try:
+            gdal.GetDriverByName("COG").CreateCopy(path, self._dataset, options=options).Close()
+            yield gdal.VSIGetMemFileBuffer_unsafe(path)
+        finally:
+            with contextlib.suppress(RuntimeError):  # there is none if the copy failed early
+                gdal.Unlink(path)
 
     def _write_tags(self, tags: Tags) -> None:
         self._dataset.SetMetadata(dict(tags.raster))

@@ -217,10 +217,10 @@ def test_parameters_travel_as_they_are(tmp_path: Path, archive: Path) -> None:
     assert RunParameters.model_validate_json(parameters.model_dump_json()) == parameters
 
 
-def test_what_does_not_read_back_as_written_is_a_failure_and_not_a_composite(
+def test_a_file_that_is_shorter_than_what_was_written_is_a_failure_and_not_a_composite(
     tmp_path: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A full disk loses blocks without an error of GDAL's: here the last bytes are lost before the file is closed."""
+    """A disk may lose bytes without an error: here the last ones, before the file is closed."""
     go(tmp_path, archive)
     workspace = Workspace(tmp_path / "run")
     before = workspace.composite("west", "B04").read_bytes()
