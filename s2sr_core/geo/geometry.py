@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 from shapely import MultiPolygon, Polygon
-from shapely.affinity import scale, translate
+from shapely.affinity import translate
 from shapely.geometry.base import BaseGeometry
 
 from s2sr_core.geo.gdal_runtime import osr
@@ -216,19 +216,40 @@ def covers(cover: Polygon | MultiPolygon, footprint: Polygon | MultiPolygon, tol
 
     False if the outlines are so intricate that it would take seconds to find out.
     """
-    west, _, east, _ = shapely.total_bounds([cover, footprint])
-    if east - west > 180.0:
-        cover, footprint = _joined(cover), _joined(footprint)
-    latitude = footprint.centroid.y
-    flat = [
-        scale(part, xfact=METRES_PER_DEGREE * np.cos(np.radians(latitude)), yfact=METRES_PER_DEGREE, origin=(0, 0))
-        for part in (cover, footprint)
-    ]
-    if shapely.get_num_coordinates(flat).sum() > _MOST_POINTS_TO_COMPARE:
-        flat = [polygonal(part.simplify(tolerance / 20)) for part in flat]
-        if shapely.get_num_coordinates(flat).sum() > _MOST_POINTS_TO_COMPARE:
-            return False
-    return bool(flat[0].buffer(tolerance).covers(flat[1]))
+    return bool(covers_each([cover], [footprint], tolerance)[0])
+
+
+def covers_each(
+    covers: Sequence[Polygon | MultiPolygon], footprints: Sequence[Polygon | MultiPolygon], tolerance: float
+) -> npt.NDArray[np.bool_]:
+    """:func:`covers` of each pair."""
+    pairs = np.array([covers, footprints], object).reshape(2, -1)
+    west, _, east, _ = np.moveaxis(shapely.bounds(pairs), -1, 0)
+    for number in np.flatnonzero(east.max(axis=0) - west.min(axis=0) > 180.0).tolist():
+        pairs[:, number] = [_joined(outline) for outline in pairs[:, number]]
+    flat = _in_metres(pairs, shapely.get_y(shapely.centroid(pairs[1])))
+    for number in np.flatnonzero(_are_intricate(flat)).tolist():
+        flat[:, number] = [polygonal(outline.simplify(tolerance / 20)) for outline in flat[:, number]]
+    asked = ~_are_intricate(flat)
+    held = np.zeros(len(asked), bool)
+    held[asked] = shapely.covers(flat[0, asked], flat[1, asked])
+    asked &= ~held
+    held[asked] = shapely.covers(shapely.buffer(flat[0, asked], tolerance, quad_segs=16), flat[1, asked])
+    return held
+
+
+def _in_metres(pairs: npt.NDArray[np.object_], latitudes: npt.NDArray[np.float64]) -> npt.NDArray[np.object_]:
+    """Outlines (2 × n) on a plane on which all of their directions have the scale of ``latitudes`` (n)."""
+    scales = METRES_PER_DEGREE * np.column_stack([np.cos(np.radians(latitudes)), np.ones_like(latitudes)])
+    coordinates, owners = shapely.get_coordinates(pairs, return_index=True)
+    flat: npt.NDArray[np.object_] = shapely.set_coordinates(pairs.copy(), coordinates * scales[owners % len(scales)])
+    return flat
+
+
+def _are_intricate(flat: npt.NDArray[np.object_]) -> npt.NDArray[np.bool_]:
+    """Which pairs (2 × n) have too many points to be compared."""
+    points: npt.NDArray[np.int64] = shapely.get_num_coordinates(flat).sum(axis=0)
+    return points > _MOST_POINTS_TO_COMPARE
 
 
 def _joined(outline: Polygon | MultiPolygon) -> Polygon | MultiPolygon:

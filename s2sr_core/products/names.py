@@ -77,15 +77,7 @@ class ProductName:
     relative_orbit: int
     tile: str
     discriminator: datetime
-    _text: str = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        # Made once: a plan needs the texts of a hundred thousand names, many times each.
-        text = (
-            f"{self.mission}_MSIL2A_{_digits(self.sensing_time)}_N{self.baseline.replace('.', '')}"
-            f"_R{self.relative_orbit:03d}_T{self.tile}_{_digits(self.discriminator)}"
-        )
-        object.__setattr__(self, "_text", text)
+    _parsed: str = field(default="", init=False, repr=False, compare=False)
 
     @classmethod
     def parse(cls, name: str) -> Self:
@@ -98,7 +90,8 @@ class ProductName:
         ProductError
             If it is not the name of a product.
         """
-        match = _PATTERN.fullmatch(without_suffix(name))
+        text = without_suffix(name)
+        match = _PATTERN.fullmatch(text)
         if match is None:
             if other := _OTHER_FORMAT.fullmatch(name):
                 reason = f"has the suffix {other['format']}; only .SAFE products are used"
@@ -106,32 +99,38 @@ class ProductName:
             if _OTHER_SENTINEL.fullmatch(name):
                 raise OtherKindError(name, "is not a Sentinel-2 Level-2A product", step=Step.NAME)
             raise ProductError(name, "is not named like a Sentinel-2 Level-2A product", step=Step.NAME)
-        if match["level"] != "L2A":
+        mission, level, sensing, baseline, orbit, tile, discriminator = match.groups()
+        if level != "L2A":
             raise OtherKindError(name, "is Level-1C; only Level-2A has SCL", step=Step.NAME)
-        if not is_tile(match["tile"]):
-            raise ProductError(name, f"T{match['tile']} is not an MGRS tile", step=Step.NAME)
-        if not 1 <= int(match["orbit"]) <= 143:
-            raise ProductError(name, f"R{match['orbit']} is not a relative orbit (001 to 143)", step=Step.NAME)
+        if not is_tile(tile):
+            raise ProductError(name, f"T{tile} is not an MGRS tile", step=Step.NAME)
+        if not 1 <= int(orbit) <= 143:
+            raise ProductError(name, f"R{orbit} is not a relative orbit (001 to 143)", step=Step.NAME)
         try:
-            sensing, discriminator = _time(match["sensing"]), _time(match["discriminator"])
+            times = _time(sensing), _time(discriminator)
         except ValueError as error:
             raise ProductError(name, f"holds no valid time ({error})", step=Step.NAME) from error
-        baseline = sys.intern(f"{match['baseline'][:2]}.{match['baseline'][2:]}")
-        mission, tile = sys.intern(match["mission"]), sys.intern(match["tile"])  # one text for all products of a tile
-        return cls(mission, sensing, baseline, int(match["orbit"]), tile, discriminator)
+        mission, tile = sys.intern(mission), sys.intern(tile)  # one text for all products of a tile
+        parsed = cls(mission, times[0], sys.intern(f"{baseline[:2]}.{baseline[2:]}"), int(orbit), tile, times[1])
+        # A plan needs the texts of a hundred thousand names, many times each.
+        object.__setattr__(parsed, "_parsed", text)
+        return parsed
 
     def __str__(self) -> str:
-        return self._text
+        return self._parsed or (
+            f"{self.mission}_MSIL2A_{_digits(self.sensing_time)}_N{self.baseline.replace('.', '')}"
+            f"_R{self.relative_orbit:03d}_T{self.tile}_{_digits(self.discriminator)}"
+        )
 
     @property
     def observation(self) -> str:
         """Sensing time and tile, ``20190701T214529_T05WPS``: products that share them show one observation."""
-        return f"{self._text[11:26]}_T{self.tile}"
+        return f"{str(self)[11:26]}_T{self.tile}"
 
     @property
     def datatake(self) -> str:
         """Satellite, start and orbit of the datatake, which all tiles of one pass share."""
-        return f"{self.mission}_{self._text[11:26]}_R{self.relative_orbit:03d}"
+        return f"{self.mission}_{str(self)[11:26]}_R{self.relative_orbit:03d}"
 
     @property
     def folder(self) -> str:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import batched, chain
+from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import shapely
@@ -24,29 +25,32 @@ from s2sr_core.scenes.scene import Scene
 from s2sr_core.selection.candidates import NOT_NEEDED, Candidate, Status
 from s2sr_core.sources.source import RemoteProduct, s3_path_of
 
-_COLUMNS = (
-    "product",
-    "id",
-    "status",
-    "reason",
-    "mission",
-    "tile",
-    "sensing_time",
-    "relative_orbit",
-    "baseline",
-    "cloud_cover",
-    "size",
-    "online",
-    "bytes_saved",
-    "footprint",
-    "s3_path",
-)
 #: Rows that are read or written together.
 _BATCH = 1000
 #: Statuses of products that count; each run decides from SCL which of the two it is.
 _WANTED = ("selected", *NOT_NEEDED)
 #: Statuses of products that can take the place of others, or show more than footprints say.
-_IN_RESERVE: tuple[Status, ...] = ("duplicate", "twin")
+_IN_RESERVE: Mapping[str, Status] = {"duplicate": "duplicate", "twin": "twin"}
+
+
+class _Row(NamedTuple):
+    """A row as text; its fields are the columns, in their order."""
+
+    product: str
+    id: str = ""
+    status: str = ""
+    reason: str = ""
+    mission: str = ""
+    tile: str = ""
+    sensing_time: str = ""
+    relative_orbit: str = ""
+    baseline: str = ""
+    cloud_cover: str = ""
+    size: str = ""
+    online: str = ""
+    bytes_saved: str = ""
+    footprint: str = ""
+    s3_path: str = ""
 
 
 def write_query_manifest(path: Path, candidates: Sequence[Candidate[RemoteProduct]]) -> None:
@@ -54,18 +58,18 @@ def write_query_manifest(path: Path, candidates: Sequence[Candidate[RemoteProduc
     _write(path, chain.from_iterable(map(_table_rows, batched(candidates, _BATCH))))
 
 
-def _write(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+def _write(path: Path, rows: Iterable[_Row]) -> None:
     with (
         written_atomically(path) as temporary,
         temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file,
     ):
-        writer = csv.DictWriter(file, _COLUMNS, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(_Row._fields)
         writer.writerows(rows)
 
 
-def _rows(path: Path) -> Iterator[dict[str, str]]:
-    """Each row of the manifest by column; a column that is missing is empty.
+def _rows(path: Path) -> Iterator[_Row]:
+    """Each row of the manifest; a column that is missing is empty.
 
     Raises
     ------
@@ -73,39 +77,47 @@ def _rows(path: Path) -> Iterator[dict[str, str]]:
         If it cannot be read, or is not a table with products and their statuses.
     """
     try:
-        reader = csv.DictReader(io.TextIOWrapper(table_in(path), "utf-8-sig", newline=""), restval="")
-        if not {"product", "status"} <= set(reader.fieldnames or ()):
+        reader = csv.reader(io.TextIOWrapper(table_in(path), "utf-8-sig", newline=""))
+        header = next(reader, [])
+        if not {"product", "status"} <= set(header):
             raise ValueError("it has no columns product and status")
-        for row in reader:
-            yield {column: row.get(column, "") for column in _COLUMNS}
+        width, place_of = len(header), {column: place for place, column in enumerate(header)}
+        fields_of = itemgetter(*(place_of.get(column, width) for column in _Row._fields))
+        for row in filter(None, reader):
+            if len(row) != width:
+                row = (row + width * [""])[:width]
+            yield _Row._make(fields_of([*row, ""]))  # what stands behind the last column is in no column
     except csv.Error as error:
         raise ValueError(str(error)) from error
 
 
-def _table_rows(candidates: Sequence[Candidate[RemoteProduct]]) -> Iterator[dict[str, Any]]:
+def _table_rows(candidates: Sequence[Candidate[RemoteProduct]]) -> Iterator[_Row]:
     footprints = np.array([each.product and each.product.footprint for each in candidates], object)
     texts = shapely.to_wkt(footprints, rounding_precision=-1)
     return map(_row, candidates, texts)
 
 
-def _row(candidate: Candidate[RemoteProduct], footprint: str | None) -> dict[str, Any]:
-    row: dict[str, Any] = {"product": candidate.title, "status": candidate.status, "reason": candidate.reason}
+def _row(candidate: Candidate[RemoteProduct], footprint: str | None) -> _Row:
     product = candidate.product
     if product is None:
-        return row
-    return row | {
-        "id": product.id,
-        "mission": product.name.mission,
-        "tile": product.name.tile,
-        "sensing_time": f"{product.name.sensing_time.isoformat(timespec='seconds')[:19]}Z",
-        "relative_orbit": product.name.relative_orbit,
-        "baseline": product.name.baseline,
-        "cloud_cover": product.cloud_cover,
-        "size": product.size,
-        "online": product.online,
-        "footprint": footprint or "",
-        "s3_path": product.s3_path,
-    }
+        return _Row(candidate.title, status=candidate.status, reason=candidate.reason)
+    name = product.name
+    return _Row(
+        product=candidate.title,
+        id=product.id,
+        status=candidate.status,
+        reason=candidate.reason,
+        mission=name.mission,
+        tile=name.tile,
+        sensing_time=f"{name.sensing_time.isoformat(timespec='seconds')[:19]}Z",
+        relative_orbit=str(name.relative_orbit),
+        baseline=name.baseline,
+        cloud_cover="" if product.cloud_cover is None else str(product.cloud_cover),
+        size=str(product.size),
+        online=str(product.online),
+        footprint=footprint or "",
+        s3_path=product.s3_path,
+    )
 
 
 def read_query_manifest(path: Path) -> list[Candidate[RemoteProduct]]:
@@ -119,7 +131,7 @@ def read_query_manifest(path: Path) -> list[Candidate[RemoteProduct]]:
         If there is no manifest, or it is not one.
     """
     try:
-        rows = (row for row in _rows(path) if row["status"].strip() in (*_WANTED, *_IN_RESERVE))
+        rows = (row for row in _rows(path) if row.status.strip() in (*_WANTED, *_IN_RESERVE))
         candidates = list(chain.from_iterable(map(_candidates, batched(rows, _BATCH))))
         selected = [candidate.title for candidate in candidates if candidate.status == "selected"]
         if len(set(selected)) < len(selected):
@@ -139,49 +151,52 @@ def statuses_in(path: Path) -> Iterator[tuple[str, str]]:
     OSError, ValueError
         If it cannot be read, or is not a table with products and their statuses.
     """
-    return ((row["product"], row["status"].strip()) for row in _rows(path))
+    return ((row.product, row.status.strip()) for row in _rows(path))
 
 
-def _candidates(rows: Sequence[dict[str, str]]) -> Iterator[Candidate[RemoteProduct]]:
-    return map(_candidate, rows, _footprints([row["footprint"] for row in rows]))
+def _candidates(rows: Sequence[_Row]) -> Iterator[Candidate[RemoteProduct]]:
+    return map(_candidate, rows, _footprints([row.footprint for row in rows]))
 
 
-def _candidate(row: dict[str, str], footprint: Polygon | MultiPolygon | None) -> Candidate[RemoteProduct]:
-    name = ProductName.parse(row["product"])
+def _candidate(row: _Row, footprint: Polygon | MultiPolygon | None) -> Candidate[RemoteProduct]:
+    name = ProductName.parse(row.product)
     product = RemoteProduct(
-        id=row["id"],
+        id=row.id,
         name=name,
-        size=int(row["size"]),
-        cloud_cover=float(row["cloud_cover"]) if row["cloud_cover"] else None,
-        online=row["online"] == "True",
+        size=int(row.size),
+        cloud_cover=float(row.cloud_cover) if row.cloud_cover else None,
+        online=row.online == "True",
         footprint=footprint,
-        s3_path=s3_path_of(name, row.get("s3_path")),
+        s3_path=s3_path_of(name, row.s3_path),
     )
-    status = next((status for status in _IN_RESERVE if status == row["status"].strip()), None)
-    return Candidate(str(name), product, status or "selected", row["reason"] if status else "", name=name)
+    status = _IN_RESERVE.get(row.status.strip())
+    return Candidate(str(name), product, status or "selected", row.reason if status else "", name=name)
 
 
 def _footprints(texts: Sequence[str]) -> list[Polygon | MultiPolygon | None]:
     """The outlines that rows give, None where one gives none."""
-    outlines = from_wkt(texts)
-    for text, outline, is_valid in zip(texts, outlines, shapely.is_valid(outlines), strict=True):
-        if text and (not is_valid or not np.isfinite(shapely.get_coordinates(outline)).all()):
+    outlines = np.array(from_wkt(texts), object)
+    is_outline = shapely.is_valid(outlines)
+    coordinates, owners = shapely.get_coordinates(outlines, return_index=True)
+    is_outline[owners[~np.isfinite(coordinates).all(axis=1)]] = False
+    for text in (texts[number] for number in np.flatnonzero(~is_outline).tolist()):
+        if text:
             raise ValueError(f"{text[:40]!r} is not an outline")
-    return [None if outline is None else polygonal(outline) for outline in outlines]
+    return [None if outline is None else polygonal(outline) for outline in outlines.tolist()]
 
 
 def mark_not_needed(path: Path, scenes: Sequence[Scene]) -> None:
     """Mark ``scenes`` in a query manifest as not needed, with the reason and the bytes saved, and no other product."""
     not_needed = {str(scene.product.name): scene for scene in scenes}
 
-    def marked(row: dict[str, str]) -> dict[str, str]:
-        row["bytes_saved"] = ""
-        if row["status"].strip() in NOT_NEEDED:
-            row["status"], row["reason"] = "selected", ""
-        scene = not_needed.get(row["product"])
-        if scene is not None and row["status"].strip() == "selected":
-            row["status"], row["reason"] = "not needed", scene.not_needed_because
-            row["bytes_saved"] = str(scene.bytes_not_needed())
-        return row
+    def marked(row: _Row) -> _Row:
+        row = row._replace(bytes_saved="")
+        if row.status.strip() in NOT_NEEDED:
+            row = row._replace(status="selected", reason="")
+        scene = not_needed.get(row.product)
+        if scene is None or row.status.strip() != "selected":
+            return row
+        saved = str(scene.bytes_not_needed())
+        return row._replace(status="not needed", reason=scene.not_needed_because, bytes_saved=saved)
 
     _write(path, map(marked, _rows(path)))

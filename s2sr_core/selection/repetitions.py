@@ -7,6 +7,8 @@ from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
+import numpy as np
+import shapely
 from shapely import MultiPolygon, Polygon
 
 from s2sr_core.geo import geometry
@@ -39,17 +41,16 @@ def without_repetitions[P: ProductDescription](candidates: Iterable[Candidate[P]
     covers nothing and is covered by nothing. What is dropped keeps its description: phase 1 decides by the images
     (:mod:`s2sr_core.selection.observations`).
     """
+    groups = [list(group) for _, group in groupby(sorted(candidates, key=observation_key), observation_key)]
+    lines = [_line(group) for group in groups]
+    repeats_first = iter(_repeats_first(lines))
     judged: list[Candidate[P]] = []
-    for _, group in groupby(sorted(candidates, key=observation_key), observation_key):
-        kept: list[ProductDescription] = []
-        selected: list[tuple[P, Candidate[P]]] = []
-        for candidate in group:
-            if candidate.status == "selected" and candidate.product is not None:
-                selected.append((candidate.product, candidate))
-            else:
-                judged.append(candidate)
-        for product, candidate in sorted(selected, key=lambda pair: preference(pair[0].name), reverse=True):
-            preferred = _covering(product, kept)
+    for group, line in zip(groups, lines, strict=True):
+        judged += [candidate for candidate in group if candidate.status != "selected" or candidate.product is None]
+        kept: list[P] = []
+        for product, candidate in line:
+            is_repeated = bool(kept) and next(repeats_first)
+            preferred = [kept[0].name] if is_repeated else _covering(product, kept)
             if not preferred:
                 kept.append(product)
                 judged.append(candidate)
@@ -57,6 +58,25 @@ def without_repetitions[P: ProductDescription](candidates: Iterable[Candidate[P]
                 status, reason = repetition(product.name, preferred)
                 judged.append(replace(candidate, status=status, reason=reason))
     return judged
+
+
+def _line[P: ProductDescription](group: Iterable[Candidate[P]]) -> list[tuple[P, Candidate[P]]]:
+    """The products of one observation that count so far, the preferred one first."""
+    line = [(each.product, each) for each in group if each.status == "selected" and each.product is not None]
+    return sorted(line, key=lambda pair: preference(pair[0].name), reverse=True)
+
+
+def _repeats_first(lines: Iterable[Sequence[tuple[ProductDescription, Any]]]) -> list[bool]:
+    """Of all but the first product of each line, in their order: whether the first one, which stays, covers it alone.
+
+    That is how nearly all repetitions end, and all of them are compared at once.
+    """
+    pairs = [(line[0][0].footprint, other.footprint) for line in lines for other, _ in line[1:]]
+    repeats = np.zeros(len(pairs), bool)
+    firsts, others = np.array(pairs, object).reshape(-1, 2).T
+    met = np.flatnonzero(shapely.intersects(firsts, others))  # none of those without a footprint
+    repeats[met] = geometry.covers_each(firsts[met].tolist(), others[met].tolist(), OUTLINE_TOLERANCE_M)
+    return repeats.tolist()
 
 
 def repetition(name: ProductName, preferred: Sequence[ProductName]) -> tuple[Status, str]:

@@ -198,6 +198,18 @@ def test_covering_is_not_mutual() -> None:
     assert geometry.covers(shapely.union(half, shapely.box(21, 60, 22, 61)), whole, 500)
 
 
+def test_each_pair_is_compared_by_itself() -> None:
+    """Far apart, across ±180, and one that is so intricate that nobody waits for it."""
+    granule, across = shapely.box(20, 60, 22, 61), geometry.box((179, 60, 181, 61))
+    star = shapely.Polygon(
+        [((2 + n % 2) * math.cos(n * math.pi / 300), (2 + n % 2) * math.sin(n * math.pi / 300)) for n in range(600)]
+    )
+    covers = [granule, granule, across, star, across]
+    others = [shifted(granule, 300, 0, 60.5), shifted(granule, 700, 0, 60.5), across, star, granule]
+    assert geometry.covers_each(covers, others, 500).tolist() == [True, False, True, False, False]
+    assert geometry.covers_each([], [], 500).tolist() == []
+
+
 @given(st.floats(-0.01, 0.01), st.floats(0, 400))
 def test_the_antimeridian_is_no_edge(place: float, metres: float) -> None:
     """Two outlines that end within a kilometre of ±180, on either side of it."""

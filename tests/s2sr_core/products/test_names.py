@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -41,6 +42,12 @@ def test_a_name_survives_parsing_and_writing(name: str) -> None:
     assert str(ProductName.parse(name)) == name
     assert ProductName.parse(f"{name}.SAFE") == ProductName.parse(name)
     assert ProductName.parse(name).folder == f"{name}.SAFE"
+
+
+def test_a_parsed_name_that_is_changed_is_written_as_it_is_then() -> None:
+    later = replace(ProductName.parse(NAME), baseline="05.10")
+    assert str(later) == NAME.replace("N0400", "N0510")
+    assert later == ProductName.parse(str(later))
 
 
 @given(names)

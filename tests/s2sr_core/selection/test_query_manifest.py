@@ -40,6 +40,15 @@ def test_what_counts_is_read_back_as_it_was_written(tmp_path: Path) -> None:
     assert table["sensing_time"].tolist()[:2] == ["2019-07-01T21:45:29Z", "2019-07-06T21:45:29Z"]
 
 
+def test_columns_are_found_by_name_in_rows_of_any_length(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.csv"
+    write_query_manifest(path, [candidate(0), candidate(1)])
+    table = pd.read_csv(path, dtype=str, keep_default_na=False).drop(columns=["s3_path", "footprint"])
+    header, *rows = table[table.columns[::-1]].to_csv(index=False, lineterminator="\n").splitlines()
+    path.write_text("\n".join([f"{header},note", f"{rows[0]},kept,more", "", rows[1], ""]))
+    assert read_query_manifest(path) == [candidate(0, footprint=None), candidate(1, footprint=None)]
+
+
 @pytest.mark.parametrize("status", ["not needed", "spared"])
 def test_a_product_whose_bands_were_not_needed_counts_again(tmp_path: Path, status: str) -> None:
     """Also in the word that earlier versions wrote."""
