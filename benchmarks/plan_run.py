@@ -2,12 +2,13 @@
 
 From a CSV of gridcells and the answers of a catalogue to the units of work of both phases: read and select cells,
 judge each product by name and footprint, drop repetitions, give each product the cells near it, cut both phases into
-units. No network, no image: the catalogue is a file of its own answers, read before the clock starts.
+units. No network, no image: the catalogue has its answers, as bytes of JSON, before the clock starts.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import shutil
 import uuid
 from collections.abc import Iterator, Sequence
@@ -58,14 +59,14 @@ _WORKERS = 8
 
 @dataclass(frozen=True)
 class RecordedCatalogue(Catalogue):
-    """A catalogue that has its answers ready."""
+    """A catalogue that has its answers ready, page by page, as they would come."""
 
-    entries: tuple[dict[str, Any], ...] = ()
+    answers: tuple[bytes, ...] = ()
 
     def search(self, area: Polygon, start: datetime, end: datetime) -> Iterator[RemoteProduct | UnusableEntry]:
         """All entries, as a catalogue returns them."""
-        for entries_of_page in batched(self.entries, self.page):
-            yield from parse_entries(entries_of_page)
+        for answer in self.answers:
+            yield from parse_entries(json.loads(answer)["value"])
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,13 @@ def cells_csv(folder: Path, count: int) -> Path:
     return folder / "gridcells.csv"
 
 
-def entries(count: int, north: float) -> tuple[dict[str, Any], ...]:
+def answers(count: int, north: float) -> tuple[bytes, ...]:
+    """Pages of :func:`entries`."""
+    pages = batched(entries(count, north), RecordedCatalogue.page)
+    return tuple(json.dumps({"value": page}).encode() for page in pages)
+
+
+def entries(count: int, north: float) -> Iterator[dict[str, Any]]:
     """``count`` catalogue entries: tiles between 62° and ``north``, seen again and again, each tenth a reprocessing."""
     random = np.random.default_rng(0)
     places = min(_TILES, count)
@@ -97,7 +104,6 @@ def entries(count: int, north: float) -> tuple[dict[str, Any], ...]:
     tiles = [mgrs_tile(*place) for place in zip(lon.tolist(), lat.tolist(), strict=True)]
     shifts = random.uniform(-_SHIFT, _SHIFT, (count, 2)).tolist()
     first = datetime(2019, 6, 1, 21, tzinfo=UTC)
-    made = []
     for number, (eastward, northward) in enumerate(shifts):
         place, visit = number % places, number // places
         again = visit % 10 == 9
@@ -109,17 +115,14 @@ def entries(count: int, north: float) -> tuple[dict[str, Any], ...]:
         west, east = ((edge + 180) % 360 - 180 for edge in (x - half, x + half))
         south, up = y - _GRANULE / 2, y + _GRANULE / 2
         ring = f"{west:.7f} {south:.7f},{east:.7f} {south:.7f},{east:.7f} {up:.7f},{west:.7f} {up:.7f}"
-        made.append(
-            {
-                "Id": str(uuid.UUID(int=number)),
-                "Name": name.folder,
-                "ContentLength": 800_000_000,
-                "Online": True,
-                "Footprint": f"geography'SRID=4326;POLYGON (({ring},{west:.7f} {south:.7f}))'",
-                "Attributes": [{"Name": "cloudCover", "Value": float(visit % 100)}],
-            }
-        )
-    return tuple(made)
+        yield {
+            "Id": str(uuid.UUID(int=number)),
+            "Name": name.folder,
+            "ContentLength": 800_000_000,
+            "Online": True,
+            "Footprint": f"geography'SRID=4326;POLYGON (({ring},{west:.7f} {south:.7f}))'",
+            "Attributes": [{"Name": "cloudCover", "Value": float(visit % 100)}],
+        }
 
 
 def main() -> int:
@@ -140,8 +143,8 @@ def main() -> int:
 def plan(folder: Path, cell_count: int, footprint_count: int) -> dict[str, Any]:
     """Plan a made-up run in ``folder``; returns figures and counts."""
     rows = -(-cell_count // round(360 / _CELL_SIZE))
-    answers = entries(footprint_count, _ROWS_FROM + rows * _CELL_SIZE)
-    source = RecordedSource(folder, 1, catalogue=RecordedCatalogue(Http(()), "", entries=answers))
+    pages = answers(footprint_count, _ROWS_FROM + rows * _CELL_SIZE)
+    source = RecordedSource(folder, 1, catalogue=RecordedCatalogue(Http(()), "", answers=pages))
     parameters = RunParameters(
         bbox=(-180.0, -90.0, 180.0, 90.0),
         grid_csv=cells_csv(folder, cell_count),

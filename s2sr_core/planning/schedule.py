@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from itertools import chain
+from itertools import batched, chain
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +14,12 @@ from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.planning.units import CellGroup, CompositeUnit, PeriodShares
 from s2sr_core.products.tiles import outline_of
 from s2sr_core.scenes.scene import Scene
-from s2sr_core.selection.near_cells import CellsNear, distinct
+from s2sr_core.selection.near_cells import CellsNear, distinct, taken
 from s2sr_core.selection.observations import Observation
 
-Indices = npt.NDArray[np.int64]
+Indices = npt.NDArray[np.integer[Any]]
+#: Observations that are looked at together: each may be near hundreds of cells.
+_BATCH = 4096
 
 
 class Schedule:
@@ -30,10 +33,17 @@ class Schedule:
     def __init__(self, groups: Sequence[CellGroup], observations: Sequence[Observation]) -> None:
         self._groups, self._in_time = groups, PeriodShares(groups)
         self._cells = list({cell.cell_id: cell for group in groups for cell in group.cells}.values())
-        self._numbers = {observation.key: number for number, observation in enumerate(observations)}
-        self._stops, self._near = self._cells_near(observations)
-        self._awaiting = self._groups_near(observations)
-        self._awaited = Counter(number for numbers in self._awaiting.values() for number in numbers)
+        self._near: dict[str, Indices] = {}
+        self._awaiting: dict[str, list[int]] = {}
+        near, group_of = CellsNear(self._cells), self._group_of_cells()
+        # Those of a tile together, because their outlines are much the same.
+        for some in batched(sorted(observations, key=lambda observation: observation.tile), _BATCH):
+            keys = [observation.key for observation in some]
+            pairs = self._cells_near(near, some)
+            self._near |= zip(keys, _parted(*pairs, len(some)), strict=True)
+            awaiting = _parted(*self._groups_near(group_of, some, *pairs), len(some))
+            self._awaiting |= zip(keys, (numbers.tolist() for numbers in awaiting), strict=True)
+        self._awaited = Counter(chain.from_iterable(self._awaiting.values()))
         self._free = [number for number in range(len(groups)) if not self._awaited[number]]
 
         def first_needed(observation: Observation) -> tuple[int, str]:
@@ -43,45 +53,40 @@ class Schedule:
 
     def cells_near(self, observation: Observation) -> tuple[Gridcell, ...]:
         """The cells near an observation: where granules of its tile lie, and where footprints say."""
-        number = self._numbers[observation.key]
-        near = self._near[self._stops[number] : self._stops[number + 1]]
-        return tuple(self._cells[index] for index in near.tolist())
+        return tuple(self._cells[index] for index in self._near[observation.key].tolist())
 
-    def _cells_near(self, observations: Sequence[Observation]) -> tuple[Indices, Indices]:
-        """Where each observation's cells start and end, and the indices of the cells."""
-        near, count = CellsNear(self._cells), len(self._cells)
-        tiles = sorted({observation.tile for observation in observations})
-        numbers = {tile: number for number, tile in enumerate(tiles)}
-        stops, cells = near.indices([outline_of(tile) for tile in tiles])
-        in_tile = np.array([numbers[observation.tile] for observation in observations], np.int64)
-        owners, found = [np.repeat(np.arange(len(in_tile)), np.diff(stops)[in_tile])], [np.empty(0, np.int64)]
-        found += [cells[stops[tile] : stops[tile + 1]] for tile in in_tile.tolist()]
-
+    def _cells_near(self, near: CellsNear, observations: Sequence[Observation]) -> tuple[Indices, Indices]:
+        """Pairs, in order: the number of an observation, and the index of a cell near it."""
+        tiles = {tile: number for number, tile in enumerate(dict.fromkeys(each.tile for each in observations))}
         footprints = [observation.footprints for observation in observations]
-        stops, cells = near.indices(list(chain(*footprints)))
-        owner = np.repeat(np.arange(len(footprints)), list(map(len, footprints)))
-        owners.append(np.repeat(owner, np.diff(stops)))
-        found.append(cells)
-        pairs = distinct(np.concatenate(owners) * max(count, 1) + np.concatenate(found))
-        owner, cells = np.divmod(pairs, max(count, 1))
-        return np.searchsorted(owner, np.arange(len(observations) + 1)), cells
+        outlines = [*map(outline_of, tiles), *chain.from_iterable(footprints)]
+        numbers = [*(tiles[each.tile] for each in observations), *range(len(tiles), len(outlines))]
+        stops, cells = taken(*near.indices(outlines), np.array(numbers, np.int64))
+        owners = np.arange(len(observations))
+        owners = np.concatenate([owners, np.repeat(owners, list(map(len, footprints)))])
+        count = max(len(self._cells), 1)
+        observation, cell = np.divmod(distinct(np.repeat(owners, np.diff(stops)) * count + cells), count)
+        return observation, cell.astype(np.int32)
 
-    def _groups_near(self, observations: Sequence[Observation]) -> dict[str, list[int]]:
-        """By the key of each observation, the numbers of the groups that have a cell near it and its time."""
+    def _group_of_cells(self) -> Indices:
+        """The number of the group of each cell in each share of the periods (shares × cells), -1 if there is none."""
         number_of = {cell.cell_id: number for number, cell in enumerate(self._cells)}
         group_of = np.full((len(self._in_time), len(self._cells)), -1, np.int64)
         for number, each in enumerate(self._groups):
             group_of[self._in_time.of_group(each), [number_of[cell.cell_id] for cell in each.cells]] = number
-        found = [self._in_time.of_time(observation.sensing_time) for observation in observations]
-        shares = np.array([-1 if share is None else share for share in found], np.int64)
-        observation_of = np.repeat(np.arange(len(observations)), np.diff(self._stops))
+        return group_of
+
+    def _groups_near(
+        self, group_of: Indices, observations: Sequence[Observation], observation: Indices, cell: Indices
+    ) -> tuple[Indices, Indices]:
+        """Pairs like those of cells: the number of an observation, and that of a group near it and of its time."""
+        found = [self._in_time.of_time(each.sensing_time) for each in observations]
+        shares = np.array([-1 if share is None else share for share in found], np.int64)[observation]
         # One that is outside all periods, as a query of another window may have left it, is near no group.
-        in_time = shares[observation_of] >= 0
-        observation_of, cell_of = observation_of[in_time], self._near[in_time]
-        pairs = distinct(observation_of * len(self._groups) + group_of[shares[observation_of], cell_of])
-        observation, group = np.divmod(pairs, max(len(self._groups), 1))
-        stops = np.searchsorted(observation, np.arange(len(self._numbers) + 1)).tolist()
-        return {key: group[stops[n] : stops[n + 1]].tolist() for key, n in self._numbers.items()}
+        in_time = shares >= 0
+        groups, count = group_of[shares[in_time], cell[in_time]], max(len(self._groups), 1)
+        near, group = np.divmod(distinct(observation[in_time] * count + groups), count)
+        return near, group
 
     def settle(self, observation: Observation, scenes: Sequence[Scene] = ()) -> None:
         """``observation`` is no longer awaited: these are the scenes of it that are used."""
@@ -98,3 +103,8 @@ class Schedule:
         units = [unit for number in self._free for unit in self._in_time.units(self._groups[number], failed)]
         self._free = []
         return units
+
+
+def _parted(owners: Indices, values: Indices, count: int) -> list[Indices]:
+    """The values of each of ``count`` owners; ``owners`` are in order."""
+    return np.split(values, np.searchsorted(owners, np.arange(1, count)))

@@ -158,8 +158,9 @@ class PeriodShares:
     def add(self, scene: Scene) -> None:
         """Take note of a scene that is used."""
         if (number := self.of_time(scene.product.name.sensing_time)) is not None:
+            scenes = self._scenes[number]
             for cell_id in scene.cells:
-                self._scenes[number][cell_id].append(scene)
+                scenes[cell_id].append(scene)
 
     def units(self, group: CellGroup, failed_products: frozenset[str] = frozenset()) -> list[CompositeUnit]:
         """The units of a group, with the scenes that are known by now."""

@@ -139,9 +139,9 @@ def _years(start: datetime, end: datetime) -> Iterator[tuple[datetime, datetime]
 
 def _sensing_time(entry: Any) -> datetime | None:
     """``ContentDate/Start``, to the millisecond, which is as exact as a query; None if the entry has none."""
-    dates = entry.get("ContentDate") if isinstance(entry, Mapping) else None
+    dates = entry.get("ContentDate") if isinstance(entry, dict) else None
     try:
-        time = datetime.fromisoformat(dates["Start"]).astimezone(UTC) if isinstance(dates, Mapping) else None
+        time = datetime.fromisoformat(dates["Start"]).astimezone(UTC) if isinstance(dates, dict) else None
     except (KeyError, TypeError, ValueError, OverflowError):
         return None
     return None if time is None else time.replace(microsecond=time.microsecond // 1000 * 1000)
@@ -171,7 +171,7 @@ def is_uuid(text: str) -> bool:
 
 
 def parse_entries(entries: Sequence[Any]) -> list[RemoteProduct | UnusableEntry]:
-    """The entries of ``value``, which is foreign input: nothing in it raises an exception."""
+    """The entries of ``value``, read from JSON, which is foreign input: nothing in it raises an exception."""
     identities = [_identity(entry) for entry in entries]
     usable = [not isinstance(identity, UnusableEntry) for identity in identities]
     footprints = iter(_footprints(list(compress(entries, usable))))
@@ -183,9 +183,9 @@ def parse_entries(entries: Sequence[Any]) -> list[RemoteProduct | UnusableEntry]
 
 def _identity(entry: Any) -> tuple[str, ProductName] | UnusableEntry:
     """Id and name, or why there is none."""
-    if not isinstance(entry, Mapping):
+    if not isinstance(entry, dict):
         return UnusableEntry("", "", "is not an object")
-    product_id, title = (_text(entry.get(key)) for key in ("Id", "Name"))
+    product_id, title = _text(entry.get("Id")), _text(entry.get("Name"))
     if not is_uuid(product_id):
         return UnusableEntry(product_id[:64], title, "has no UUID")
     try:
@@ -221,7 +221,7 @@ def _text(value: object) -> str:
 def _attribute(entry: Mapping[str, Any], name: str) -> float | None:
     attributes = entry.get("Attributes")
     for attribute in attributes if isinstance(attributes, list) else []:
-        if isinstance(attribute, Mapping) and attribute.get("Name") == name:
+        if isinstance(attribute, dict) and attribute.get("Name") == name:
             value = attribute.get("Value")
             return number(str(value)) if isinstance(value, int | float) else None
     return None
@@ -243,7 +243,7 @@ def _wkt(text: str) -> str:
 
 
 def _from_geojson(value: Any) -> BaseGeometry | None:
-    if not isinstance(value, Mapping):
+    if not isinstance(value, dict):
         return None
     try:
         with np.errstate(all="ignore"):  # numbers of any size

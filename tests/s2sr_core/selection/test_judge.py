@@ -808,6 +808,7 @@ def test_many_footprints_at_once_find_what_each_finds_alone() -> None:
                         expected.add(cell.cell_id)
         assert {cell.cell_id for cell in some} == expected
     assert [near.footprint(outline) for outline in outlines] == found
+    assert near.footprints([*outlines, *reversed(outlines)]) == [*found, *reversed(found)]
     assert near.any(outlines) == [bool(some) for some in found]
     assert not all(found)
     assert near.footprints([]) == []
