@@ -138,6 +138,7 @@ def _copy_of(layer: Layer, stack: CellStack, folder: Path) -> Layer:
     warped = vrt.warped(
         folder / f"{layer.product}_{stack.band}.vrt",
         source=copy,
+        grid=grid,
         lattice=stack.lattice,
         window=layer.piece.window,
         resampling=stack.resampling,

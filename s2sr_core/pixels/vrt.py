@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
@@ -23,6 +24,9 @@ from s2sr_core.pixels.masks import Mask, to_arguments
 from s2sr_core.pixels.observations import Acquisitions
 from s2sr_core.pixels.rules import SCENE_NODATA
 from s2sr_core.pixels.statistics import Statistic
+
+#: A folder in GDAL's memory, and what stands in it for the source of warped VRTs.
+_MEMORY, _SOURCE_NAME = "/vsimem/s2sr_warped", "masked_source"
 
 
 def masked(
@@ -47,26 +51,44 @@ def masked(
     sources += _source(scl, 1, (0, 0), (0, 0), coarse, target_shape=grid.shape)
     sources += _source(given, 1, (0, 0), (0, 0), grid.shape) if given else ""
     derived = _derived_band("masked", "UInt16", "UInt16", SCENE_NODATA, sources, arguments, mask.reach)
-    return _write(target, grid.shape, f"<SRS>{escape(grid.crs)}</SRS>", grid.geotransform, derived)
+    return _write(target, grid.shape, _srs_of(grid), grid.geotransform, derived)
 
 
 def partial(target: Path, *, image: Path, windows: Sequence[Window], grid: RasterGrid) -> Path:
     """An image of which ``windows`` alone are there, on ``grid``: UInt16, and 0 (nodata) everywhere else."""
     sources = "".join(_source(image, 1, (part.x0, part.y0), (part.x0, part.y0), part.shape) for part in windows)
     band = f'<VRTRasterBand dataType="UInt16" band="1">{sources}</VRTRasterBand>'
-    return _write(target, grid.shape, f"<SRS>{escape(grid.crs)}</SRS>", grid.geotransform, band)
+    return _write(target, grid.shape, _srs_of(grid), grid.geotransform, band)
 
 
 def warped(
-    target: Path, *, source: Path, lattice: Lattice, window: Window, resampling: str, scale: tuple[float, float]
+    target: Path,
+    *,
+    source: Path,
+    grid: RasterGrid,
+    lattice: Lattice,
+    window: Window,
+    resampling: str,
+    scale: tuple[float, float],
 ) -> Path:
-    """One masked band warped onto ``window`` of ``lattice``: UInt16, nodata 65535.
+    """One masked band, which is on ``grid``, warped onto ``window`` of ``lattice``: UInt16, nodata 65535.
 
     The error threshold is 0: with any other, GDAL interpolates coordinates along the lines of each chunk, and pixels
     depend on the window that was read. For the same reason ``scale`` (destination pixels per source pixel, x and y), by
     which the kernel widens where the lattice is coarser than the scene, is given and not left to each chunk.
     Overviews are not used: an overview of a masked VRT would average classes.
     """
+    name = escape(os.path.relpath(source, target.parent))
+    target.write_text(_warped(grid, lattice, window, resampling, scale).replace(_SOURCE_NAME, name), encoding="utf-8")
+    return target
+
+
+@functools.lru_cache(maxsize=1024)
+def _warped(grid: RasterGrid, lattice: Lattice, window: Window, resampling: str, scale: tuple[float, float]) -> str:
+    """What GDAL writes of the warp of :data:`_SOURCE_NAME`: all bands and dates of a tile differ by that name alone."""
+    source, target = f"{_MEMORY}/{_SOURCE_NAME}", f"{_MEMORY}/warped.vrt"
+    nodata = f"<NoDataValue>{SCENE_NODATA}</NoDataValue>"
+    blank = f'<VRTRasterBand dataType="UInt16" band="1">{nodata}</VRTRasterBand>'
     xmin, _, _, ymax, _, _ = lattice.geotransform(window)
     options = gdal.WarpOptions(
         format="VRT",
@@ -81,12 +103,17 @@ def warped(
         overviewLevel="NONE",
         warpOptions=[f"XSCALE={scale[0]!r}", f"YSCALE={scale[1]!r}"],
     )
-    dataset = gdal.Warp(str(target), str(source), options=options)
-    size = (dataset.RasterYSize, dataset.RasterXSize)
-    dataset.Close()
+    try:
+        gdal.FileFromMemBuffer(source, _document(grid.shape, _srs_of(grid), grid.geotransform, blank).encode())
+        dataset = gdal.Warp(target, source, options=options)
+        size = (dataset.RasterYSize, dataset.RasterXSize)
+        dataset.Close()
+        text = bytes(gdal.VSIGetMemFileBuffer_unsafe(target)).decode()
+    finally:
+        gdal.RmdirRecursive(_MEMORY)
     if size != window.shape:
-        raise AssertionError(f"{target.name}: warped to {size}, the lattice says {window.shape}")
-    return target
+        raise AssertionError(f"warped to {size}, the lattice says {window.shape}")
+    return text
 
 
 def stack(target: Path, *, sources: Sequence[tuple[Path, Window] | None], lattice: Lattice, window: Window) -> Path:
@@ -182,6 +209,11 @@ def _srs(crs: str) -> str:
     return f'<SRS dataAxisToSRSAxisMapping="{mapping}">{crs}</SRS>'
 
 
+def _srs_of(grid: RasterGrid) -> str:
+    """The element of a scene's CRS, as its image has it."""
+    return f"<SRS>{escape(grid.crs)}</SRS>"
+
+
 def _type_of(statistic: Statistic) -> str:
     name: str = gdal.GetDataTypeName(gdal_array.NumericTypeCodeToGDALTypeCode(np.dtype(statistic.dtype)))
     return name
@@ -243,11 +275,14 @@ def _source(
 
 
 def _write(target: Path, shape: tuple[int, int], srs: str, geotransform: Geotransform, bands: str) -> Path:
+    target.write_text(_document(shape, srs, geotransform, bands), encoding="utf-8")
+    return target
+
+
+def _document(shape: tuple[int, int], srs: str, geotransform: Geotransform, bands: str) -> str:
     rows, columns = shape
     numbers = ", ".join(map(repr, geotransform))
-    target.write_text(
+    return (
         f'<VRTDataset rasterXSize="{columns}" rasterYSize="{rows}">{srs}'
-        f"<GeoTransform>{numbers}</GeoTransform>{bands}</VRTDataset>\n",
-        encoding="utf-8",
+        f"<GeoTransform>{numbers}</GeoTransform>{bands}</VRTDataset>\n"
     )
-    return target

@@ -123,6 +123,7 @@ def prepare_product(
                 vrt.warped(
                     piece.path,
                     source=planned.masked,
+                    grid=grid,
                     lattice=piece.lattice,
                     window=piece.window,
                     resampling=parameters.resampling,

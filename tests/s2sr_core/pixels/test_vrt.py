@@ -19,6 +19,7 @@ from s2sr_core.pixels.rules import harmonised
 
 SHAPE = (150, 190)
 GEOTRANSFORM = (600_000.0, 20.0, 0.0, 7_620_000.0, 0.0, -20.0)
+GRID = RasterGrid(geometry.spatial_reference("EPSG:32605").ExportToWkt(), GEOTRANSFORM, SHAPE)
 MASK = SclMask((0, 1, 2, 3, 7, 8, 9, 10, 11), {9: (3.0, 3.0), 3: (1.5, 2.5)})
 
 
@@ -39,7 +40,7 @@ def masked(tmp_path: Path, **changes: object) -> Path:
     arguments = {
         "band": tmp_path / "dn.tif",
         "scl": tmp_path / "scl.tif",
-        "grid": RasterGrid(geometry.spatial_reference("EPSG:32605").ExportToWkt(), GEOTRANSFORM, SHAPE),
+        "grid": GRID,
         "offset": -1000,
         "mask": MASK,
     }
@@ -82,6 +83,7 @@ def test_warped_pixels_do_not_depend_on_the_window_that_is_read(
     path = vrt.warped(
         tmp_path / "warped.vrt",
         source=masked(tmp_path),
+        grid=GRID,
         lattice=lattice,
         window=window,
         resampling=resampling,
@@ -99,7 +101,13 @@ def test_at_native_resolution_the_warp_is_gdalwarp_with_error_threshold_0(tmp_pa
     window = lattice.covering(geometry.of_raster("EPSG:32605", GEOTRANSFORM, SHAPE).bounds)
     source = masked(tmp_path)
     path = vrt.warped(
-        tmp_path / "w.vrt", source=source, lattice=lattice, window=window, resampling="bilinear", scale=(2.7, 1.0)
+        tmp_path / "w.vrt",
+        source=source,
+        grid=GRID,
+        lattice=lattice,
+        window=window,
+        resampling="bilinear",
+        scale=(2.7, 1.0),
     )
     xmin, dx, _, ymax, _, dy = lattice.geotransform(window)
     plain = gdal.Warp(
@@ -114,6 +122,30 @@ def test_at_native_resolution_the_warp_is_gdalwarp_with_error_threshold_0(tmp_pa
         errorThreshold=0,
     ).ReadAsArray()
     assert np.array_equal(gdal.Open(str(path)).ReadAsArray(), plain)
+
+
+def test_warped_vrts_of_a_grid_are_each_of_their_own_source(tmp_path: Path, images) -> None:
+    """Also if a name holds what XML writes in another way."""
+    lattice = Lattice(0.000179663056824, 0.000179663056824)
+    window = lattice.covering(geometry.of_raster("EPSG:32605", GEOTRANSFORM, SHAPE).bounds)
+    found = []
+    for number, name in enumerate(("a.tif", "b & <c>.tif")):
+        raster = gdal.GetDriverByName("GTiff").Create(str(tmp_path / name), SHAPE[1], SHAPE[0], 1, gdal.GDT_UInt16)
+        raster.SetProjection("EPSG:32605")
+        raster.SetGeoTransform(GEOTRANSFORM)
+        raster.GetRasterBand(1).Fill(100 + number)
+        raster.Close()
+        path = vrt.warped(
+            tmp_path / f"{number}.vrt",
+            source=tmp_path / name,
+            grid=GRID,
+            lattice=lattice,
+            window=window,
+            resampling="nearest",
+            scale=(2.7, 1.0),
+        )
+        found.append(set(np.unique(gdal.Open(str(path)).ReadAsArray()).tolist()))
+    assert found == [{100, 65535}, {101, 65535}]
 
 
 def test_a_stack_crops_and_fills_with_nodata(tmp_path: Path) -> None:
