@@ -15,8 +15,9 @@ from s2sr_core.errors import InputError, InstallationError
 from s2sr_core.geo import jp2_check
 from s2sr_core.geo.gdal_runtime import gdal, overridden_python_setting
 from s2sr_core.geo.raster_grid import RasterGrid
+from s2sr_core.jpeg2000 import openjpeg, windows
 from s2sr_core.machine import CHECKS, check_drivers, check_locks
-from s2sr_core.pixels import openjpeg, vrt
+from s2sr_core.pixels import vrt
 from s2sr_core.pixels.masks import SclMask
 from s2sr_core.pixels.rules import SCENE_NODATA
 
@@ -107,6 +108,12 @@ def _jp2_driver() -> str:
         found.append(f"windows by OpenJPEG {version}")
     else:
         found.append("without OpenJPEG whole tiles are decoded, which is slower")
+    problem = windows.problem()
+    found.append(
+        f"our own decoder {problem}, so large images are decoded as small ones are, which is slower"
+        if problem
+        else "those of large images by our own decoder"
+    )
     return "; ".join(found)
 
 

@@ -48,6 +48,7 @@ ORDER = (
     (
         "account",
         "assigned_rank",
+        "compiled",
         "disk_space",
         "errors",
         "import_path",
@@ -60,7 +61,7 @@ ORDER = (
     ("files", "progress", "signals", "user_folders"),
     ("workspace",),
     ("geo",),
-    ("logs", "machine", "pixels"),
+    ("jpeg2000", "logs", "machine", "pixels"),
     ("products",),
     ("fields",),
     ("validation",),

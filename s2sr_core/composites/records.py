@@ -22,10 +22,13 @@ from s2sr_core.run_context import RunContext
 from s2sr_core.scenes.scene import Scene, SceneBand
 
 #: The modules, below ``s2sr_core``, that decide pixels: what happens to a pixel and how GDAL is asked for it
-#: (``pixels``, ``pixel_functions``), how both engines compute (``engines``), on which grids, in which windows and which
-#: pixels count (``geo``, ``scenes``), how they are clipped and written (``render``, ``cog``). Not those that decide
-#: what a record itself holds: scenes and offsets (``products``, ``selection``), polygons (``cells``), parameters.
+#: (``pixels``, ``pixel_functions``), how images are decoded (``jpeg2000``), how both engines compute (``engines``), on
+#: which grids, in which windows and which pixels count (``geo``, ``scenes``), how they are clipped and written
+#: (``render``, ``cog``). Not those that decide what a record itself holds: scenes and offsets (``products``,
+#: ``selection``), polygons (``cells``), parameters.
 PIXEL_CODE = (
+    "compiled.py",
+    "jpeg2000/*.py",
     "pixel_functions.py",
     "pixels/*.py",
     "engines/*.py",

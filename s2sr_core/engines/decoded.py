@@ -8,9 +8,7 @@ Parts that cannot be decoded hold nodata, and a file next to it says which they 
 from __future__ import annotations
 
 import errno
-import functools
-import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,18 +16,15 @@ import numpy as np
 import numpy.typing as npt
 
 from s2sr_core.files import locked, read_record, write_record, written_atomically
-from s2sr_core.geo.gdal_runtime import gdal
-from s2sr_core.geo.jp2_check import image_drivers
 from s2sr_core.geo.lattice import Window
+from s2sr_core.jpeg2000.windows import window_reader
 from s2sr_core.periods import ALWAYS, Period, period_of
-from s2sr_core.pixels import openjpeg
 from s2sr_core.pixels.rules import SCENE_NODATA, harmonised
 from s2sr_core.scenes.occupancy import Occupancy
 from s2sr_core.scenes.scene import Scene, SceneBand
 from s2sr_core.workspace import Workspace, decoded_name
 
 UInt16Array = npt.NDArray[np.uint16]
-logger = logging.getLogger(__name__)
 
 _ALL_DN = np.arange(65536, dtype=np.uint16)
 
@@ -99,14 +94,14 @@ def _is_there(band: DecodedBand, *, wait: bool) -> bool:
 def _decode(band: DecodedBand) -> None:
     occupancy = Occupancy.read(band.occupancy)
     rule = harmonised(_ALL_DN, np.zeros(_ALL_DN.shape, bool), band.offset)
-    read, failures = _reader(band.image), {}
-    with written_atomically(band.path) as temporary:
+    failures = {}
+    with written_atomically(band.path) as temporary, window_reader(band.image) as read:
         with temporary.open("wb") as file:
             for number, part in enumerate(occupancy.parts):
                 x, y = part.offset_in(occupancy.window)
                 counts = occupancy.counts[y : y + part.height, x : x + part.width]
                 try:
-                    pixels = np.where(counts, rule[read(part)], np.uint16(SCENE_NODATA))
+                    pixels = np.where(counts, rule[read(part, counts)], np.uint16(SCENE_NODATA))
                 except RuntimeError as error:
                     failures[str(number)] = _reason(band.image, error)
                     pixels = np.full(part.shape, SCENE_NODATA, np.uint16)
@@ -136,47 +131,6 @@ def failed_parts(band: DecodedBand) -> dict[Window, str]:
 def _reason(image: Path, error: RuntimeError) -> str:
     text = " ".join(str(error).split())
     return f"{image.name} cannot be decoded" + (f" ({text})" if text else "")
-
-
-def _reader(image: Path) -> Callable[[Window], UInt16Array]:
-    """How windows of an image are read: by OpenJPEG if GDAL would use it too, else by GDAL and whole tiles.
-
-    The verdict on what cannot be decoded is GDAL's, which looks at the tiles of the window alone: OpenJPEG reads on,
-    and does not get past another tile that is damaged.
-    """
-
-    def open_image() -> gdal.Dataset:
-        options = gdal.OF_RASTER | gdal.OF_READONLY
-        return gdal.OpenEx(str(image), options, allowed_drivers=image_drivers())
-
-    opened: list[gdal.Dataset] = []
-
-    def read_tiles(window: Window) -> UInt16Array:
-        dataset = opened.pop() if opened else open_image()
-        pixels: UInt16Array = dataset.ReadAsArray(window.x0, window.y0, window.width, window.height).astype(np.uint16)
-        opened.append(dataset)  # one that failed is not used again
-        return pixels
-
-    def read_window(window: Window) -> UInt16Array:
-        try:
-            return openjpeg.read_window(image, window)
-        except RuntimeError:
-            return read_tiles(window)
-
-    try:
-        opened.append(open_image())
-    except RuntimeError:
-        return read_tiles  # fails with the reason, for each window
-    if opened[0].GetDriver().ShortName == "JP2OpenJPEG":
-        if openjpeg.is_available():
-            return read_window
-        _say_whole_tiles()
-    return read_tiles
-
-
-@functools.cache
-def _say_whole_tiles() -> None:
-    logger.info("GDAL's OpenJPEG library cannot be called directly: whole JPEG 2000 tiles are decoded, which is slower")
 
 
 class DecodedReader:

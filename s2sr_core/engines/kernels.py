@@ -15,7 +15,7 @@ import functools
 import numpy as np
 import numpy.typing as npt
 
-from s2sr_core.pixels.compiled import compiled
+from s2sr_core.compiled import compiled
 from s2sr_core.pixels.rules import COMPOSITE_NODATA, SCENE_NODATA
 
 _NODATA = np.uint16(SCENE_NODATA)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, BinaryIO
@@ -167,19 +167,58 @@ class Layout:
 
 def is_whole(file: BinaryIO, size: int) -> bool:
     """Whether a JP2 file of ``size`` bytes has all that its boxes announce, and the end of its codestream."""
+    try:
+        _, stop = _from_beginning(file, size, _codestream)
+    except LayoutError:
+        return False
+    file.seek(stop - len(END_OF_CODESTREAM))
+    return file.read(len(END_OF_CODESTREAM)) == END_OF_CODESTREAM
+
+
+def tile_parts(file: BinaryIO, size: int) -> tuple[MainHeader, dict[int, list[TilePart]]]:
+    """The main header of a JP2 file of ``size`` bytes and the parts of its tiles, in order, as the file has them.
+
+    Without TLM the first bytes of every part are read.
+
+    Raises
+    ------
+    LayoutError
+        If it is not a JP2 file, or its parts do not fill the codestream.
+    """
+    header = _from_beginning(file, size, main_header)
+    if header.lengths:
+        listed = [entry for number in sorted(header.lengths) for entry in header.lengths[number]]
+        parts = _placed(listed, header.tiles, header.start, header.stop)
+    else:
+        parts = tuple(_chained(file, header))
+    found: dict[int, list[TilePart]] = {}
+    for part in parts:
+        found.setdefault(part.tile, []).append(part)
+    return header, found
+
+
+def _chained(file: BinaryIO, header: MainHeader) -> Iterator[TilePart]:
+    """The parts, each of which says where the next one begins."""
+    at, end = header.start, header.stop - len(END_OF_CODESTREAM)
+    while at < end:
+        file.seek(at)
+        marker, length, tile, size = struct.unpack(">HHHI", file.read(10).ljust(10, b"\0"))
+        size = size or end - at
+        if (marker, length) != (_SOT, 10) or tile >= header.tiles or not _LEAST_PART <= size <= end - at:
+            raise LayoutError(f"no tile begins at byte {at}")
+        yield TilePart(tile, at, size)
+        at += size
+
+
+def _from_beginning[T](file: BinaryIO, size: int, parse: Callable[[bytes, int], T]) -> T:
     needed = min(_BEGINNING, size)
     while needed <= size:
         file.seek(0)
         try:
-            _, stop = _codestream(file.read(needed), size)
+            return parse(file.read(needed), size)
         except HeaderTooShortError as error:
             needed = error.needed
-        except LayoutError:
-            return False
-        else:
-            file.seek(stop - len(END_OF_CODESTREAM))
-            return file.read(len(END_OF_CODESTREAM)) == END_OF_CODESTREAM
-    return False
+    raise LayoutError("its header is cut off")
 
 
 def layout_of(beginning: bytes, size: int) -> Layout:
@@ -192,7 +231,7 @@ def layout_of(beginning: bytes, size: int) -> Layout:
     LayoutError
         If it is not a JP2 file, has no TLM, or its parts do not fill the codestream.
     """
-    header = _main_header(beginning, size)
+    header = main_header(beginning, size)
     if not header.lengths:
         raise UnlistedError("its main header has no TLM, which says where tiles are")
     listed = [entry for number in sorted(header.lengths) for entry in header.lengths[number]]
@@ -210,7 +249,7 @@ def layout_found(beginning: bytes, size: int, found: Mapping[int, tuple[int, int
     LayoutError
         If it is not a JP2 file, or the tiles do not fit into it.
     """
-    header = _main_header(beginning, size)
+    header = main_header(beginning, size)
     parts, unknown, at = [], [], header.start
     for tile in range(header.tiles + 1):
         if tile not in found and tile < header.tiles:
@@ -240,13 +279,22 @@ def _between(tiles: list[int], start: int, stop: int) -> list[TilePart]:
 
 
 @dataclass(frozen=True, slots=True)
-class _MainHeader:
-    """What the main header says: where the tile-parts start and the codestream stops, geometry, and TLM's lists."""
+class MainHeader:
+    """What the main header says.
+
+    Attributes
+    ----------
+    start, stop: where the tile-parts start, and where the codestream stops.
+    geometry: width and height of the image and of its tiles, pixels.
+    lengths: tile number (None: the next one) and bytes of each part, for each marker segment TLM.
+    segments: the first marker segment of each kind, without marker and length.
+    """
 
     start: int
     stop: int
     geometry: tuple[int, int, int, int]
     lengths: Mapping[int, list[tuple[int | None, int]]]
+    segments: Mapping[int, bytes]
 
     @property
     def tiles(self) -> int:
@@ -254,12 +302,22 @@ class _MainHeader:
         return -(-width // tile_width) * -(-height // tile_height)
 
 
-def _main_header(beginning: bytes, size: int) -> _MainHeader:
+def main_header(beginning: bytes, size: int) -> MainHeader:
+    """The main header of a JP2 file of ``size`` bytes, from its ``beginning``.
+
+    Raises
+    ------
+    HeaderTooShortError
+        If more of the file is needed.
+    LayoutError
+        If it is not a JP2 file.
+    """
     start, stop = _codestream(beginning, size)
     if _unpack(">H", beginning, start) != (_SOC,):
         raise LayoutError("its codestream does not begin with SOC")
     at, geometry = start + 2, None
     lengths: dict[int, list[tuple[int | None, int]]] = {}
+    segments: dict[int, bytes] = {}
     for _ in range(_MOST_SEGMENTS):
         (marker,) = _unpack(">H", beginning, at)
         if marker == _SOT:
@@ -270,6 +328,7 @@ def _main_header(beginning: bytes, size: int) -> _MainHeader:
         if len(beginning) < at + 2 + length:
             raise HeaderTooShortError(at + 2 + length)
         segment = beginning[at + 4 : at + 2 + length]
+        segments.setdefault(marker, segment)
         if marker == _SIZ:
             geometry = _geometry(segment)
         elif marker == _TLM:
@@ -281,7 +340,7 @@ def _main_header(beginning: bytes, size: int) -> _MainHeader:
         raise LayoutError("its main header has no end")
     if geometry is None:
         raise LayoutError("its main header has no SIZ")
-    return _MainHeader(at, stop, geometry, lengths)
+    return MainHeader(at, stop, geometry, lengths, segments)
 
 
 def _codestream(beginning: bytes, size: int) -> tuple[int, int]:

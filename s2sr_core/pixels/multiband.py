@@ -10,7 +10,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from s2sr_core.pixels.compiled import compiled
+from s2sr_core.compiled import compiled
 from s2sr_core.pixels.rules import SCENE_NODATA, UInt16Array
 
 FloatArray = npt.NDArray[np.float64]

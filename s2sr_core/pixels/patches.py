@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from s2sr_core.pixels.compiled import compiled
+from s2sr_core.compiled import compiled
 
 BoolArray = npt.NDArray[np.bool_]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy.typing as npt
 
 from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.geo.lattice import Window
-from s2sr_core.pixels import openjpeg
+from s2sr_core.jpeg2000.windows import window_reader
 
 Classes = npt.NDArray[np.integer[Any]]
 
@@ -31,22 +30,14 @@ def read_classes(scl: gdal.Dataset, window: Window, factor: int) -> Classes:
 
 
 def _read(scl: gdal.Dataset, window: Window) -> Classes:
-    """The pixels of a window: those alone if OpenJPEG can be called directly, else by GDAL, which decodes whole tiles.
-
-    If OpenJPEG cannot decode them, GDAL gives the verdict and the reason.
-    """
-    if scl.GetDriver().ShortName == "JP2OpenJPEG" and openjpeg.is_available():
-        with contextlib.suppress(RuntimeError):
-            return _read_directly(scl, window)
-    classes: Classes = scl.ReadAsArray(window.x0, window.y0, window.width, window.height)
-    return classes
-
-
-def _read_directly(scl: gdal.Dataset, window: Window) -> npt.NDArray[np.uint8]:
-    path, (_, rows) = Path(scl.GetDescription()), scl.GetRasterBand(1).GetBlockSize()
+    if scl.GetDriver().ShortName != "JP2OpenJPEG":
+        pixels: Classes = scl.ReadAsArray(window.x0, window.y0, window.width, window.height)
+        return pixels
+    _, rows = scl.GetRasterBand(1).GetBlockSize()
     classes = np.empty(window.shape, np.uint8)
-    for top in range(window.y0 - window.y0 % rows, window.y1, rows):  # one row of tiles after the other, for memory
-        part = window & Window(window.x0, top, window.x1, top + rows)
-        _, y = part.offset_in(window)
-        classes[y : y + part.height] = openjpeg.read_window(path, part)
+    with window_reader(Path(scl.GetDescription())) as read:
+        for top in range(window.y0 - window.y0 % rows, window.y1, rows):  # one row of tiles after the other, for memory
+            part = window & Window(window.x0, top, window.x1, top + rows)
+            _, y = part.offset_in(window)
+            classes[y : y + part.height] = read(part, np.ones(part.shape, bool))
     return classes

@@ -13,7 +13,7 @@ from support.scenes import noisy_dn
 from s2sr_core.engines.decoded import DecodedBand, DecodedReader, decode_all, failed_parts
 from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.geo.lattice import Window
-from s2sr_core.pixels import openjpeg
+from s2sr_core.jpeg2000 import openjpeg
 from s2sr_core.scenes.occupancy import Occupancy
 from s2sr_sandbox.grid import Grid
 from s2sr_sandbox.jp2 import write_jp2

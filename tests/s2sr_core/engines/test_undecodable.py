@@ -18,8 +18,9 @@ from s2sr_core.composites.composite import Outcome, composite_cell
 from s2sr_core.engines import decoded
 from s2sr_core.files import read_record
 from s2sr_core.geo.lattice import Window
+from s2sr_core.jpeg2000 import openjpeg
+from s2sr_core.jpeg2000.windows import window_reader
 from s2sr_core.parameters import RunParameters
-from s2sr_core.pixels import openjpeg
 from s2sr_core.planning.plan import choose_gridcells
 from s2sr_core.run_context import RunContext
 from s2sr_sandbox.grid import Grid
@@ -187,7 +188,7 @@ def test_later_runs_try_that_image_again_and_nothing_else(
     assert list(record["left_out"]) == [BROKEN]
     assert BROKEN not in {scene["product"] for scene in record["inputs"]["scenes"]}
     opened: set[Path] = set()
-    monkeypatch.setattr(decoded, "_reader", _watched(opened, decoded._reader))
+    monkeypatch.setattr(decoded, "window_reader", _watched(opened, window_reader))
     again = run(parameters)
     assert {outcome.status for outcome in again.values()} == {"kept"}
     assert {key: str(outcome.left_out) for key, outcome in again.items()} == {
@@ -259,9 +260,12 @@ def test_what_openjpeg_cannot_read_gdal_can(tmp_path: Path) -> None:
         pytest.skip("GDAL is not linked to an OpenJPEG 2.x")
     archive = archive_of(tmp_path / "archive", 1)
     image = image_of(archive, 0, "B04")
-    expected = decoded._reader(image)(GRID_TILE)
+    counts = np.ones(GRID_TILE.shape, bool)
+    with window_reader(image) as read:
+        expected = read(GRID_TILE, counts)
     break_tiles(image, 1)
-    assert np.array_equal(decoded._reader(image)(GRID_TILE), expected)
+    with window_reader(image) as read:
+        assert np.array_equal(read(GRID_TILE, counts), expected)
 
 
 GRID_TILE = Window(0, 0, 600, 100)

@@ -19,7 +19,7 @@ from s2sr_core.cells.gridcells import make_gridcells
 from s2sr_core.errors import InstallationError
 from s2sr_core.geo import jp2_check
 from s2sr_core.geo.lattice import Window
-from s2sr_core.pixels import openjpeg
+from s2sr_core.jpeg2000 import openjpeg
 
 TILE = 64
 #: How the image was made: as s2sr_sandbox.jp2 makes bands, but for sizes, resolutions and boxes that say where it is.

@@ -15,7 +15,8 @@ from s2sr_core.errors import ProductError
 from s2sr_core.geo.codestream import Layout, LayoutError, layout_found, layout_of
 from s2sr_core.geo.lattice import Window
 from s2sr_core.geo.raster_grid import RasterGrid
-from s2sr_core.pixels import openjpeg, vrt
+from s2sr_core.jpeg2000 import openjpeg
+from s2sr_core.pixels import vrt
 from s2sr_core.products.partial_images import PartialImage, remove_tiles, tiles_path
 from s2sr_core.products.safe import band_files, has_scl_alone, read_product
 

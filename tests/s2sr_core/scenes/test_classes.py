@@ -10,7 +10,7 @@ from osgeo import gdal
 from support.scenes import break_tiles, patchy_scl
 
 from s2sr_core.geo.lattice import Window
-from s2sr_core.pixels import openjpeg
+from s2sr_core.jpeg2000 import openjpeg
 from s2sr_core.scenes.classes import read_classes
 from s2sr_sandbox.grid import Grid
 from s2sr_sandbox.jp2 import write_jp2

@@ -15,7 +15,7 @@ from support.tiled import tiles_of, write_tiled, write_unlisted
 from s2sr_core.errors import ProductError, Step
 from s2sr_core.geo.codestream import Layout, TilePart
 from s2sr_core.geo.lattice import Window
-from s2sr_core.pixels import openjpeg
+from s2sr_core.jpeg2000 import openjpeg
 from s2sr_core.products.partial_images import PartialImage, tiles_path
 from s2sr_core.products.safe import band_files, read_product
 from s2sr_core.sources.cdse.download import Downloader

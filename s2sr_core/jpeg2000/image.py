@@ -1,0 +1,155 @@
+"""Windows of an image by the decoder of this package, which is made for images like Sentinel-2's."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from s2sr_core.geo.codestream import SOT_SIZE, LayoutError, TilePart, tile_parts
+from s2sr_core.geo.lattice import Window
+from s2sr_core.jpeg2000.code_blocks import decode_blocks
+from s2sr_core.jpeg2000.coding import Coding, UncommonError, coding_of
+from s2sr_core.jpeg2000.packets import read_packets
+from s2sr_core.jpeg2000.tile_layout import TileLayout, tile_layout
+from s2sr_core.jpeg2000.wavelet import pixels_of, steps_to
+
+BoolArray = npt.NDArray[np.bool_]
+UInt8Array = npt.NDArray[np.uint8]
+UInt16Array = npt.NDArray[np.uint16]
+
+_SOT, _SOD = 0xFF90, 0xFF93
+_PLT = 0xFF58
+#: What a header of a tile-part may have that says nothing about coefficients: PLT and COM.
+_HARMLESS = frozenset({_PLT, 0xFF64})
+
+
+class Image:
+    """A JP2 file that is open. The tile that was read last is kept, with what of it has been decoded."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        """Read the headers.
+
+        Raises
+        ------
+        RuntimeError
+            If it is damaged, or coded in another way than Sentinel-2's images (:class:`UncommonError`).
+        """
+        self._file = file
+        try:
+            header, self._parts = tile_parts(file, os.fstat(file.fileno()).st_size)
+        except LayoutError as error:
+            raise RuntimeError(str(error)) from error
+        self.coding = coding_of(header.segments)
+        self._width, self._height, self._tile_width, self._tile_height = header.geometry
+        self._tile: tuple[int, _Tile] | None = None
+
+    def read_window(self, window: Window, counts: BoolArray | None = None) -> UInt16Array:
+        """The pixels of ``window`` (columns and rows of the image, within it), rows × columns.
+
+        Those that are not true in ``counts`` (rows × columns; all by default) can be anything.
+
+        Raises
+        ------
+        RuntimeError
+            If the file is damaged, as far as that shows.
+        """
+        pixels = np.empty(window.shape, np.uint16)
+        image, across = Window(0, 0, self._width, self._height), -(-self._width // self._tile_width)
+        for row in range(window.y0 // self._tile_height, -(-window.y1 // self._tile_height)):
+            for column in range(window.x0 // self._tile_width, -(-window.x1 // self._tile_width)):
+                x, y = column * self._tile_width, row * self._tile_height
+                whole = image & Window(x, y, x + self._tile_width, y + self._tile_height)
+                part = window & whole
+                inner = part.seen_from(window)
+                tile = self._tile_of(row * across + column, whole)
+                pixels[inner.y0 : inner.y1, inner.x0 : inner.x1] = tile.read(
+                    part, None if counts is None else counts[inner.y0 : inner.y1, inner.x0 : inner.x1]
+                )
+        return pixels
+
+    def _tile_of(self, number: int, window: Window) -> _Tile:
+        if self._tile is None or self._tile[0] != number:
+            self._tile = None
+            packets = b"".join(self._packets(part, index) for index, part in enumerate(self._parts.get(number, ())))
+            self._tile = number, _Tile.of(self.coding, window, np.frombuffer(packets, np.uint8))
+        return self._tile[1]
+
+    def _packets(self, part: TilePart, index: int) -> bytes:
+        """The bytes of a part of a tile after its header."""
+        self._file.seek(part.start)
+        content, at = self._file.read(part.size), SOT_SIZE
+        marker, length, tile, size, number = struct.unpack_from(">HHHIB", content)
+        if (marker, length, tile, number) != (_SOT, 10, part.tile, index) or size not in (0, part.size):
+            raise RuntimeError(f"tile {part.tile} does not begin at byte {part.start}")
+        while True:
+            marker, length = struct.unpack_from(">HH", content.ljust(at + 4, b"\0"), at)
+            if marker == _SOD:
+                return content[at + 2 :]
+            at += 2 + length
+            is_cut_off = marker == _PLT and content[at - 1 : at] >= b"\x80"  # within a number of seven bits a byte
+            if marker not in _HARMLESS or length < 2 or is_cut_off:
+                raise UncommonError(f"the header of tile {part.tile} has a marker {marker:04X} that is not understood")
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Image]:
+    """Open an image.
+
+    Raises
+    ------
+    RuntimeError
+        As :class:`Image`.
+    OSError
+        If it cannot be read.
+    """
+    with path.open("rb") as file:
+        yield Image(file)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Tile:
+    """A tile, with the coefficients that have been decoded."""
+
+    coding: Coding
+    layout: TileLayout
+    data: UInt8Array
+    coded: npt.NDArray[np.int64]
+    chunks: npt.NDArray[np.int64]
+    coefficients: npt.NDArray[np.int32]
+    is_decoded: npt.NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, coding: Coding, window: Window, data: UInt8Array) -> _Tile:
+        layout = tile_layout(coding, window)
+        count = len(layout.blocks)
+        coded, chunks = read_packets(
+            data, layout.order, layout.packets, layout.groups, count, layout.nodes, coding.has_eph
+        )
+        if len(coded) != count:
+            raise RuntimeError("the packets of a tile cannot be read")
+        return cls(coding, layout, data, coded, chunks, np.zeros(layout.size, np.int32), np.zeros(count, bool))
+
+    def read(self, window: Window, counts: BoolArray | None) -> UInt16Array:
+        """Pixels of a window within the tile."""
+        reach, candidates = self.layout.reach, ~self.is_decoded
+        candidates &= (reach[:, :2] < (window.x1, window.y1)).all(axis=1)
+        candidates &= (reach[:, 2:] > (window.x0, window.y0)).all(axis=1)
+        if counts is not None:
+            for number in np.flatnonzero(candidates):
+                x0, y0, x1, y1 = (int(edge) for edge in reach[number])
+                inner = (Window(x0, y0, x1, y1) & window).seen_from(window)
+                candidates[number] = counts[inner.y0 : inner.y1, inner.x0 : inner.x1].any()
+        wanted = np.flatnonzero(candidates)
+        decode_blocks(self.data, self.layout.blocks, self.coded, self.chunks, wanted, self.coefficients)
+        self.is_decoded[wanted] = True
+        level = 1 << (self.coding.precision - 1)
+        pixels = pixels_of(self.layout, self.coefficients, steps_to(self.layout, window)) + level
+        return np.clip(pixels, 0, 2 * level - 1).astype(np.uint16)
