@@ -47,11 +47,13 @@ from s2sr_core.sources.cdse.source import Cdse
 from s2sr_core.sources.source import FoundProduct, RemoteProduct, UnusableEntry
 from s2sr_sandbox.grid import mgrs_tile
 
-_CELL_SIZE = 0.25
-_ROWS_FROM = 62.0
+#: Cells lie in 35 rows from 62° to 70.75° N, from 180° W as far east as there are; after the last column around the
+#: globe, in the same rows of the south. So twice as many have the same latitudes, and as many neighbours each.
+_CELL_SIZE, _ROWS, _ROWS_FROM, _COLUMNS = 0.25, 35, 62.0, 1440
 #: Footprints of whole granules, degrees of latitude; as wide on the ground as high.
 _GRANULE = 0.99
-_TILES = 2_000
+#: Products of each tile.
+_VISITS = 50
 #: No two footprints are the same, not even those of one tile: they differ by up to this many degrees, less than 250 m.
 _SHIFT = 0.002
 _WORKERS = 8
@@ -83,24 +85,34 @@ class RecordedSource(Cdse):
 
 
 def cells_csv(folder: Path, count: int) -> Path:
-    """The first ``count`` cells of 0.25° from 62° N northward, as a CSV."""
-    rows = -(-count // round(360 / _CELL_SIZE))
-    cells = make_gridcells((-180.0, _ROWS_FROM, 180.0, _ROWS_FROM + rows * _CELL_SIZE), _CELL_SIZE)[:count]
-    write_gridcells(cells, folder / "gridcells.csv")
+    """``count`` cells of 0.25°, as a CSV."""
+    columns, north = _columns(count), _ROWS_FROM + _ROWS * _CELL_SIZE
+    east = -180.0 + min(columns, _COLUMNS) * _CELL_SIZE
+    cells = make_gridcells((-180.0, _ROWS_FROM, east, north), _CELL_SIZE)
+    if columns > _COLUMNS:
+        east = -180.0 + (columns - _COLUMNS) * _CELL_SIZE
+        cells += make_gridcells((-180.0, -north, east, -_ROWS_FROM), _CELL_SIZE)
+    write_gridcells(cells[:count], folder / "gridcells.csv")
     return folder / "gridcells.csv"
 
 
-def answers(count: int, north: float) -> tuple[bytes, ...]:
+def _columns(cell_count: int) -> int:
+    return -(-cell_count // _ROWS)
+
+
+def answers(count: int, cell_count: int) -> tuple[bytes, ...]:
     """Pages of :func:`entries`."""
-    pages = batched(entries(count, north), RecordedCatalogue.page)
+    pages = batched(entries(count, cell_count), RecordedCatalogue.page)
     return tuple(json.dumps({"value": page}).encode() for page in pages)
 
 
-def entries(count: int, north: float) -> Iterator[dict[str, Any]]:
-    """``count`` catalogue entries: tiles between 62° and ``north``, seen again and again, each tenth a reprocessing."""
+def entries(count: int, cell_count: int) -> Iterator[dict[str, Any]]:
+    """``count`` catalogue entries: tiles where the cells lie, seen again and again, each tenth a reprocessing."""
     random = np.random.default_rng(0)
-    places = min(_TILES, count)
-    lon, lat = random.uniform(-179, 179, places), random.uniform(_ROWS_FROM, north, places)
+    places = -(-count // _VISITS)
+    along = random.uniform(1.0, _columns(cell_count) * _CELL_SIZE - 1.0, places)
+    lat = random.uniform(_ROWS_FROM, _ROWS_FROM + _ROWS * _CELL_SIZE, places)
+    lon, lat = along % 360.0 - 180.0, np.where(along < 360.0, lat, -lat)
     tiles = [mgrs_tile(*place) for place in zip(lon.tolist(), lat.tolist(), strict=True)]
     shifts = random.uniform(-_SHIFT, _SHIFT, (count, 2)).tolist()
     first = datetime(2019, 6, 1, 21, tzinfo=UTC)
@@ -142,8 +154,7 @@ def main() -> int:
 
 def plan(folder: Path, cell_count: int, footprint_count: int) -> dict[str, Any]:
     """Plan a made-up run in ``folder``; returns figures and counts."""
-    rows = -(-cell_count // round(360 / _CELL_SIZE))
-    pages = answers(footprint_count, _ROWS_FROM + rows * _CELL_SIZE)
+    pages = answers(footprint_count, cell_count)
     source = RecordedSource(folder, 1, catalogue=RecordedCatalogue(Http(()), "", answers=pages))
     parameters = RunParameters(
         bbox=(-180.0, -90.0, 180.0, 90.0),
