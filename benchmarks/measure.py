@@ -18,6 +18,7 @@ import psutil
 
 from benchmarks import peers
 from benchmarks.cases import REPEATED, SCENES, Case, Size
+from benchmarks.plan_run import CELLS, FOOTPRINTS
 from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.parameters import RunParameters
 from s2sr_core.workspace import Workspace
@@ -126,7 +127,8 @@ class Bench:
         ours = f"default engine ({self.default})"
         sample = ("--cells", *self._sampled_cells()) if self.default == REFERENCE else ()
         runs = [
-            Run("d", "d", "the plan", (sys.executable, "-m", "benchmarks.plan_run")),
+            self._plan("d_half", f"the plan of {CELLS // 2:,} cells and {FOOTPRINTS // 2:,} footprints", 2),
+            self._plan("d", "the plan"),
             *(
                 self._engine(
                     f"b_default_workers_{n}", f"{ours}, {n} worker{'s'[: n - 1]}", "--workers", str(n), *sample
@@ -138,6 +140,11 @@ class Bench:
             threads = len(os.sched_getaffinity(0))
             runs += [self._peer(f"b_{peer}_all_cores", peer, threads=threads) for peer in PEERS]
         return runs
+
+    def _plan(self, key: str, what: str, parts: int = 1) -> Run:
+        words = (sys.executable, "-m", "benchmarks.plan_run")
+        size = ("--cells", str(CELLS // parts), "--footprints", str(FOOTPRINTS // parts))
+        return Run(key, "d", what, (*words, *size))
 
     def _sampled_cells(self) -> list[str]:
         """One cell of every four."""

@@ -47,6 +47,7 @@ from s2sr_core.sources.cdse.source import Cdse
 from s2sr_core.sources.source import FoundProduct, RemoteProduct, UnusableEntry
 from s2sr_sandbox.grid import mgrs_tile
 
+CELLS, FOOTPRINTS = 50_000, 100_000
 #: Cells lie in 35 rows from 62° to 70.75° N, from 180° W as far east as there are; after the last column around the
 #: globe, in the same rows of the south. So twice as many have the same latitudes, and as many neighbours each.
 _CELL_SIZE, _ROWS, _ROWS_FROM, _COLUMNS = 0.25, 35, 62.0, 1440
@@ -140,8 +141,8 @@ def entries(count: int, cell_count: int) -> Iterator[dict[str, Any]]:
 def main() -> int:
     """Plan once."""
     parser = argparse.ArgumentParser(description="What planning a large run costs.")
-    parser.add_argument("--cells", type=int, default=50_000, help="number of gridcells; default: %(default)s")
-    parser.add_argument("--footprints", type=int, default=100_000, help="number of products; default: %(default)s")
+    parser.add_argument("--cells", type=int, default=CELLS, help="number of gridcells; default: %(default)s")
+    parser.add_argument("--footprints", type=int, default=FOOTPRINTS, help="number of products; default: %(default)s")
     given = parser.parse_args()
     WORK.mkdir(exist_ok=True)
     folder = Path(mkdtemp(prefix="plan-", dir=WORK))

@@ -52,6 +52,8 @@ def summary(results: dict[str, Any]) -> dict[str, Any]:
         "c_peak_vs_12_scenes": rows["c_default"]["peak"] / rows["c_default_few"]["peak"],
         "d_seconds": rows["d"]["wall"],
         "d_cpu_seconds": rows["d"]["cpu"],
+        "d_vs_imports": rows["d"]["cpu"] / results["startup"]["yardstick_cpu_seconds"],
+        "d_vs_half": rows["d"]["cpu"] / rows["d_half"]["cpu"],
         "d_gib": rows["d"]["peak_of_tree"] / _GIB,
         "two_workers_vs_one": rows["b_default_workers_2"]["wall"] / rows["b_default_workers_1"]["wall"],
     }

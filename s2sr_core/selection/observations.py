@@ -69,17 +69,21 @@ def observations_of(candidates: Iterable[Candidate[Any]], *, keep_duplicates: bo
 
     With ``keep_duplicates`` each product is one by itself, and only its copies take its place.
     """
-    groups: defaultdict[str, list[tuple[Any, Candidate[Any]]]] = defaultdict(list)
+    groups: defaultdict[str, list[Candidate[Any]]] = defaultdict(list)
     for candidate in candidates:
         in_line = candidate.status in ("selected", "duplicate", "twin") and candidate.product is not None
         if candidate.name is not None and (in_line or candidate.status == "failed"):
-            key = candidate.title if keep_duplicates else observation_key(candidate)
-            groups[key].append(((*preference(candidate.name), -candidate.copy), candidate))
+            groups[candidate.title if keep_duplicates else observation_key(candidate)].append(candidate)
     return [
-        Observation(key, tuple(candidate for _, candidate in sorted(group, key=lambda pair: pair[0], reverse=True)))
+        Observation(key, tuple(sorted(group, key=_preference, reverse=True)))
         for key, group in sorted(groups.items())
-        if any(candidate.product is not None for _, candidate in group)
+        if any(candidate.product is not None for candidate in group)
     ]
+
+
+def _preference(candidate: Candidate[Any]) -> tuple[Any, ...]:
+    """Sort key, the preferred one last; of copies of one product, the more complete one is preferred."""
+    return (*preference(candidate.name), -candidate.copy) if candidate.name is not None else ()
 
 
 # --------------------------------------------------------------------------------------------------- what is looked at

@@ -38,6 +38,7 @@ def results() -> dict[str, Any]:
         "b_default_workers_2": row("b", 40.0, wall=22.0),
         "c_default_few": row("c", 5.0, peak=0.8),
         "c_default": row("c", 50.0, peak=1.0),
+        "d_half": row("d", 4.5),
         "d": row("d", 9.0, wall=10.0, peak=0.25),
     }
     agreement = {"median_difference": 2.0, "both_valid": 0.999}
@@ -82,6 +83,8 @@ def test_ratios_by_hand() -> None:
         "c_peak_vs_12_scenes": 1.25,
         "d_seconds": 10.0,
         "d_cpu_seconds": 9.0,
+        "d_vs_imports": 14.4,
+        "d_vs_half": 2.0,
         "d_gib": 0.25,
         "two_workers_vs_one": 0.5,
         "help_vs_imports": 0.3,
