@@ -18,7 +18,7 @@ from s2sr_core.geo.lattice import Window
 from s2sr_core.jpeg2000.code_blocks import decode_blocks
 from s2sr_core.jpeg2000.coding import Coding, UncommonError, coding_of
 from s2sr_core.jpeg2000.packets import read_packets
-from s2sr_core.jpeg2000.tile_layout import TileLayout, tile_layout
+from s2sr_core.jpeg2000.tile_layout import TileLayout, blocks_reaching, tile_layout
 from s2sr_core.jpeg2000.wavelet import pixels_of, steps_to
 
 BoolArray = npt.NDArray[np.bool_]
@@ -139,17 +139,9 @@ class _Tile:
 
     def read(self, window: Window, counts: BoolArray | None) -> UInt16Array:
         """Pixels of a window within the tile."""
-        reach, candidates = self.layout.reach, ~self.is_decoded
-        candidates &= (reach[:, :2] < (window.x1, window.y1)).all(axis=1)
-        candidates &= (reach[:, 2:] > (window.x0, window.y0)).all(axis=1)
-        if counts is not None:
-            for number in np.flatnonzero(candidates):
-                x0, y0, x1, y1 = (int(edge) for edge in reach[number])
-                inner = (Window(x0, y0, x1, y1) & window).seen_from(window)
-                candidates[number] = counts[inner.y0 : inner.y1, inner.x0 : inner.x1].any()
-        wanted = np.flatnonzero(candidates)
+        if counts is None:
+            counts = np.ones(window.shape, bool)
+        wanted = blocks_reaching(self.layout.reach, self.is_decoded, window.x0, window.y0, counts)
         decode_blocks(self.data, self.layout.blocks, self.coded, self.chunks, wanted, self.coefficients)
         self.is_decoded[wanted] = True
-        level = 1 << (self.coding.precision - 1)
-        pixels = pixels_of(self.layout, self.coefficients, steps_to(self.layout, window)) + level
-        return np.clip(pixels, 0, 2 * level - 1).astype(np.uint16)
+        return pixels_of(self.layout, self.coefficients, steps_to(self.layout, window), self.coding.precision)

@@ -10,6 +10,7 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 
+from s2sr_core.compiled import compiled
 from s2sr_core.geo.lattice import Window
 from s2sr_core.jpeg2000.coding import LAYERS_FIRST, RESOLUTIONS_FIRST, Coding
 
@@ -134,6 +135,36 @@ def _reach(part: Window, level: int) -> tuple[int, int, int, int]:
     x0, y0 = (((edge - 1) << level) + 1 for edge in (part.x0, part.y0))
     x1, y1 = ((edge + 1) << level for edge in (part.x1, part.y1))
     return x0, y0, x1, y1
+
+
+@compiled()
+def blocks_reaching(reach, is_decoded, x0, y0, counts):  # type: ignore[no-untyped-def]
+    """The numbers of the code blocks that take part in a pixel that counts, and are not decoded yet (Int64).
+
+    Parameters
+    ----------
+    reach: as in :class:`TileLayout`.
+    is_decoded: bool, for each block.
+    x0, y0: column and row of the first pixel of ``counts``.
+    counts: bool, rows × columns.
+    """
+    rows, columns = counts.shape
+    found = np.empty(len(reach), np.int64)
+    size = 0
+    for number in range(len(reach)):
+        left, right = max(reach[number, 0] - x0, 0), min(reach[number, 2] - x0, columns)
+        top, bottom = max(reach[number, 1] - y0, 0), min(reach[number, 3] - y0, rows)
+        is_found = is_decoded[number] or left >= right
+        y = top
+        while not is_found and y < bottom:
+            for x in range(left, right):
+                if counts[y, x]:
+                    is_found = True
+                    found[size] = number
+                    size += 1
+                    break
+            y += 1
+    return found[:size]
 
 
 def _range(start: int, stop: int, size: int) -> range:

@@ -17,6 +17,7 @@ from s2sr_core.geo.lattice import Window
 from s2sr_core.jpeg2000.tile_layout import Band, TileLayout
 
 Int32Array = npt.NDArray[np.int32]
+UInt16Array = npt.NDArray[np.uint16]
 
 
 class Step(NamedTuple):
@@ -50,8 +51,11 @@ def part_in(region: Window, right: int = 0, lower: int = 0) -> Window:
     return Window(x0, y0, x1, y1)
 
 
-def pixels_of(layout: TileLayout, coefficients: Int32Array, steps: Sequence[Step]) -> Int32Array:
-    """The pixels of the window, rows × columns, as far as the code blocks that reach them are decoded."""
+def pixels_of(layout: TileLayout, coefficients: Int32Array, steps: Sequence[Step], precision: int) -> UInt16Array:
+    """The pixels of the window, rows × columns, of ``precision`` bits.
+
+    They are right as far as all code blocks that reach them are decoded.
+    """
 
     def taken(band: Band, part: Window) -> Int32Array:
         inner = part.seen_from(band.window)
@@ -69,6 +73,17 @@ def pixels_of(layout: TileLayout, coefficients: Int32Array, steps: Sequence[Step
         _reconstruct(mixed, region.x0 % 2, region.y0 % 2)
         inner = step.wanted.seen_from(region)
         pixels = mixed[inner.y0 : inner.y1, inner.x0 : inner.x1]
+    shifted: UInt16Array = _shifted(pixels, 1 << (precision - 1))
+    return shifted
+
+
+@compiled()
+def _shifted(values, level):  # type: ignore[no-untyped-def]
+    """Unsigned pixels (UInt16) of values around 0 (Int32), of which 2 × ``level`` are possible (annex G.1)."""
+    pixels = np.empty(values.shape, np.uint16)
+    for y in range(values.shape[0]):
+        for x in range(values.shape[1]):
+            pixels[y, x] = min(max(values[y, x] + level, 0), 2 * level - 1)
     return pixels
 
 
