@@ -31,7 +31,7 @@ Reader = Callable[[Window, BoolArray], UInt16Array]
 logger = logging.getLogger(__name__)
 
 #: Pixels of an image that are worth compiling the decoder for (ten seconds, once on each machine).
-_LARGE = 2048 * 2048
+LARGE = 2048 * 2048
 #: Side of a window of each image that OpenJPEG decodes too.
 _COMPARED = 32
 
@@ -51,7 +51,7 @@ def window_reader(path: Path) -> Iterator[Reader]:
         if not openjpeg.is_available():
             _say_whole_tiles()
         image: Image | None = None
-        if by_gdal.pixels >= _LARGE and not problem():
+        if by_gdal.pixels >= LARGE and not problem():
             from s2sr_core.jpeg2000.image import opened  # numba takes its time
 
             with contextlib.suppress(RuntimeError, OSError):

@@ -13,7 +13,7 @@ from support.scenes import noisy_dn
 from s2sr_core.engines.decoded import DecodedBand, DecodedReader, decode_all, failed_parts
 from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.geo.lattice import Window
-from s2sr_core.jpeg2000 import openjpeg
+from s2sr_core.jpeg2000 import openjpeg, windows
 from s2sr_core.scenes.occupancy import Occupancy
 from s2sr_sandbox.grid import Grid
 from s2sr_sandbox.jp2 import write_jp2
@@ -77,12 +77,13 @@ def some_counts() -> np.ndarray:
     return np.kron(rng.random((30, 47)) < 0.3, np.ones((30, 30), bool))[: GRID.shape[0], : GRID.shape[1]]
 
 
-@pytest.mark.parametrize("library", ["OpenJPEG", "GDAL"])
+@pytest.mark.parametrize("library", ["OpenJPEG", "GDAL", "ours"])
 def test_a_decoded_band_holds_harmonised_values_where_they_count(
     image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, library: str
 ) -> None:
     if library == "GDAL":
         monkeypatch.setattr(openjpeg, "is_available", lambda: False)
+    monkeypatch.setattr(windows, "LARGE", 0 if library == "ours" else 10**9)
     counts = some_counts()
     band = band_of(image, tmp_path, counts)
     decode_all([band])

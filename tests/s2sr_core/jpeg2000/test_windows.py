@@ -22,7 +22,7 @@ RIGHT = PIXELS[30:250, 20:220]
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An image of one tile, which counts as a large one."""
-    monkeypatch.setattr(windows, "_LARGE", PIXELS.size)
+    monkeypatch.setattr(windows, "LARGE", PIXELS.size)
     memory = gdal.GetDriverByName("MEM").Create("", 310, 300, 1, gdal.GDT_UInt16)
     memory.WriteArray(PIXELS)
     options = ["REVERSIBLE=YES", "QUALITY=100"]
@@ -73,7 +73,7 @@ def test_a_large_image_is_read_by_our_decoder_and_its_first_pixels_that_count_by
 
 
 def test_a_small_image_is_read_by_openjpeg(path: Path, ours: list[Window], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(windows, "_LARGE", PIXELS.size + 1)
+    monkeypatch.setattr(windows, "LARGE", PIXELS.size + 1)
     with windows.window_reader(path) as read:
         assert np.array_equal(read(PART, np.ones(PART.shape, bool)), RIGHT)
     assert not ours
