@@ -46,7 +46,8 @@ def fetch_tiles(
 ) -> Outcome:
     """Complete the partial image with the tiles that hold a pixel of ``windows``; with all if None.
 
-    Without ``always``, an image of which most is wanted comes whole; one that does not list its tiles always does.
+    Without ``always``, an image of which most is wanted comes whole; one that does not list its tiles always does. Of
+    one of which some tiles are there, the others come in ranges in any case.
 
     Raises
     ------
@@ -66,7 +67,7 @@ def fetch_tiles(
     wanted = layout.tiles if windows is None else layout.tiles_in(windows)
     there = frozenset[int]() if partial is None else partial.tiles
     if wanted - there and _comes_whole(layout, wanted, there, always=always):
-        if partial is None or layout.found is not None:
+        if partial is None or not there:
             return "whole"
         wanted = layout.tiles
     if partial is None:
@@ -107,7 +108,14 @@ def _found(partial: PartialImage, tiles: Collection[int], header: bytes, receive
         search = TileSearch(partial.layout, scratch, receive)
         if header:
             search.put(Span(0, len(header)), io.BytesIO(header))
-        search.find(tiles)
+        if tiles == partial.layout.tiles - partial.tiles:
+            with tiles_path(partial.image).open("rb") as file:
+                for part in (part for part in partial.layout.parts if part.tile in partial.tiles):
+                    file.seek(part.start)
+                    search.put(Span(part.start, part.stop), io.BytesIO(file.read(part.size)))
+            search.find_all()
+        else:
+            search.find(tiles)
         partial = partial.relaid(search.found)
         came = set(search.came()) - partial.tiles
         return partial.add([part for part in partial.layout.parts if part.tile in came], scratch, 0)

@@ -60,6 +60,17 @@ class TileSearch:
             while (span := self._wanted(first, last)) is not None:
                 self._ask(span)
 
+    def find_all(self) -> None:
+        """Have all come that has not come of all tiles.
+
+        Raises
+        ------
+        LayoutError
+            As :meth:`find`.
+        """
+        for gap in list(self._gaps(self.layout.header, self.layout.trailer)):
+            self._ask(gap)
+
     def came(self) -> list[int]:
         """The tiles of which all bytes came."""
         return [
