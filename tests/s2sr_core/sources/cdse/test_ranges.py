@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from osgeo import gdal
 from support.tiled import tiles_of, write_tiled, write_unlisted
+from support.waiting import DEADLINE, until
 
+from s2sr_core import stopping
 from s2sr_core.errors import ProductError, Step
 from s2sr_core.geo.codestream import Layout, TilePart
 from s2sr_core.geo.lattice import Window
@@ -231,6 +233,32 @@ def test_a_wrong_byte_is_found_once_all_is_there(connect: Any, tiled: Path) -> N
     assert ranges(client)[-1] == (0, 0)
     assert image(client).read_bytes() == original(client).read_bytes()
     assert not tiles_path(image(client)).exists()
+
+
+def test_a_stop_within_a_range_leaves_the_tiles_that_came(connect: Any, tiled: Path) -> None:
+    """The next run asks for the others alone."""
+    client = connect(tiled, ranges=True)
+    where = tiles_of(original(client).read_bytes())
+    client.sandbox.faults.add(Fault(path="B04", ranged=True, skip=2, delay=5.0))
+    index = image(client).with_name(f"{image(client).name}.tiles.json")
+    ours = downloader(client)
+    with ThreadPoolExecutor(1) as pool:
+        going = pool.submit(ours.download, client.product(), ["B04"], windows=[IN_0, IN_4])
+        try:
+            until(lambda: index.exists() and partial(client).tiles == {0})
+            stopping.request(stopping.Reason.SIGNAL)
+            with pytest.raises(stopping.StoppedError):
+                going.result(DEADLINE)
+        finally:
+            stopping.withdraw(stopping.Reason.SIGNAL)
+    assert partial(client).tiles == {0}
+    there = sorted(path.name for path in image(client).parent.iterdir() if "_B04_" in path.name)
+    assert there == [tiles_path(image(client)).name, index.name]
+    ranges(client)
+    client.sandbox.faults.clear()
+    ours.download(client.product(), ["B04"], windows=[IN_0, IN_4])
+    assert ranges(client) == [where[4]]
+    assert partial(client).tiles == {0, 4}
 
 
 def test_two_at_once_add_to_the_same_image(connect: Any, tiled: Path) -> None:
