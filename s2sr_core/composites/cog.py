@@ -23,6 +23,7 @@ from s2sr_core.composites.tags import Tags
 from s2sr_core.disk_space import is_full
 from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.geo.lattice import Lattice, Window
+from s2sr_core.geo.memory_files import memory_folder
 from s2sr_core.pixels.statistics import Statistic
 
 #: Level 6, the default, takes twice the time for 3 % fewer bytes.
@@ -124,15 +125,12 @@ class ScratchRaster:
         """The bytes of the COG, in memory as long as the block lasts."""
         creation = {**_CREATION, "OVERVIEW_RESAMPLING": self._statistic.overviews, "STATISTICS": "AUTO"}
         options = [f"{key}={value}" for key, value in creation.items()]
-        path = f"/vsimem/{self._scratch}"
-        try:
+        with memory_folder() as folder:
+            path = f"{folder}/cog.tif"
             # Overviews are compressed on their way too: by ZSTD, which takes 8 % of the time, unless this is set.
             with gdal.config_option("COG_TMP_COMPRESSION", "PACKBITS"):
                 gdal.GetDriverByName("COG").CreateCopy(path, self._dataset, options=options).Close()
             yield gdal.VSIGetMemFileBuffer_unsafe(path)
-        finally:
-            with contextlib.suppress(RuntimeError):  # there is none if the copy failed early
-                gdal.Unlink(path)
 
     def _write_tags(self, tags: Tags) -> None:
         self._dataset.SetMetadata(dict(tags.raster))

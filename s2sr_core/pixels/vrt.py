@@ -19,14 +19,15 @@ from osgeo import gdal_array
 from s2sr_core.geo.gdal_runtime import PIXEL_FUNCTION_MODULE, gdal
 from s2sr_core.geo.geometry import spatial_reference
 from s2sr_core.geo.lattice import Geotransform, Lattice, Window
+from s2sr_core.geo.memory_files import memory_folder
 from s2sr_core.geo.raster_grid import RasterGrid
 from s2sr_core.pixels.masks import Mask, to_arguments
 from s2sr_core.pixels.observations import Acquisitions
 from s2sr_core.pixels.rules import SCENE_NODATA
 from s2sr_core.pixels.statistics import Statistic
 
-#: A folder in GDAL's memory, and what stands in it for the source of warped VRTs.
-_MEMORY, _SOURCE_NAME = "/vsimem/s2sr_warped", "masked_source"
+#: What stands for the source of a warped VRT in the text that all of a tile share.
+_SOURCE_NAME = "masked_source"
 
 
 def masked(
@@ -86,7 +87,6 @@ def warped(
 @functools.lru_cache(maxsize=1024)
 def _warped(grid: RasterGrid, lattice: Lattice, window: Window, resampling: str, scale: tuple[float, float]) -> str:
     """What GDAL writes of the warp of :data:`_SOURCE_NAME`: all bands and dates of a tile differ by that name alone."""
-    source, target = f"{_MEMORY}/{_SOURCE_NAME}", f"{_MEMORY}/warped.vrt"
     nodata = f"<NoDataValue>{SCENE_NODATA}</NoDataValue>"
     blank = f'<VRTRasterBand dataType="UInt16" band="1">{nodata}</VRTRasterBand>'
     xmin, _, _, ymax, _, _ = lattice.geotransform(window)
@@ -103,14 +103,13 @@ def _warped(grid: RasterGrid, lattice: Lattice, window: Window, resampling: str,
         overviewLevel="NONE",
         warpOptions=[f"XSCALE={scale[0]!r}", f"YSCALE={scale[1]!r}"],
     )
-    try:
+    with memory_folder() as folder:
+        source, target = f"{folder}/{_SOURCE_NAME}", f"{folder}/warped.vrt"
         gdal.FileFromMemBuffer(source, _document(grid.shape, _srs_of(grid), grid.geotransform, blank).encode())
         dataset = gdal.Warp(target, source, options=options)
         size = (dataset.RasterYSize, dataset.RasterXSize)
         dataset.Close()
         text = bytes(gdal.VSIGetMemFileBuffer_unsafe(target)).decode()
-    finally:
-        gdal.RmdirRecursive(_MEMORY)
     if size != window.shape:
         raise AssertionError(f"warped to {size}, the lattice says {window.shape}")
     return text
