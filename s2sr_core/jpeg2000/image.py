@@ -47,6 +47,9 @@ class Image:
             header, self._parts = tile_parts(file, os.fstat(file.fileno()).st_size)
         except LayoutError as error:
             raise RuntimeError(str(error)) from error
+        file.seek(0)
+        if b"pclr" in file.read(header.start):
+            raise UncommonError("its pixels are numbers of colours in a palette")
         self.coding = coding_of(header.segments)
         self._width, self._height, self._tile_width, self._tile_height = header.geometry
         self._tile: tuple[int, _Tile] | None = None

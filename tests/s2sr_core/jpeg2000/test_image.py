@@ -59,7 +59,11 @@ def windows_in(shape: tuple[int, int], seed: int, count: int = 12) -> list[Windo
 
 
 CODINGS = {
-    "like Sentinel-2's": ((200, 330), {"BLOCKXSIZE": 128, "BLOCKYSIZE": 128, "RESOLUTIONS": 5}),
+    "like Sentinel-2's": (
+        (650, 700),
+        {"BLOCKXSIZE": 640, "BLOCKYSIZE": 640, "RESOLUTIONS": 5, "PRECINCTS": ",".join(["{256,256}"] * 5)},
+    ),
+    "tiles": ((200, 330), {"BLOCKXSIZE": 128, "BLOCKYSIZE": 128, "RESOLUTIONS": 5}),
     "no transform": ((70, 90), {"RESOLUTIONS": 1}),
     "one level": ((70, 90), {"RESOLUTIONS": 2}),
     "more levels than pixels": ((17, 5), {"RESOLUTIONS": 7, "PRECINCTS": "{512,512}"}),
@@ -163,6 +167,18 @@ def test_an_image_without_its_last_bit_planes_is_what_gdal_makes_of_it(tmp_path:
 def test_what_is_coded_otherwise_is_refused(tmp_path: Path, pixels: np.ndarray, options: dict[str, object]) -> None:
     path = encoded(tmp_path / "image.jp2", pixels, **options)
     with pytest.raises(UncommonError), opened(path):
+        pass
+
+
+def test_an_image_with_a_palette_is_refused(tmp_path: Path) -> None:
+    memory = gdal.GetDriverByName("MEM").Create("", 40, 30, 1, gdal.GDT_Byte)
+    colours = gdal.ColorTable()
+    for number in range(256):
+        colours.SetColorEntry(number, (number, 0, 255 - number, 255))
+    memory.GetRasterBand(1).SetColorTable(colours)
+    path = tmp_path / "image.jp2"
+    gdal.GetDriverByName("JP2OpenJPEG").CreateCopy(str(path), memory, options=["REVERSIBLE=YES"]).Close()
+    with pytest.raises(UncommonError, match="palette"), opened(path):
         pass
 
 
