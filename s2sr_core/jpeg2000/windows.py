@@ -67,8 +67,11 @@ def problem() -> str:
     """
     from s2sr_core.jpeg2000.image import opened
 
-    with opened(jp2_check.IMAGE) as image:
-        wrong = jp2_check.problem_of(image.read_window)
+    def read(window: Window) -> UInt16Array:
+        with opened(jp2_check.IMAGE) as image:
+            return image.read_window(window)
+
+    wrong = jp2_check.problem_of(read)
     if wrong:
         logger.warning("OpenJPEG decodes alone: of a small image that comes with s2sr our own decoder %s", wrong)
     return wrong
