@@ -12,9 +12,12 @@ import numpy.typing as npt
 
 from s2sr_core.compiled import compiled
 from s2sr_core.geo.lattice import Window
-from s2sr_core.jpeg2000.coding import LAYERS_FIRST, RESOLUTIONS_FIRST, Coding
+from s2sr_core.jpeg2000.coding import LAYERS_FIRST, RESOLUTIONS_FIRST, Coding, UncommonError
 
 Int64Array = npt.NDArray[np.int64]
+
+#: Pixels of a tile, and code blocks or packets of it, at most: Sentinel-2's have 1024 × 1024, and some hundred.
+_LARGEST, _MOST_PIECES = 4096 * 4096, 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,15 @@ def _scaled(window: Window, level: int, right: int = 0, lower: int = 0) -> Windo
 
 @functools.lru_cache(maxsize=512)
 def tile_layout(coding: Coding, tile: Window) -> TileLayout:
-    """Of the tile that holds the pixels ``tile`` of an image."""
+    """Of the tile that holds the pixels ``tile`` of an image.
+
+    Raises
+    ------
+    UncommonError
+        If it is larger, or cut into more pieces, than any tile of an image of a product.
+    """
+    if tile.width * tile.height > _LARGEST:
+        raise UncommonError(f"it has a tile of {tile.width} × {tile.height} pixels")
     resolutions, bands, place = [], [], 0
     blocks: list[tuple[int, ...]] = []
     reach: list[tuple[int, ...]] = []
@@ -106,12 +117,13 @@ def tile_layout(coding: Coding, tile: Window) -> TileLayout:
                 x, y = wide - halved, high - halved
                 precinct = band.window & Window(column << x, row << y, column + 1 << x, row + 1 << y)
                 block = min(coding.block[0], x), min(coding.block[1], y)
-                cut = list(_cut(precinct, block)) if precinct else []
                 across = len(_range(precinct.x0, precinct.x1, block[0])) if precinct else 0
-                down = len(cut) // across if across else 0
+                down = len(_range(precinct.y0, precinct.y1, block[1])) if precinct else 0
+                if max(len(blocks) + across * down, len(packets) * coding.layers) > _MOST_PIECES:
+                    raise UncommonError("it has a tile of too many pieces")
                 groups.append((len(blocks), across, down, nodes, coding.planes[number + index]))
                 nodes += _nodes(across, down)
-                for part in cut:
+                for part in _cut(precinct, block) if across else ():
                     left, top = part.offset_in(band.window)
                     kind = 2 if band.right and band.lower else band.right
                     first = band.place + top * band.window.width + left

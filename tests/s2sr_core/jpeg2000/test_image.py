@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from s2sr_core.geo.gdal_runtime import gdal
 from s2sr_core.geo.lattice import Window
 from s2sr_core.jpeg2000 import image as image_module
 from s2sr_core.jpeg2000 import openjpeg
-from s2sr_core.jpeg2000.coding import UncommonError
+from s2sr_core.jpeg2000.coding import Coding, UncommonError
 from s2sr_core.jpeg2000.image import opened
+from s2sr_core.jpeg2000.tile_layout import tile_layout
 
 needs_driver = pytest.mark.skipif(gdal.GetDriverByName("JP2OpenJPEG") is None, reason="GDAL cannot write JPEG 2000")
 pytestmark = needs_driver
@@ -180,6 +182,20 @@ def test_an_image_with_a_palette_is_refused(tmp_path: Path) -> None:
     gdal.GetDriverByName("JP2OpenJPEG").CreateCopy(str(path), memory, options=["REVERSIBLE=YES"]).Close()
     with pytest.raises(UncommonError, match="palette"), opened(path):
         pass
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"precincts": ((1, 1),) * 3}, {"block": (2, 2)}, {"layers": 65_535, "precincts": ((8, 8),) * 3}, {}],
+    ids=["precincts", "code blocks", "layers", "pixels"],
+)
+def test_a_header_that_asks_for_too_much_is_refused(change: dict[str, Any]) -> None:
+    """Some bytes of a header would make millions of pieces of one tile."""
+    usual = Coding(15, 2, (6, 6), ((15, 15),) * 3, (16,) * 7, 0, 1, has_eph=False)
+    side = 2048 if change else 4097
+    assert tile_layout(usual, Window(0, 0, 2048, 2048)).size == 2048 * 2048
+    with pytest.raises(UncommonError, match="it has a tile of"):
+        tile_layout(replace(usual, **change), Window(0, 0, side, side))
 
 
 def test_a_damaged_image_is_refused_or_gives_what_openjpeg_gives(tmp_path: Path) -> None:
