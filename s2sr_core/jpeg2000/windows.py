@@ -147,7 +147,7 @@ class _Compared:
 
     def _is_same(self, window: Window, counts: BoolArray, pixels: UInt16Array) -> bool:
         """Compare a part of the window around the first pixel that counts."""
-        y, x = (int(places[0]) for places in np.nonzero(counts))
+        y, x = divmod(int(counts.argmax()), counts.shape[1])
         part = slice(y, y + _COMPARED), slice(x, x + _COMPARED)
         compared = Window(window.x0 + x, window.y0 + y, window.x0 + x + _COMPARED, window.y0 + y + _COMPARED) & window
         usual = self._usual(compared, counts[part])
