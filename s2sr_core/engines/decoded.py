@@ -101,7 +101,7 @@ def _decode(band: DecodedBand) -> None:
                 x, y = part.offset_in(occupancy.window)
                 counts = occupancy.counts[y : y + part.height, x : x + part.width]
                 try:
-                    pixels = np.where(counts, rule[read(part, counts)], np.uint16(SCENE_NODATA))
+                    pixels = np.where(counts, rule.take(read(part, counts)), np.uint16(SCENE_NODATA))
                 except RuntimeError as error:
                     failures[str(number)] = _reason(band.image, error)
                     pixels = np.full(part.shape, SCENE_NODATA, np.uint16)
