@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import batched
+from operator import attrgetter
 from typing import Any
 
 from s2sr_core.cells.gridcells import Gridcell
@@ -62,7 +63,7 @@ def find_products[P: ProductDescription](
             progress()
     if not parameters.keep_duplicates:
         candidates = without_repetitions(candidates)
-    return sorted(candidates, key=lambda candidate: candidate.title)
+    return sorted(candidates, key=attrgetter("title"))
 
 
 class _Near:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -41,14 +41,19 @@ def without_repetitions[P: ProductDescription](candidates: Iterable[Candidate[P]
     covers nothing and is covered by nothing. What is dropped keeps its description: phase 1 decides by the images
     (:mod:`s2sr_core.selection.observations`).
     """
-    groups = [list(group) for _, group in groupby(sorted(candidates, key=observation_key), observation_key)]
-    lines = [_line(group) for group in groups]
-    repeats_first = iter(_repeats_first(lines))
+    groups: defaultdict[str, list[Candidate[P]]] = defaultdict(list)
+    for candidate in candidates:
+        groups[observation_key(candidate)].append(candidate)
+    lines = {key: _line(group) for key, group in groups.items() if len(group) > 1}
+    repeats_first = iter(_repeats_first(lines.values()))
     judged: list[Candidate[P]] = []
-    for group, line in zip(groups, lines, strict=True):
+    for key, group in groups.items():
+        if key not in lines:
+            judged += group
+            continue
         judged += [candidate for candidate in group if candidate.status != "selected" or candidate.product is None]
         kept: list[P] = []
-        for product, candidate in line:
+        for product, candidate in lines[key]:
             is_repeated = bool(kept) and next(repeats_first)
             preferred = [kept[0].name] if is_repeated else _covering(product, kept)
             if not preferred:
