@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from itertools import batched, chain
+from itertools import batched, chain, pairwise
 from typing import Any
 
 import numpy as np
@@ -107,4 +107,5 @@ class Schedule:
 
 def _parted(owners: Indices, values: Indices, count: int) -> list[Indices]:
     """The values of each of ``count`` owners; ``owners`` are in order."""
-    return np.split(values, np.searchsorted(owners, np.arange(1, count)))
+    stops = np.searchsorted(owners, np.arange(count + 1)).tolist()
+    return [values[start:stop] for start, stop in pairwise(stops)]
