@@ -51,6 +51,7 @@ ORDER = (
         "compiled",
         "disk_space",
         "errors",
+        "garbage",
         "import_path",
         "installation",
         "periods",

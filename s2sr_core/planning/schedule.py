@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from s2sr_core.cells.gridcells import Gridcell
+from s2sr_core.garbage import seldom_collected
 from s2sr_core.planning.units import CellGroup, CompositeUnit, PeriodShares
 from s2sr_core.products.tiles import outline_of
 from s2sr_core.scenes.scene import Scene
@@ -30,6 +31,7 @@ class Schedule:
     observations: in an order that releases one group after another: those near the first group come first.
     """
 
+    @seldom_collected()
     def __init__(self, groups: Sequence[CellGroup], observations: Sequence[Observation]) -> None:
         self._groups, self._in_time = groups, PeriodShares(groups)
         self._cells = list({cell.cell_id: cell for group in groups for cell in group.cells}.values())

@@ -11,6 +11,7 @@ from typing import Any
 
 from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.errors import OtherKindError, ProductError, Step
+from s2sr_core.garbage import seldom_collected
 from s2sr_core.parameters import RunParameters
 from s2sr_core.products.bands import SCL
 from s2sr_core.products.baselines import is_operational
@@ -25,6 +26,7 @@ from s2sr_core.sources.source import FoundProduct, ProductDescription, Source, U
 _BATCH = 1000
 
 
+@seldom_collected()
 def find_products[P: ProductDescription](
     source: Source[P],
     parameters: RunParameters,

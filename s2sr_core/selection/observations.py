@@ -19,6 +19,7 @@ from shapely import MultiPolygon, Polygon
 
 from s2sr_core.cells.gridcells import Gridcell
 from s2sr_core.errors import ProductError, Step
+from s2sr_core.garbage import seldom_collected
 from s2sr_core.products.bands import SCL
 from s2sr_core.products.safe import Product
 from s2sr_core.run_context import RunContext
@@ -64,6 +65,7 @@ class Observation:
         return [candidate.product.footprint for candidate in self.candidates if candidate.product is not None]
 
 
+@seldom_collected()
 def observations_of(candidates: Iterable[Candidate[Any]], *, keep_duplicates: bool = False) -> list[Observation]:
     """The observations of which a product can be looked at, by key.
 

@@ -19,6 +19,7 @@ from shapely import MultiPolygon, Polygon
 
 from s2sr_core.errors import InputError, ProductError
 from s2sr_core.files import table_in, written_atomically
+from s2sr_core.garbage import seldom_collected
 from s2sr_core.geo.geometry import from_wkt, polygonal
 from s2sr_core.products.names import ProductName
 from s2sr_core.scenes.scene import Scene
@@ -53,6 +54,7 @@ class _Row(NamedTuple):
     s3_path: str = ""
 
 
+@seldom_collected()
 def write_query_manifest(path: Path, candidates: Sequence[Candidate[RemoteProduct]]) -> None:
     """Write one row for each candidate, in their order; its columns are in docs/cdse.md."""
     _write(path, chain.from_iterable(map(_table_rows, batched(candidates, _BATCH))))
@@ -120,6 +122,7 @@ def _row(candidate: Candidate[RemoteProduct], footprint: str | None) -> _Row:
     )
 
 
+@seldom_collected()
 def read_query_manifest(path: Path) -> list[Candidate[RemoteProduct]]:
     """The products of a query manifest that count, and those that repeat them as far as footprints tell.
 
