@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import threading
 from collections.abc import Iterator
 
 #: New objects between two searches; Python's own number is 700.
 _OBJECTS = 100_000
+
+
+_lock = threading.Lock()
+_inside = 0
+_usual = gc.get_threshold()
 
 
 @contextlib.contextmanager
@@ -17,10 +23,17 @@ def seldom_collected() -> Iterator[None]:
     A plan of a large run makes millions of values, nearly all of which stay. To look through them again and again takes
     a sixth of its time. Garbage without cycles, which is nearly all there is, goes at once as ever.
     """
-    objects, *others = gc.get_threshold()
-    if objects:  # else it is switched off
-        gc.set_threshold(max(objects, _OBJECTS), *others)
+    global _inside, _usual
+    with _lock:
+        _inside += 1
+        if _inside == 1:
+            _usual = gc.get_threshold()
+            if _usual[0]:  # else it is switched off
+                gc.set_threshold(max(_usual[0], _OBJECTS), *_usual[1:])
     try:
         yield
     finally:
-        gc.set_threshold(objects, *others)
+        with _lock:
+            _inside -= 1
+            if not _inside:
+                gc.set_threshold(*_usual)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
+from contextlib import ExitStack
 
 import pytest
 
@@ -28,4 +29,17 @@ def test_an_error_changes_nothing_for_good() -> None:
     before = gc.get_threshold()
     with pytest.raises(ValueError, match="bad"), seldom_collected():
         raise ValueError("bad")
+    assert gc.get_threshold() == before
+
+
+def test_of_two_blocks_that_overlap_the_last_to_end_puts_everything_back() -> None:
+    """As in two threads of a server."""
+    before = gc.get_threshold()
+    first, second = seldom_collected(), seldom_collected()
+    with ExitStack() as later:
+        with ExitStack() as sooner:
+            sooner.enter_context(first)
+            inside = gc.get_threshold()
+            later.enter_context(second)
+        assert gc.get_threshold() == inside != before
     assert gc.get_threshold() == before
