@@ -175,8 +175,8 @@ def is_whole(file: BinaryIO, size: int) -> bool:
     return file.read(len(END_OF_CODESTREAM)) == END_OF_CODESTREAM
 
 
-def tile_parts(file: BinaryIO, size: int) -> tuple[MainHeader, dict[int, list[TilePart]]]:
-    """The main header of a JP2 file of ``size`` bytes and the parts of its tiles, in order, as the file has them.
+def layout_in(file: BinaryIO, size: int) -> tuple[MainHeader, Layout]:
+    """The main header of a JP2 file of ``size`` bytes, and where its tiles are.
 
     Without TLM the first bytes of every part are read.
 
@@ -186,15 +186,8 @@ def tile_parts(file: BinaryIO, size: int) -> tuple[MainHeader, dict[int, list[Ti
         If it is not a JP2 file, or its parts do not fill the codestream.
     """
     header = _from_beginning(file, size, main_header)
-    if header.lengths:
-        listed = [entry for number in sorted(header.lengths) for entry in header.lengths[number]]
-        parts = _placed(listed, header.tiles, header.start, header.stop)
-    else:
-        parts = tuple(_chained(file, header))
-    found: dict[int, list[TilePart]] = {}
-    for part in parts:
-        found.setdefault(part.tile, []).append(part)
-    return header, found
+    parts = _listed(header) if header.lengths else tuple(_chained(file, header))
+    return header, Layout(size, header.start, *header.geometry, parts)
 
 
 def _chained(file: BinaryIO, header: MainHeader) -> Iterator[TilePart]:
@@ -234,9 +227,7 @@ def layout_of(beginning: bytes, size: int) -> Layout:
     header = main_header(beginning, size)
     if not header.lengths:
         raise UnlistedError("its main header has no TLM, which says where tiles are")
-    listed = [entry for number in sorted(header.lengths) for entry in header.lengths[number]]
-    parts = _placed(listed, header.tiles, header.start, header.stop)
-    return Layout(size, header.start, *header.geometry, parts)
+    return Layout(size, header.start, *header.geometry, _listed(header))
 
 
 def layout_found(beginning: bytes, size: int, found: Mapping[int, tuple[int, int]]) -> Layout:
@@ -393,17 +384,18 @@ def _lengths(segment: bytes) -> Iterator[tuple[int | None, int]]:
         yield (entry[0] if number else None), entry[-1]
 
 
-def _placed(listed: list[tuple[int | None, int]], tiles: int, start: int, stop: int) -> tuple[TilePart, ...]:
-    """The parts one after the other from ``start`` on, which end with EOC at ``stop``."""
-    parts, at = [], start
+def _listed(header: MainHeader) -> tuple[TilePart, ...]:
+    """The parts that TLM lists, one after the other from the header on, which end with EOC."""
+    listed = [entry for number in sorted(header.lengths) for entry in header.lengths[number]]
+    parts, at = [], header.start
     for place, (number, size) in enumerate(listed):
         tile = place if number is None else number
-        if tile >= tiles or size < _LEAST_PART:
+        if tile >= header.tiles or size < _LEAST_PART:
             raise LayoutError(f"its TLM marker segments list a part of tile {tile} with {size} bytes")
         parts.append(TilePart(tile, at, size))
         at += size
     counts = Counter(part.tile for part in parts)
-    if len(counts) != tiles or max(counts.values()) > 255 or at + len(END_OF_CODESTREAM) != stop:
+    if len(counts) != header.tiles or max(counts.values()) > 255 or at + len(END_OF_CODESTREAM) != header.stop:
         raise LayoutError("its TLM marker segments do not describe the whole codestream")
     return tuple(parts)
 

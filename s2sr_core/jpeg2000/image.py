@@ -13,7 +13,7 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from s2sr_core.geo.codestream import SOT_SIZE, LayoutError, TilePart, tile_parts
+from s2sr_core.geo.codestream import SOT_SIZE, LayoutError, TilePart, layout_in
 from s2sr_core.geo.lattice import Window
 from s2sr_core.jpeg2000.code_blocks import decode_blocks
 from s2sr_core.jpeg2000.coding import Coding, UncommonError, coding_of
@@ -25,7 +25,7 @@ BoolArray = npt.NDArray[np.bool_]
 UInt8Array = npt.NDArray[np.uint8]
 UInt16Array = npt.NDArray[np.uint16]
 
-_SOT, _SOD = 0xFF90, 0xFF93
+_SOD = 0xFF93
 _PLT = 0xFF58
 #: What a header of a tile-part may have that says nothing about coefficients: PLT and COM.
 _HARMLESS = frozenset({_PLT, 0xFF64})
@@ -44,14 +44,13 @@ class Image:
         """
         self._file = file
         try:
-            header, self._parts = tile_parts(file, os.fstat(file.fileno()).st_size)
+            header, self._layout = layout_in(file, os.fstat(file.fileno()).st_size)
         except LayoutError as error:
             raise RuntimeError(str(error)) from error
         file.seek(0)
         if b"pclr" in file.read(header.start):
             raise UncommonError("its pixels are numbers of colours in a palette")
         self.coding = coding_of(header.segments)
-        self._width, self._height, self._tile_width, self._tile_height = header.geometry
         self._tile: tuple[int, _Tile] | None = None
 
     def read_window(self, window: Window, counts: BoolArray | None = None) -> UInt16Array:
@@ -65,23 +64,19 @@ class Image:
             If the file is damaged, as far as that shows.
         """
         pixels = np.empty(window.shape, np.uint16)
-        image, across = Window(0, 0, self._width, self._height), -(-self._width // self._tile_width)
-        for row in range(window.y0 // self._tile_height, -(-window.y1 // self._tile_height)):
-            for column in range(window.x0 // self._tile_width, -(-window.x1 // self._tile_width)):
-                x, y = column * self._tile_width, row * self._tile_height
-                whole = image & Window(x, y, x + self._tile_width, y + self._tile_height)
-                part = window & whole
-                inner = part.seen_from(window)
-                tile = self._tile_of(row * across + column, whole)
-                pixels[inner.y0 : inner.y1, inner.x0 : inner.x1] = tile.read(
-                    part, None if counts is None else counts[inner.y0 : inner.y1, inner.x0 : inner.x1]
-                )
+        for number in sorted(self._layout.tiles_in([window])):
+            whole = self._layout.window_of(number)
+            inner = (window & whole).seen_from(window)
+            shown = slice(inner.y0, inner.y1), slice(inner.x0, inner.x1)
+            tile = self._tile_of(number, whole)
+            pixels[shown] = tile.read(window & whole, None if counts is None else counts[shown])
         return pixels
 
     def _tile_of(self, number: int, window: Window) -> _Tile:
         if self._tile is None or self._tile[0] != number:
             self._tile = None
-            packets = b"".join(self._packets(part, index) for index, part in enumerate(self._parts.get(number, ())))
+            parts = self._layout.parts_of.get(number, ())
+            packets = b"".join(self._packets(part, index) for index, part in enumerate(parts))
             self._tile = number, _Tile.of(self.coding, window, np.frombuffer(packets, np.uint8))
         return self._tile[1]
 
@@ -89,9 +84,12 @@ class Image:
         """The bytes of a part of a tile after its header."""
         self._file.seek(part.start)
         content, at = self._file.read(part.size), SOT_SIZE
-        marker, length, tile, size, number = struct.unpack_from(">HHHIB", content)
-        if (marker, length, tile, number) != (_SOT, 10, part.tile, index) or size not in (0, part.size):
-            raise RuntimeError(f"tile {part.tile} does not begin at byte {part.start}")
+        try:
+            self._layout.check_start(part, content[:SOT_SIZE])
+        except LayoutError as error:
+            raise RuntimeError(str(error)) from error
+        if len(content) < part.size or content[10] != index:
+            raise RuntimeError(f"tile {part.tile} lacks a part")
         while True:
             marker, length = struct.unpack_from(">HH", content.ljust(at + 4, b"\0"), at)
             if marker == _SOD:
