@@ -113,7 +113,7 @@ def ask_about(field: str, path: str, problem: str) -> None:
     Raises
     ------
     InputError
-        If the user says no, or if there is no terminal.
+        If the user says no, or there is no terminal to ask on.
     """
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         raise InputError(field, path, problem, "add --yes if it is meant, or give another path")

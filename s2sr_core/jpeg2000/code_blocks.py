@@ -103,6 +103,8 @@ _FIRST_WORDS = np.array([_word(_FIRST_STATES.get(context, 0), 0) for context in 
 # the neighbourhood of row r is nine bits from bit 3 r on, and its own is the fifth of them. Bits 32 to 49 say in the
 # same order which of the significant ones are negative. Besides there are for row r, 3 r bits further:
 _OWN, _VISITED, _NEGATIVE, _REFINED = 4, 18, 32, 50
+#: Of the first 18 bits: the first of each of the six rows.
+_FIRST_OF_ROWS = 0o111111
 _SIGNIFICANT, _NEIGHBOURS, _ROW_BITS = 0x3FFFF, 0b111_101_111, 0b001_001_001_001
 _UNVISITED = ~(_ROW_BITS << _VISITED)
 #: The rows that a strip of 0 to 4 rows has.
@@ -260,10 +262,10 @@ def _propagate(decoder, data, contexts, significance, flags, values, width, heig
         for x in range(width):
             corner = (strip * _STRIP + x) & _PLACES
             word = flags[corner + _STRIP + 1]
-            any_of_row = (word | (word >> 1) | (word >> 2)) & 0o111111
+            any_of_row = (word | (word >> 1) | (word >> 2)) & _FIRST_OF_ROWS
             if any_of_row == 0:
                 continue
-            beside = (word | (word >> 2)) & 0o111111
+            beside = (word | (word >> 2)) & _FIRST_OF_ROWS
             todo = (any_of_row | (beside >> 3) | (any_of_row >> 6)) & ~(word >> _OWN) & rows
             while todo:
                 row = _trailing_zeros(todo)

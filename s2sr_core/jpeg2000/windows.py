@@ -47,15 +47,19 @@ def window_reader(path: Path) -> Iterator[Reader]:
         if not by_gdal.uses_openjpeg:
             yield by_gdal.read
             return
-        usual = _by_openjpeg(path, by_gdal) if openjpeg.is_available() else by_gdal.read
-        if not openjpeg.is_available():
+        if openjpeg.is_available():
+            usual = _by_openjpeg(path, by_gdal)
+        else:
             _say_whole_tiles()
+            usual = by_gdal.read
         image: Image | None = None
         if by_gdal.pixels >= LARGE and not problem():
             from s2sr_core.jpeg2000.image import opened  # numba takes its time
 
-            with contextlib.suppress(RuntimeError, OSError):
+            try:
                 image = files.enter_context(opened(path))
+            except (RuntimeError, OSError) as error:
+                logger.info("OpenJPEG decodes %s alone: %s", path.name, error)
         yield usual if image is None else _Compared(path, image, usual).read
 
 
@@ -135,7 +139,7 @@ class _Compared:
             return self._usual(window, counts)
         try:
             pixels = self._image.read_window(window, counts)
-        except (RuntimeError, OSError):
+        except (RuntimeError, OSError):  # what is wrong with it, if anything is, the usual way says
             return self._usual(window, counts)
         if not self._is_compared and counts.any():
             if not self._is_same(window, counts, pixels):

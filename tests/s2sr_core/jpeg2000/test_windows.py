@@ -100,6 +100,21 @@ def test_where_our_decoder_is_wrong_openjpeg_reads_and_the_log_says_so(
     assert said == (["OpenJPEG decodes B04.jp2 alone: our own decoder gives other pixels"] if wrong == "pixels" else [])
 
 
+def test_an_image_that_is_coded_otherwise_is_read_by_openjpeg_and_the_log_says_why(
+    path: Path, ours: list[Window], caplog: pytest.LogCaptureFixture
+) -> None:
+    memory = gdal.GetDriverByName("MEM").Create("", 310, 300, 1, gdal.GDT_UInt16)
+    memory.WriteArray(PIXELS)
+    other = path.with_name("B11.jp2")
+    gdal.GetDriverByName("JP2OpenJPEG").CreateCopy(str(other), memory, options=["REVERSIBLE=NO"]).Close()
+    with gdal.Open(str(other)) as dataset:
+        expected = dataset.ReadAsArray(20, 30, 200, 220)
+    with caplog.at_level(logging.INFO), windows.window_reader(other) as read:
+        assert np.array_equal(read(PART, np.ones(PART.shape, bool)), expected)
+    assert not ours
+    assert "OpenJPEG decodes B11.jp2 alone: it is coded in another way than Sentinel-2's images" in caplog.text
+
+
 def test_without_openjpeg_the_pixels_are_compared_with_gdals(
     path: Path, ours: list[Window], monkeypatch: pytest.MonkeyPatch
 ) -> None:
