@@ -143,7 +143,7 @@ def tile_layout(coding: Coding, tile: Window) -> TileLayout:
 
 
 def _reach(part: Window, level: int) -> tuple[int, int, int, int]:
-    """The pixels in which coefficients take part: on each level a detail reaches two pixels on either side of its own."""
+    """Pixels in which coefficients take part: a detail reaches two pixels on either side of its own, on each level."""
     x0, y0 = (((edge - 1) << level) + 1 for edge in (part.x0, part.y0))
     x1, y1 = ((edge + 1) << level for edge in (part.x1, part.y1))
     return x0, y0, x1, y1
